@@ -1,0 +1,1 @@
+"""Reading and writing checkpoints: one module per format, one table of names."""

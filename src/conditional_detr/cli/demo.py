@@ -1,0 +1,64 @@
+"""``cdetr demo``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conditional_detr.errors import InputError
+
+IMAGES = {"train": 2000, "val": 300, "test": 300}  # the model never sees test, nor is it chosen by it
+PICTURES = 12
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="A new folder for data, run and pictures.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the initial weights and the order of the data.")] = 0,
+) -> None:
+    """Watch a detector learn in minutes on a CPU: make data, train, evaluate and predict on unseen images."""
+    from conditional_detr.cli.evaluate import print_table
+    from conditional_detr.config import load_settings
+    from conditional_detr.data.coco import read_split
+    from conditional_detr.data.shapes import write_shapes
+    from conditional_detr.detector import Detector
+    from conditional_detr.evaluation import evaluate_detector
+    from conditional_detr.training import loop
+    from conditional_detr.training.report import ConsoleReporter
+    from conditional_detr.training.run_plots import SHOWN_ABOVE, SampleImages
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty folder; remove it or choose another with --out")
+    reporter = ConsoleReporter()
+    reporter.message(f"1/3 making the data set shapes: {IMAGES['train']} training images")
+    write_shapes(out / "shapes", IMAGES, seed=0)
+
+    settings = load_settings(
+        "conditional-detr_tiny_shapes",
+        [f"data.root={out / 'shapes'}", f"train.output={out}", "train.name=run", f"train.seed={seed}"],
+    )
+    reporter.message("2/3 training; nothing seems to happen for the first epochs, then AP rises quickly")
+    summary = loop.train(settings, reporter)
+    if not summary.finished:
+        typer.echo(f"stopped; go on with: cdetr train --resume {summary.run.path}")
+        raise typer.Exit(1)
+
+    reporter.message(f"3/3 evaluating the best model on {IMAGES['test']} images that training never saw")
+    detector = Detector.from_pretrained(summary.run.path)
+    unseen = settings.data.model_copy(
+        update={
+            "val_annotations": out / "shapes" / "annotations" / "instances_test2017.json",
+            "val_images": out / "shapes" / "test2017",
+        }
+    )
+    data = read_split(unseen, "val")
+    metrics, _ = evaluate_detector(detector, data, unseen, settings.evaluation)
+    print_table(metrics, data.categories, len(data))
+    samples = SampleImages(data, PICTURES)
+    found = detector.predict([data.path(i) for i in samples.indices], SHOWN_ABOVE)
+    page = out / "predictions.jpg"
+    samples.draw(dict(zip(samples.image_ids, found, strict=True)), page)
+    typer.echo(f"AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f} on unseen images: the table above")
+    typer.echo(f"predictions  {page}")
+    typer.echo(f"curve        {summary.run.plots / 'curves.png'}")
+    typer.echo(f"model        {summary.run.best_model}")
+    typer.echo(f"use it with: cdetr predict {summary.run.path} IMAGE ...")

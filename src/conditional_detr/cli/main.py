@@ -1,0 +1,50 @@
+"""The ``cdetr`` command."""
+
+import sys
+
+import typer
+
+from conditional_detr.cli import dataset, demo, evaluate, predict, train
+from conditional_detr.errors import InputError, NonFiniteError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Conditional DETR: train, evaluate and run the detector of Meng et al., ICCV 2021.",
+)
+app.command("train")(train.command)
+app.command("evaluate")(evaluate.command)
+app.command("predict")(predict.command)
+app.add_typer(dataset.app, name="dataset")
+app.command("demo")(demo.command)
+
+
+@app.callback(invoke_without_command=True)
+def _options(  # pyright: ignore[reportUnusedFunction]
+    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and exit."),
+) -> None:
+    if version:
+        from conditional_detr import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def main() -> None:
+    """Run ``cdetr``. Exit code 2: the user's input is at fault; 1: anything else that went wrong."""
+    try:
+        app()
+    except InputError as error:
+        sys.exit(_say(error, 2))
+    except NonFiniteError as error:
+        sys.exit(_say(error, 1))
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

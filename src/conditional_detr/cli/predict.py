@@ -1,0 +1,127 @@
+"""``cdetr predict``."""
+
+import glob
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conditional_detr.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from conditional_detr.structures import Categories, Detections
+
+
+def command(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or checkpoint folder.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders or glob patterns.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For pictures and detections.json [default: predictions]")
+    ] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once; more than 1 pads them.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the detections; pictures only with --out.")] = False,
+) -> None:
+    """Find objects in images; an unusable file is reported, skipped, and makes the exit code 2."""
+    from conditional_detr.detector import Detector
+
+    files = find_images(inputs)
+    detector = Detector.from_pretrained(source)
+    if out is None and not as_json:
+        out = Path("predictions")
+    results: list[dict[str, Any]] = []
+    failed = 0
+    pictures = _Pictures(out, detector.categories) if out is not None else None
+    for file, image_id, found in _detect(detector, files, threshold, batch_size):
+        if isinstance(found, InputError):
+            failed += 1
+            typer.echo(f"skipped: {found}", err=True)
+            continue
+        image, detections = found
+        if pictures is not None:
+            pictures.draw(file, image, detections)
+        for result, name in zip(detections.to_coco(image_id), detections.names, strict=True):
+            results.append({"file_name": str(file), **result, "category_name": name})
+    text = json.dumps(results, ensure_ascii=False, indent=1)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "detections.json").write_text(text, encoding="utf-8")
+    if as_json:
+        typer.echo(text)
+    else:
+        typer.echo(f"{len(results)} objects in {len(files) - failed} images; pictures and detections.json are in {out}")
+    if failed:
+        typer.echo(f"{failed} of {len(files)} files could not be used", err=True)
+        raise typer.Exit(2)
+
+
+def find_images(inputs: Iterable[str]) -> list[Path]:
+    """Files named, those in folders (at any depth) with an image's ending, and those of glob patterns; each once.
+
+    A file that is named is taken whatever its ending. Raises ``InputError`` for an input that gives nothing.
+    """
+    from conditional_detr.data.images import SUFFIXES
+
+    found: dict[Path, None] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            matches = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not matches:
+                raise InputError(f"folder {path} holds no images; name another folder or files")
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
+            if not matches:
+                raise InputError(f"{text} is no file, folder or pattern with matches; check the path")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _detect(
+    detector: Any, files: list[Path], threshold: float, batch_size: int
+) -> Iterator[tuple[Path, int, "InputError | tuple[Image, Detections]"]]:
+    """Every file with its number from 1, and its image and detections or what is wrong with it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from conditional_detr.data.images import read_image
+
+    console = Console(stderr=True)
+    starts = range(0, len(files), batch_size)
+    shown = track(starts, "predicting", console=console, transient=True, disable=not console.is_terminal)
+    for start in shown:
+        opened: list[tuple[Path, int, Image]] = []
+        for i, file in enumerate(files[start : start + batch_size], start=start + 1):
+            try:
+                opened.append((file, i, read_image(file)))
+            except InputError as error:
+                yield file, i, error
+        if opened:
+            found = detector.detect([image for _, _, image in opened])
+            for (file, i, image), detections in zip(opened, found, strict=True):
+                yield file, i, (image, detections.above(threshold))
+
+
+class _Pictures:
+    """Writes annotated pictures into a folder, under names that differ."""
+
+    def __init__(self, folder: Path, categories: "Categories") -> None:
+        self.folder, self.categories = folder, categories
+        self.taken: set[str] = set()
+
+    def draw(self, file: Path, image: "Image", detections: "Detections") -> None:
+        from conditional_detr.drawing import draw_detections
+
+        name, number = f"{file.stem}.jpg", 1
+        while name.casefold() in self.taken:
+            number += 1
+            name = f"{file.stem}-{number}.jpg"
+        self.taken.add(name.casefold())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draw_detections(image, detections, self.categories).save(self.folder / name, quality=92)

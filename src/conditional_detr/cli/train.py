@@ -1,0 +1,62 @@
+"""``cdetr train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from conditional_detr.errors import InputError
+
+if TYPE_CHECKING:
+    from conditional_detr.training.loop import Summary
+
+
+def command(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PRESET|FILE] [key=value ...]", help="A preset or YAML file, then changes to it."),
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    presets: Annotated[bool, typer.Option("--presets", help="List the presets and exit.")] = False,
+) -> None:
+    """Train a detector, such as: cdetr train conditional-detr_r50_8xb2-50e_coco data.root=/data/coco"""
+    from conditional_detr.config import load_settings, preset_names
+
+    if presets:
+        typer.echo("\n".join(preset_names()))
+        return
+    if resume is not None:
+        if settings:
+            raise InputError(f"--resume takes the settings of the run; leave out {settings[0]!r}")
+    elif not settings:
+        raise InputError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
+    values = None if settings is None or resume is not None else load_settings(settings[0], settings[1:])
+
+    from conditional_detr.training import loop
+    from conditional_detr.training.report import ConsoleReporter
+
+    if resume is not None:
+        summary = loop.resume(resume, ConsoleReporter())
+    else:
+        assert values is not None
+        summary = loop.train(values, ConsoleReporter())
+    tell(summary)
+    if not summary.finished:
+        raise typer.Exit(1)
+
+
+def tell(summary: "Summary") -> None:
+    """Print how a run ended, where everything is, and what to do next."""
+    run = summary.run.path
+    if not summary.finished:
+        typer.echo(f"stopped after step {summary.step}, everything is saved; go on with: cdetr train --resume {run}")
+        return
+    if summary.best is not None:
+        best = summary.best
+        typer.echo(f"best AP {best['AP']:.3f} (AP50 {best['AP50']:.3f}) after epoch {best['epoch']:g}")
+    typer.echo(f"best model   {summary.run.best_model}")
+    typer.echo(f"last model   {summary.run.last_model}")
+    typer.echo(f"curves       {summary.run.plots / 'curves.png'}")
+    typer.echo(f"pictures     {summary.run.plots / 'predictions.jpg'}")
+    typer.echo(f"metrics      {summary.run.metrics}")
+    typer.echo(f"predict with: cdetr predict {run} IMAGE ...")

@@ -1,0 +1,319 @@
+"""Typed settings of a run: what a preset or a YAML file may say, with defaults as published.
+
+A file gives nested keys (``model: {queries: 100}``), the command line dotted ones (``model.queries=100``). Settings
+are frozen; a wrong key or value is refused with ``InputError``.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from conditional_detr.errors import InputError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class BackboneShape(_Settings):
+    """A ResNet of any size."""
+
+    block: Literal["basic", "bottleneck"]
+    """two 3x3 convolutions, or 1x1, 3x3, 1x1"""
+    depths: tuple[PositiveInt, ...]
+    """residual blocks per stage; every stage after the first halves the resolution"""
+    widths: tuple[PositiveInt, ...]
+    """output channels per stage"""
+    stem_width: PositiveInt = 64
+    """channels of the 7x7 stem"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BackboneShape":
+        if len(self.depths) != len(self.widths) or not self.depths:
+            raise ValueError(f"depths {self.depths} and widths {self.widths} must name the same stages, at least one")
+        if self.block == "bottleneck" and any(width % 4 for width in self.widths):
+            raise ValueError(f"widths of bottleneck stages must be multiples of 4, got {self.widths}")
+        return self
+
+
+RESNETS = {
+    "resnet18": BackboneShape(block="basic", depths=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
+    "resnet34": BackboneShape(block="basic", depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
+    "resnet50": BackboneShape(block="bottleneck", depths=(3, 4, 6, 3), widths=(256, 512, 1024, 2048)),
+    "resnet101": BackboneShape(block="bottleneck", depths=(3, 4, 23, 3), widths=(256, 512, 1024, 2048)),
+}
+
+
+class ModelSettings(_Settings):
+    """The network. Defaults are the published R50 model."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | BackboneShape = "resnet50"
+    """a ResNet by name, or its shape"""
+    dilation: bool = False
+    """DC5: the last stage keeps its resolution (stride 16 instead of 32) and dilates"""
+    backbone_weights: Path | None = None
+    """ImageNet weights: a torchvision .pth or .safetensors file; random without"""
+    batch_norm: Literal["auto", "frozen", "trained"] = "auto"
+    """auto: frozen with backbone weights (published), trained without"""
+    frozen_stages: Literal["auto"] | Annotated[int, Field(ge=-1, le=4)] = "auto"
+    """stages that do not train: -1 none, 0 the stem, 1 also stage one; auto: 1 with weights (published), or -1"""
+    channels: PositiveInt = 256
+    """width of the transformer; a multiple of 4 and of heads"""
+    heads: PositiveInt = 8
+    """attention heads"""
+    feed_forward: PositiveInt = 2048
+    """hidden width of the feed-forward networks"""
+    encoder_layers: Annotated[int, Field(ge=0)] = 6
+    """may be 0"""
+    decoder_layers: PositiveInt = 6
+    """each has auxiliary losses in training"""
+    queries: PositiveInt = 300
+    """object queries: at most so many objects are found in an image"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """in attention, feed-forward and residual connections"""
+    position_temperature: Annotated[float, Field(gt=0)] = 10000.0
+    """of all sine encodings"""
+    class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """score that the untrained class head gives every class"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelSettings":
+        if self.channels % 4 or self.channels % self.heads:
+            raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
+        return self
+
+    def backbone_shape(self) -> BackboneShape:
+        return RESNETS[self.backbone] if isinstance(self.backbone, str) else self.backbone
+
+    def resolved(self) -> "ModelSettings":
+        """With every "auto" replaced by what it means."""
+        pretrained = self.backbone_weights is not None
+        changes: dict[str, Any] = {}
+        if self.batch_norm == "auto":
+            changes["batch_norm"] = "frozen" if pretrained else "trained"
+        if self.frozen_stages == "auto":
+            changes["frozen_stages"] = 1 if pretrained else -1
+        return self.model_copy(update=changes)
+
+
+class LossSettings(_Settings):
+    """Matching costs and loss weights, as published: focal loss for classes, DETR's L1 and GIoU for boxes."""
+
+    class_cost: NonNegative = 2.0
+    l1_cost: NonNegative = 5.0
+    giou_cost: NonNegative = 2.0
+    class_weight: NonNegative = 2.0
+    l1_weight: NonNegative = 5.0
+    giou_weight: NonNegative = 2.0
+    focal_alpha: Fraction = 0.25
+    """weight of the positive class in the focal loss"""
+    focal_gamma: NonNegative = 2.0
+    """how much easy examples are discounted"""
+
+
+class DataSettings(_Settings):
+    """Where the images are and how training and evaluation see them. Sizes are in pixels."""
+
+    root: Path | None = None
+    """a COCO folder (annotations/instances_train2017.json, train2017/) or Roboflow's COCO export"""
+    train_annotations: Path | None = None
+    """annotation file, where it is not found under root"""
+    train_images: Path | None = None
+    """image folder, where it is not found under root"""
+    val_annotations: Path | None = None
+    val_images: Path | None = None
+    flip: Fraction = 0.5
+    """probability of a horizontal flip"""
+    short_sides: tuple[PositiveInt, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    """training: the shorter side becomes one of these"""
+    max_size: PositiveInt = 1333
+    """training: limit of the longer side; rounding can exceed it by one pixel, as published"""
+    crop: Fraction = 0.5
+    """probability of a random crop before the resize"""
+    crop_short_sides: tuple[PositiveInt, ...] = (400, 500, 600)
+    """before a crop the shorter side becomes one of these"""
+    crop_min: PositiveInt = 384
+    crop_max: PositiveInt = 600
+    """sides of the crop"""
+    eval_short_side: PositiveInt = 800
+    eval_max_size: PositiveInt = 1333
+    group_by_aspect_ratio: bool = False
+    """batches of only upright or only lying images: less padding"""
+    workers: Annotated[int, Field(ge=0)] = 2
+    """loading processes per training process"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataSettings":
+        if self.crop_min > self.crop_max:
+            raise ValueError(f"crop_min {self.crop_min} is larger than crop_max {self.crop_max}")
+        if not self.short_sides or (self.crop > 0 and not self.crop_short_sides):
+            raise ValueError("short_sides and crop_short_sides need at least one size")
+        return self
+
+
+class TrainSettings(_Settings):
+    """Optimisation and bookkeeping."""
+
+    epochs: PositiveInt = 50
+    max_steps: Annotated[int, Field(ge=0)] = 0
+    """stop after so many optimizer steps; 0: after the epochs"""
+    batch_size: PositiveInt = 2
+    """images per process and forward pass"""
+    accumulate: PositiveInt = 1
+    """forward passes per optimizer step; the gradients are those of one large batch"""
+    base_batch_size: PositiveInt = 16
+    """total batch that lr belongs to"""
+    scale_lr: bool = False
+    """multiply the learning rates by total batch / base_batch_size"""
+    lr: NonNegative = 1e-4
+    lr_backbone: NonNegative = 1e-5
+    weight_decay: NonNegative = 1e-4
+    """on every parameter, as published"""
+    clip_norm: NonNegative = 0.1
+    """gradients are scaled down to this norm, all parameters together; 0: never"""
+    schedule: Literal["step", "cosine"] = "step"
+    drop_epoch: PositiveInt = 40
+    """step: learning rates are divided by ten after so many epochs"""
+    cosine_end: Fraction = 0.01
+    """cosine: learning rate at the end, as a part of that at the start"""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """linear warm-up from 0"""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """exponential moving average of the weights, evaluated and saved in their place; 0: none"""
+    gradient_checkpointing: bool = False
+    """recompute activations in the backward pass: less memory, more time"""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    seed: Annotated[int, Field(ge=0)] = 42
+    output: Path = Path("runs")
+    """run folders are made in here"""
+    name: str = ""
+    """of the run folder; the preset's name and a number without"""
+    log_every: PositiveInt = 10
+    """optimizer steps between lines of metrics.jsonl"""
+    save_every: PositiveInt = 1000
+    """optimizer steps between states for --resume; one is also saved after every epoch"""
+
+
+class EvaluationSettings(_Settings):
+    """COCO AP. No score threshold: it would change AP."""
+
+    every: PositiveInt = 1
+    """epochs between evaluations; the last epoch is always evaluated"""
+    batch_size: PositiveInt = 1
+    """images per process; 1 as published: more images mean padding, which changes results slightly"""
+    max_dets: PositiveInt | None = None
+    """detections per image that count; without: 100, or the most objects in an image where that is more"""
+
+
+class Settings(_Settings):
+    """Everything that makes a run."""
+
+    preset: str = ""
+    """name of the preset that this began with"""
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def preset_names() -> list[str]:
+    """Names that ``load_settings`` knows."""
+    files = resources.files("conditional_detr").joinpath("presets").iterdir()
+    return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
+
+
+def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Settings of a preset's name or a YAML file, changed by ``key=value`` overrides.
+
+    Raises ``InputError`` for an unknown preset, file, key or value.
+    """
+    name = str(preset_or_file)
+    path = Path(preset_or_file)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path} can't be read ({error.strerror}); name a preset or an existing file") from error
+    elif name in preset_names():
+        text = resources.files("conditional_detr").joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
+    else:
+        raise InputError(
+            f"{name!r} is neither a preset nor a .yaml file{_did_you_mean(name, preset_names())}; "
+            f"presets: {', '.join(preset_names())}"
+        )
+    try:
+        values: Any = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{name} must hold sections with keys (model: {{queries: 100}}), not {type(values).__name__}")
+    tree = cast(dict[str, Any], values)
+    if name in preset_names():
+        tree["preset"] = name
+    return settings_from(tree, overrides, name)
+
+
+def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "settings") -> Settings:
+    """Settings of nested values, changed by ``key=value`` overrides. Raises ``InputError``."""
+    tree: dict[str, Any] = {
+        key: dict(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"{override!r} is not of the form key=value, such as train.epochs=12")
+        section, _, field = key.partition(".")
+        if not field:
+            raise InputError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{key}: {text!r} is not a YAML value") from error
+        part: Any = tree.setdefault(section, {})
+        if not isinstance(part, dict):
+            raise InputError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
+        cast(dict[str, Any], part)[field] = value
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_sentence(error, source)) from error
+
+
+def setting_keys() -> list[str]:
+    """Every dotted key."""
+    return [
+        f"{section}.{key}"
+        for section, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        for key in field.annotation.model_fields
+    ]
+
+
+def _sentence(error: ValidationError, source: str) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"][:2])
+    if first["type"] == "extra_forbidden":
+        known = setting_keys() if "." in key else list(Settings.model_fields)
+        return f"{source}: unknown key {key!r}{_did_you_mean(key, known)}"
+    if first["type"] == "value_error":
+        return f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{source}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,1 @@
+"""Files -> images and targets: decoding, the published augmentation, COCO annotations, batches."""

@@ -1,0 +1,54 @@
+"""What is worth knowing about a data set before training on it."""
+
+import numpy as np
+
+from conditional_detr.data.coco import CocoAnnotations
+from conditional_detr.errors import InputError
+
+FEW_IMAGES = 10_000  # below this a random backbone is known to stay far behind a pretrained one on photographs
+
+
+def training_warnings(train: CocoAnnotations, queries: int, random_backbone: bool) -> list[str]:
+    """Sentences, each with its remedy, about a data set that will train badly.
+
+    random_backbone: the backbone is one that ImageNet weights exist for, and starts without them.
+    """
+    found: list[str] = []
+    counts = np.diff(train.offsets)
+    if random_backbone and len(train) < FEW_IMAGES:
+        found.append(
+            f"the backbone starts from random weights and there are only {len(train)} training images: expect a low AP; "
+            f"give ImageNet weights with model.backbone_weights=FILE"
+        )
+    if (most := int(counts.max())) > queries:
+        image = train.file_names[int(counts.argmax())]
+        crowded = int((counts > queries).sum())
+        found.append(
+            f"{image} has {most} objects but the model only {queries} queries ({crowded} such images): the rest can't be "
+            f"found; set model.queries={most} or more"
+        )
+    present = np.bincount(train.labels, minlength=len(train.categories))
+    if empty := [name for name, count in zip(train.categories.names, present, strict=True) if count == 0]:
+        found.append(
+            f"no training box has category {', '.join(empty)}: it can't be learned; add examples or remove it from "
+            f"{train.file}"
+        )
+    if train.dropped:
+        found.append(
+            f"{train.dropped} boxes of {train.file} have no area inside their image and are left out; correct them"
+        )
+    return found
+
+
+def check_same_categories(train: CocoAnnotations, val: CocoAnnotations) -> None:
+    """Raise ``InputError`` when two splits mean different things by a category id."""
+    if train.categories == val.categories:
+        return
+    ours = dict(zip(train.categories.ids, train.categories.names, strict=True))
+    theirs = dict(zip(val.categories.ids, val.categories.names, strict=True))
+    differing = sorted(id_ for id_ in ours.keys() | theirs.keys() if ours.get(id_) != theirs.get(id_))
+    first = differing[0]
+    raise InputError(
+        f"{val.file} calls category {first} {theirs.get(first, '(nothing)')!r}, {train.file} "
+        f"{ours.get(first, '(nothing)')!r}; give both splits the same categories"
+    )

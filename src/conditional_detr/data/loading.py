@@ -1,0 +1,195 @@
+"""Annotations -> batches, the same from one seed whatever the number of workers, and restartable at any batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from conditional_detr.config import DataSettings
+from conditional_detr.data.coco import CocoAnnotations
+from conditional_detr.data.images import read_image, to_pixels
+from conditional_detr.data.transforms import LabelledImage, augment, resize
+from conditional_detr.errors import InputError
+from conditional_detr.structures import ImageBatch, Target
+
+Sample = tuple[Tensor, Target]
+Batch = tuple[ImageBatch, list[Target]]
+
+
+def pad(images: Sequence[Tensor]) -> ImageBatch:
+    """One batch of normalised images ``[3, height, width]``, padded with zeros on the right and at the bottom."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    if all(image.shape[1:] == (height, width) for image in images):
+        return ImageBatch(torch.stack(list(images)))
+    pixels = torch.zeros(len(images), 3, height, width)
+    mask = torch.ones(len(images), height, width, dtype=torch.bool)
+    for i, image in enumerate(images):
+        pixels[i, :, : image.shape[1], : image.shape[2]] = image
+        mask[i, : image.shape[1], : image.shape[2]] = False
+    return ImageBatch(pixels, mask)
+
+
+class CocoDataset(Dataset[Sample | InputError]):
+    """Images and targets of an annotation file. A key is (epoch, index); the epoch seeds the augmentation.
+
+    augmentation_seed: None for evaluation, which only resizes. A file that can't be used is returned as an
+    ``InputError``, which travels from a loading process as one sentence where a raised one would carry a traceback.
+    """
+
+    def __init__(self, annotations: CocoAnnotations, settings: DataSettings, augmentation_seed: int | None) -> None:
+        self.annotations = annotations
+        self.settings = settings
+        self.seed = augmentation_seed
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | InputError:
+        epoch, index = key
+        try:
+            return self._sample(epoch, index)
+        except InputError as error:
+            return error
+
+    def _sample(self, epoch: int, index: int) -> Sample:
+        annotations = self.annotations
+        path = annotations.path(index)
+        image = read_image(path)
+        height, width = (int(side) for side in annotations.sizes[index])
+        if image.size != (width, height):
+            raise InputError(
+                f"{path} is {image.width} x {image.height} when turned upright, but {annotations.file} says "
+                f"{width} x {height}; its boxes would be misplaced: correct the annotations or the image"
+            )
+        rows = annotations.objects(index)
+        sample = LabelledImage(
+            image, torch.from_numpy(annotations.boxes[rows].copy()), torch.from_numpy(annotations.labels[rows].copy())
+        )
+        if self.seed is None:
+            sample = resize(sample, self.settings.eval_short_side, self.settings.eval_max_size)
+        else:
+            sample = augment(sample, self.settings, np.random.default_rng([self.seed, epoch, index]))
+        target = Target(
+            labels=sample.labels,
+            boxes=sample.relative_boxes(),
+            image_id=int(annotations.image_ids[index]),
+            image_name=str(path),
+            image_size=(height, width),
+        )
+        return to_pixels(sample.image), target
+
+
+class TrainingBatches(Sampler[list[tuple[int, int]]]):
+    """Endless batches of one process, from a given step on: epoch after epoch, each in an order of its own.
+
+    An epoch is the images in whole global batches (all processes and accumulated passes); what is left over is dropped,
+    as published. With fewer images than one global batch, images repeat to fill it.
+    """
+
+    def __init__(
+        self,
+        upright: np.ndarray | None,
+        images: int,
+        batch_size: int,
+        accumulate: int,
+        rank: int,
+        processes: int,
+        seed: int,
+        start_step: int = 0,
+    ) -> None:
+        self.upright, self.images, self.seed = upright, images, seed
+        self.batch_size, self.accumulate = batch_size, accumulate
+        self.rank, self.processes, self.start_step = rank, processes, start_step
+        self.steps_per_epoch = max(1, images // self.global_batch)
+
+    @property
+    def global_batch(self) -> int:
+        return self.batch_size * self.accumulate * self.processes
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Image indices of an epoch, ``[steps, accumulate * processes, batch_size]``."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = np.resize(rng.permutation(self.images), max(self.images, self.global_batch))
+        if self.upright is not None:
+            order = _grouped(order, self.upright[order], self.batch_size, rng)
+        used = self.steps_per_epoch * self.global_batch
+        return order[:used].reshape(self.steps_per_epoch, self.accumulate * self.processes, self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step = self.start_step
+        while True:
+            epoch, first = divmod(step, self.steps_per_epoch)
+            for batches in self.order(epoch)[first:]:
+                for batch in batches[self.rank :: self.processes]:
+                    yield [(epoch, int(index)) for index in batch]
+            step = (epoch + 1) * self.steps_per_epoch
+
+
+def _grouped(order: np.ndarray, upright: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """The same images with upright and lying ones in batches of their own; a mixed batch holds what is left of both."""
+    groups = [order[upright], order[~upright]]
+    whole = [group[: len(group) // batch_size * batch_size].reshape(-1, batch_size) for group in groups]
+    rest = np.concatenate([group[len(part) * batch_size :] for group, part in zip(groups, whole, strict=True)])
+    batches = rng.permutation(np.concatenate(whole))
+    return np.concatenate([batches.reshape(-1), rest])
+
+
+def training_batches(
+    annotations: CocoAnnotations,
+    settings: DataSettings,
+    batch_size: int,
+    accumulate: int,
+    seed: int,
+    rank: int = 0,
+    processes: int = 1,
+    start_step: int = 0,
+) -> tuple[Iterator[Batch], int]:
+    """An endless iterator of augmented batches, ``accumulate`` to an optimizer step, and the steps per epoch.
+
+    ``next`` raises ``InputError`` naming the image that can't be used.
+    """
+    upright = annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None
+    sampler = TrainingBatches(
+        upright, len(annotations), batch_size, accumulate, rank, processes, seed, start_step=start_step
+    )
+    dataset = CocoDataset(annotations, settings, augmentation_seed=seed)
+    return _batches(dataset, sampler, settings.workers), sampler.steps_per_epoch
+
+
+def evaluation_batches(
+    annotations: CocoAnnotations, settings: DataSettings, batch_size: int, rank: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """Every ``processes``-th image once, resized only. ``next`` raises ``InputError`` naming an unusable image."""
+    indices = range(rank, len(annotations), processes)
+    keys = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
+    return _batches(CocoDataset(annotations, settings, augmentation_seed=None), keys, settings.workers)
+
+
+def _batches(
+    dataset: CocoDataset, keys: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]], workers: int
+) -> Iterator[Batch]:
+    loader = DataLoader(
+        dataset,
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        # The data has seeds of its own; without a generator each loader would draw from the one that dropout uses.
+        generator=torch.Generator().manual_seed(0),
+    )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield cast(Batch, batch)
+
+
+def _collate(samples: list[Sample | InputError]) -> Batch | InputError:
+    usable: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, InputError):
+            return sample
+        usable.append(sample)
+    return pad([pixels for pixels, _ in usable]), [target for _, target in usable]

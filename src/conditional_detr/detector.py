@@ -1,0 +1,100 @@
+"""``Detector``: a trained model with its categories and image sizes, from file to detections."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from PIL import Image
+
+from conditional_detr.checkpoints.huggingface import Checkpoint, load_checkpoint, save_checkpoint
+from conditional_detr.data.images import from_array, read_image, to_pixels, to_rgb
+from conditional_detr.data.loading import pad
+from conditional_detr.data.transforms import resized_size
+from conditional_detr.errors import InputError
+from conditional_detr.model.network import ConditionalDETR
+from conditional_detr.postprocess import detections_from
+from conditional_detr.structures import Categories, Detections
+
+ImageLike = str | Path | Image.Image | np.ndarray
+
+
+class Detector:
+    """A model ready to run. Its boxes are in pixels of the image as given; a file is turned upright first."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
+        """device: a GPU when there is one, else the CPU, unless named."""
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.checkpoint = checkpoint
+        self.model: ConditionalDETR = checkpoint.model.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str | torch.device | None = None) -> "Detector":
+        """Open a run folder (its best checkpoint) or a checkpoint folder.
+
+        Raises ``InputError`` naming what is wrong with ``source``.
+        """
+        return cls(load_checkpoint(checkpoint_folder(source)), device)
+
+    @property
+    def categories(self) -> Categories:
+        """The map logit index <-> category id <-> name."""
+        return self.checkpoint.categories
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder, which transformers opens too."""
+        save_checkpoint(self.checkpoint, Path(folder))
+
+    @overload
+    def predict(self, images: ImageLike, threshold: float = 0.5, *, batch_size: int = 1) -> Detections: ...
+    @overload
+    def predict(
+        self, images: Sequence[ImageLike], threshold: float = 0.5, *, batch_size: int = 1
+    ) -> list[Detections]: ...
+    def predict(
+        self, images: ImageLike | Sequence[ImageLike], threshold: float = 0.5, *, batch_size: int = 1
+    ) -> Detections | list[Detections]:
+        """Objects in one image or a list of them: a path, a PIL image or a uint8 array ``[height, width, 3]`` (RGB).
+
+        threshold: least score. batch_size: images per forward pass; images of different sizes are padded, which changes
+        scores slightly. Raises ``InputError`` naming an image that can't be used.
+        """
+        if isinstance(images, (str, Path, Image.Image, np.ndarray)):
+            return next(self._predict([images], threshold, 1))
+        return list(self._predict(images, threshold, batch_size))
+
+    def _predict(self, images: Sequence[ImageLike], threshold: float, batch_size: int) -> Iterator[Detections]:
+        for start in range(0, len(images), batch_size):
+            opened = [_open(image) for image in images[start : start + batch_size]]
+            yield from (found.above(threshold) for found in self.detect(opened))
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Image.Image], count: int = 100) -> list[Detections]:
+        """The ``count`` most confident detections of every RGB image, in one forward pass, without a threshold."""
+        sizes = [(image.height, image.width) for image in images]
+        resized = [
+            image.resize((width, height), Image.Resampling.BILINEAR)
+            for image in images
+            for height, width in [
+                resized_size(image.height, image.width, self.checkpoint.short_side, self.checkpoint.max_size)
+            ]
+        ]
+        batch = pad([to_pixels(image) for image in resized]).to(self.device)
+        return detections_from(self.model(batch.pixels, batch.padding_mask), sizes, self.categories, count)
+
+
+def checkpoint_folder(source: str | Path) -> Path:
+    """The checkpoint folder that ``source`` means: itself, or the best one of a run. Raises ``InputError``."""
+    path = Path(source)
+    for folder in (path, path / "model", path / "model_last"):
+        if (folder / "config.json").is_file():
+            return folder
+    what = "holds neither config.json nor model/config.json" if path.is_dir() else "is not a folder"
+    raise InputError(f"{source} {what}; give a run folder or a checkpoint folder")
+
+
+def _open(image: ImageLike) -> Image.Image:
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    return from_array(image) if isinstance(image, np.ndarray) else to_rgb(image)

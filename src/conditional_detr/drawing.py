@@ -1,0 +1,97 @@
+"""Pictures: boxes on images, pages of them, and curves of a run."""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from conditional_detr.structures import Categories, Detections
+
+
+def category_colours(categories: Categories) -> dict[int, tuple[int, int, int]]:
+    """One colour per category id, as different as their number allows."""
+    golden = 0.618034  # turns by the golden ratio keep neighbours apart
+    colours: dict[int, tuple[int, int, int]] = {}
+    for i, id_ in enumerate(categories.ids):
+        red, green, blue = colorsys.hsv_to_rgb((i * golden) % 1, 0.85, 1.0)
+        colours[id_] = (round(255 * red), round(255 * green), round(255 * blue))
+    return colours
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes: Float[Tensor, "objects 4"],
+    captions: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
+) -> Image.Image:
+    """A copy of an RGB image with captioned boxes (x0, y0, x1, y1 in pixels)."""
+    picture = image.copy()
+    pen = ImageDraw.Draw(picture)
+    line = max(1, round(max(image.size) / 400))
+    font = ImageFont.load_default(max(9, round(max(image.size) / 50)))
+    corners: list[list[float]] = boxes.tolist()
+    # The first is the most confident: drawn last, it stays on top.
+    for (x0, y0, x1, y1), caption, colour in reversed(list(zip(corners, captions, colours, strict=True))):
+        pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=line)
+        left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)
+        width, height = right - left + 4, bottom - top + 4
+        x = min(max(x0, 0), max(image.width - width, 0))
+        y = y0 - height if y0 >= height else min(max(y0, 0), max(image.height - height, 0))
+        pen.rectangle((x, y, x + width, y + height), fill=colour)
+        dark = sum(colour) > 380
+        pen.text((x + 2 - left, y + 2 - top), caption, fill=(0, 0, 0) if dark else (255, 255, 255), font=font)
+    return picture
+
+
+def draw_detections(image: Image.Image, detections: Detections, categories: Categories) -> Image.Image:
+    """A copy of an RGB image with the detections, each with name and score."""
+    colours = category_colours(categories)
+    scores: list[float] = detections.scores.tolist()
+    captions = [f"{name} {score:.2f}" for name, score in zip(detections.names, scores, strict=True)]
+    return draw_boxes(image, detections.boxes, captions, [colours[label] for label in detections.labels.tolist()])
+
+
+def page_of_pairs(
+    pairs: Sequence[tuple[Image.Image, Image.Image]], titles: tuple[str, str], columns: int = 2
+) -> Image.Image:
+    """Pairs of equally high pictures side by side, ``columns`` pairs to a row, the titles above every column."""
+    height = pairs[0][0].height
+    cell = max(picture.width for pair in pairs for picture in pair)
+    gap, header = 8, 24
+    columns = min(columns, len(pairs))
+    rows = -(-len(pairs) // columns)
+    page = Image.new("RGB", (columns * (2 * cell + 3 * gap), header + rows * (height + gap)), (255, 255, 255))
+    pen = ImageDraw.Draw(page)
+    for column in range(columns):
+        for side in range(2):
+            x = column * (2 * cell + 3 * gap) + side * (cell + gap) + gap
+            pen.text((x, 4), titles[side], fill=(0, 0, 0), font=ImageFont.load_default(13))
+            for row, pair in enumerate(pairs[column::columns]):
+                page.paste(pair[side], (x, header + row * (height + gap)))
+    return page
+
+
+def plot_curves(
+    losses: Sequence[tuple[float, float]], evaluations: Sequence[tuple[float, float, float]], file: Path
+) -> None:
+    """Write a picture of the loss, and of AP and AP50, over epochs.
+
+    losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss_axes, ap_axes = figure.subplots(1, 2)
+    loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color="tab:red")
+    loss_axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+    epochs = [epoch for epoch, _, _ in evaluations]
+    ap_axes.plot(epochs, [ap for _, ap, _ in evaluations], marker=".", label="AP")
+    ap_axes.plot(epochs, [ap50 for _, _, ap50 in evaluations], marker=".", label="AP50")
+    ap_axes.set(xlabel="epoch", ylabel="validation AP", ylim=(0, 1))
+    ap_axes.legend(loc="lower right")
+    for axes in (loss_axes, ap_axes):
+        axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=110)

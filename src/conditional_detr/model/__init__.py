@@ -1,0 +1,1 @@
+"""The network, one file per part of the paper's Figure 2."""

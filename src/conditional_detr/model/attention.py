@@ -1,0 +1,56 @@
+"""Multi-head attention on projected inputs, and the two small networks every layer is made of."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def split_heads(x: Float[Tensor, "batch tokens channels"], heads: int) -> Float[Tensor, "batch heads tokens depth"]:
+    """Channels of head ``i`` are the ``i``-th contiguous part."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attend(
+    query: Float[Tensor, "batch heads queries depth"],
+    key: Float[Tensor, "batch heads keys depth"],
+    value: Float[Tensor, "batch heads keys value_depth"],
+    padding_mask: Bool[Tensor, "batch keys"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch queries channels"]:
+    """Scaled dot-product attention (scale ``depth ** -0.5``), heads merged again.
+
+    padding_mask: True for keys that are padding; every image must have a key that is not.
+    """
+    allowed = None if padding_mask is None else ~padding_mask[:, None, None, :]
+    out = functional.scaled_dot_product_attention(query, key, value, allowed, dropout)
+    return out.transpose(1, 2).flatten(2)
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, dropout, linear."""
+
+    def __init__(self, channels: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(channels, hidden)
+        self.linear2 = nn.Linear(hidden, channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        return self.linear2(self.dropout(torch.relu(self.linear1(x))))
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU in between."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, depth: int) -> None:
+        super().__init__()
+        sizes = [inputs, *[hidden] * (depth - 1), outputs]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        for layer in self.layers[:-1]:
+            x = torch.relu(layer(x))
+        return self.layers[-1](x)

@@ -1,0 +1,150 @@
+"""ResNet (He et al., CVPR 2016; stride in the 3x3 convolution), parameter names as in torchvision."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Norm = Callable[[int], nn.Module]
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm with fixed statistics and affine parameters: all four are buffers, nothing trains."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        scale = self.weight * (self.running_var + self.epsilon).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
+
+
+class _Block(nn.Module):
+    """What the two kinds of residual block share: the shortcut and the sum."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(_convolution(inputs, outputs, 1, stride), norm(outputs))
+
+    def residual(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return torch.relu(self.residual(x) + shortcut)
+
+
+class BasicBlock(_Block):
+    """Two 3x3 convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
+        super().__init__(inputs, outputs, stride, norm)
+        self.conv1 = _convolution(inputs, outputs, 3, stride, dilation)
+        self.bn1 = norm(outputs)
+        self.conv2 = _convolution(outputs, outputs, 3, dilation=dilation)
+        self.bn2 = norm(outputs)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return self.bn2(self.conv2(x))
+
+
+class Bottleneck(_Block):
+    """1x1, 3x3 and 1x1 convolutions; the inner ones have a quarter of the outputs."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
+        super().__init__(inputs, outputs, stride, norm)
+        inner = outputs // 4
+        self.conv1 = _convolution(inputs, inner, 1)
+        self.bn1 = norm(inner)
+        self.conv2 = _convolution(inner, inner, 3, stride, dilation)
+        self.bn2 = norm(inner)
+        self.conv3 = _convolution(inner, outputs, 1)
+        self.bn3 = norm(outputs)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(self.bn2(self.conv2(x)))
+        return self.bn3(self.conv3(x))
+
+
+class ResNet(nn.Module):
+    """ResNet without its classifier; the output is the last stage's feature map.
+
+    block: kind of residual block. depths: blocks per stage. widths: output channels per stage. stem_width: channels of
+    the 7x7 stem. dilation: the last stage keeps the resolution and its blocks after the first use dilation 2 (DC5).
+    norm_frozen: batch norm as constants (published) or trained.
+    """
+
+    def __init__(
+        self,
+        block: Literal["basic", "bottleneck"],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        stem_width: int,
+        dilation: bool,
+        norm_frozen: bool,
+    ) -> None:
+        super().__init__()
+        norm: Norm = FrozenBatchNorm2d if norm_frozen else nn.BatchNorm2d
+        kind = BasicBlock if block == "basic" else Bottleneck
+        self.gradient_checkpointing = False
+        self.norm_frozen = norm_frozen
+        self.channels = widths[-1]
+        self.stage_names = [f"layer{i + 1}" for i in range(len(depths))]
+
+        self.conv1 = nn.Conv2d(3, stem_width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = norm(stem_width)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = stem_width
+        for stage, (name, depth, outputs) in enumerate(zip(self.stage_names, depths, widths, strict=True)):
+            dilated = dilation and stage == len(depths) - 1
+            stride = 1 if stage == 0 or dilated else 2
+            # The first block of a dilated stage keeps dilation 1, as in torchvision and the published DC5 weights.
+            blocks = [kind(inputs, outputs, stride, 1, norm)]
+            blocks += [kind(outputs, outputs, 1, 2 if dilated else 1, norm) for _ in range(depth - 1)]
+            self.add_module(name, nn.Sequential(*blocks))
+            inputs = outputs
+
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def freeze(self, stages: int) -> None:
+        """Stop training the stem and the first ``stages`` stages; -1 freezes nothing, not even the stem."""
+        if stages < 0:
+            return
+        for name in ["conv1", "bn1", *self.stage_names[:stages]]:
+            self.get_submodule(name).requires_grad_(False)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(pixels))))
+        for name in self.stage_names:
+            stage = self.get_submodule(name)
+            # Recomputing trained batch norm would count its statistics twice.
+            if self.gradient_checkpointing and self.training and self.norm_frozen:
+                x = cast(Tensor, checkpoint(stage, x, use_reentrant=False))
+            else:
+                x = stage(x)
+        return x

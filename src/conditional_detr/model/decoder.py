@@ -1,0 +1,158 @@
+"""The conditional decoder (section 3 of the paper, "Conditional Cross-Attention").
+
+Every query is a pair: the *content query* (the decoder embedding, image-dependent) and the *spatial query*
+p_q = T * p_s, where p_s is the sine embedding of the query's reference point s and the diagonal T comes from the
+decoder embedding. Keys are pairs likewise: content key (from the encoder) and position key. Concatenating each pair
+per head makes an attention weight the sum of a content and a spatial term.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from conditional_detr.model.attention import MLP, FeedForward, attend, split_heads
+from conditional_detr.model.position import point_encoding
+
+
+class Memory(NamedTuple):
+    """What the decoder looks at: the encoder's output, its cells' positions, and which cells are padding."""
+
+    content: Float[Tensor, "batch cells channels"]
+    position: Float[Tensor, "#batch cells channels"]
+    padding_mask: Bool[Tensor, "batch cells"] | None
+
+
+class QuerySelfAttention(nn.Module):
+    """Self-attention between queries: content and position have projections of their own, and are added."""
+
+    def __init__(self, channels: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query_content = nn.Linear(channels, channels)
+        self.query_position = nn.Linear(channels, channels)
+        self.key_content = nn.Linear(channels, channels)
+        self.key_position = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(
+        self,
+        content: Float[Tensor, "batch queries channels"],
+        query_position: Float[Tensor, "#batch queries channels"],
+    ) -> Float[Tensor, "batch queries channels"]:
+        query = self.query_content(content) + self.query_position(query_position)
+        key = self.key_content(content) + self.key_position(query_position)
+        query, key, value = (split_heads(each, self.heads) for each in (query, key, self.value(content)))
+        return self.out_proj(attend(query, key, value, None, self.dropout if self.training else 0.0))
+
+
+class ConditionalCrossAttention(nn.Module):
+    """Cross-attention with content and spatial part concatenated per head: the paper's conditional cross-attention.
+
+    In the first layer the content query carries no image yet, so the learned query position is added to the content
+    query, and the position key to the content key.
+    """
+
+    def __init__(self, channels: int, heads: int, dropout: float, first: bool) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query_content = nn.Linear(channels, channels)
+        self.query_position = nn.Linear(channels, channels) if first else None
+        self.query_spatial = nn.Linear(channels, channels)
+        self.key_content = nn.Linear(channels, channels)
+        self.key_position = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(
+        self,
+        content: Float[Tensor, "batch queries channels"],
+        query_position: Float[Tensor, "#batch queries channels"],
+        spatial: Float[Tensor, "#batch queries channels"],
+        memory: Memory,
+    ) -> Float[Tensor, "batch queries channels"]:
+        query_content = self.query_content(content)
+        query_spatial = self.query_spatial(spatial).expand_as(query_content)
+        key_content = self.key_content(memory.content)
+        key_position = self.key_position(memory.position).expand_as(key_content)
+        if self.query_position is not None:
+            query_content = query_content + self.query_position(query_position)
+            key_content = key_content + key_position
+        query = torch.cat([split_heads(query_content, self.heads), split_heads(query_spatial, self.heads)], dim=-1)
+        key = torch.cat([split_heads(key_content, self.heads), split_heads(key_position, self.heads)], dim=-1)
+        value = split_heads(self.value(memory.content), self.heads)
+        return self.out_proj(attend(query, key, value, memory.padding_mask, self.dropout if self.training else 0.0))
+
+
+class ConditionalDecoderLayer(nn.Module):
+    def __init__(self, channels: int, heads: int, feed_forward: int, dropout: float, first: bool) -> None:
+        super().__init__()
+        self.self_attention = QuerySelfAttention(channels, heads, dropout)
+        self.cross_attention = ConditionalCrossAttention(channels, heads, dropout, first)
+        self.feed_forward = FeedForward(channels, feed_forward, dropout)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        content: Float[Tensor, "batch queries channels"],
+        query_position: Float[Tensor, "#batch queries channels"],
+        spatial: Float[Tensor, "#batch queries channels"],
+        memory: Memory,
+    ) -> Float[Tensor, "batch queries channels"]:
+        content = self.norm1(content + self.dropout(self.self_attention(content, query_position)))
+        attended = self.cross_attention(content, query_position, spatial, memory)
+        content = self.norm2(content + self.dropout(attended))
+        return self.norm3(content + self.dropout(self.feed_forward(content)))
+
+
+class ConditionalDecoder(nn.Module):
+    """Decoder of Conditional DETR. One norm is shared by the outputs of all layers."""
+
+    def __init__(
+        self,
+        layers: int,
+        channels: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        queries: int,
+        temperature: float,
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.query_position = nn.Embedding(queries, channels)
+        self.layers = nn.ModuleList(
+            ConditionalDecoderLayer(channels, heads, feed_forward, dropout, first=i == 0) for i in range(layers)
+        )
+        self.norm = nn.LayerNorm(channels)
+        self.query_scale = MLP(channels, channels, channels, 2)  # T, from the decoder embedding
+        self.reference_head = MLP(channels, channels, 2, 2)
+        # The first layer takes T = 1, so with a single layer nothing would train the query scale.
+        self.query_scale.requires_grad_(layers > 1)
+        self.gradient_checkpointing = False
+
+    def reference_points(self) -> Float[Tensor, "queries 2"]:
+        """The reference point s of every query, (x, y) in 0..1 of the unpadded image."""
+        weight = self.query_position.weight
+        with torch.autocast(weight.device.type, enabled=False):  # half precision would move the points by pixels
+            return self.reference_head(weight).sigmoid()
+
+    def forward(self, memory: Memory) -> Float[Tensor, "layers batch queries channels"]:
+        query_position = self.query_position.weight[None]
+        encoding = point_encoding(self.reference_points(), query_position.shape[-1], self.temperature)[None]
+        content = query_position.new_zeros(memory.content.shape[0], *query_position.shape[1:])
+        outputs: list[Tensor] = []
+        for i, layer in enumerate(self.layers):
+            spatial = encoding if i == 0 else self.query_scale(content) * encoding
+            if self.gradient_checkpointing and self.training:
+                content = cast(Tensor, checkpoint(layer, content, query_position, spatial, memory, use_reentrant=False))
+            else:
+                content = layer(content, query_position, spatial, memory)
+            outputs.append(self.norm(content))
+        return torch.stack(outputs)

@@ -1,0 +1,109 @@
+"""The whole network: backbone, encoder, decoder and the heads that every decoder layer shares."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from conditional_detr.config import ModelSettings
+from conditional_detr.model.attention import MLP
+from conditional_detr.model.backbone import ResNet
+from conditional_detr.model.decoder import ConditionalDecoder, Memory
+from conditional_detr.model.encoder import Encoder
+from conditional_detr.model.position import grid_encoding, inverse_sigmoid
+from conditional_detr.structures import Predictions
+
+
+class ConditionalDETR(nn.Module):
+    """Conditional DETR (Meng et al., ICCV 2021).
+
+    class_prior: the score that an untrained class head gives every class, as in focal loss.
+    """
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        encoder: Encoder,
+        decoder: ConditionalDecoder,
+        channels: int,
+        classes: int,
+        class_prior: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.input_proj = nn.Conv2d(backbone.channels, channels, 1)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.class_head = nn.Linear(channels, classes)
+        self.box_head = MLP(channels, channels, 4, 3)
+        self._initialise(class_prior)
+
+    def _initialise(self, class_prior: float) -> None:
+        """As published; the backbone initialises itself."""
+        for part in (self.encoder, self.decoder):
+            for name, parameter in part.named_parameters():
+                if parameter.dim() > 1 and name != "query_position.weight":
+                    nn.init.xavier_uniform_(parameter)
+                if name.endswith(("in_proj.bias", "out_proj.bias")):
+                    nn.init.zeros_(parameter)
+        nn.init.constant_(self.class_head.bias, -math.log((1 - class_prior) / class_prior))
+        last = self.box_head.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+        for part in (self.backbone, self.encoder, self.decoder):
+            part.gradient_checkpointing = enabled
+
+    def encode(
+        self,
+        pixels: Float[Tensor, "batch 3 height width"],
+        padding_mask: Bool[Tensor, "batch height width"] | None = None,
+    ) -> Memory:
+        """Everything before the decoder. The mask is taken to feature resolution by nearest interpolation."""
+        features = self.input_proj(self.backbone(pixels))
+        if padding_mask is None:
+            mask = None
+            valid = torch.ones_like(features[:1, 0], dtype=torch.bool)
+        else:
+            mask = functional.interpolate(padding_mask[:, None].float(), size=features.shape[-2:])[:, 0].bool()
+            valid = ~mask
+            mask = mask.flatten(1)
+        position = grid_encoding(valid, features.shape[1], self.decoder.temperature).to(features.dtype)
+        position = position.flatten(2).transpose(1, 2)
+        content = self.encoder(features.flatten(2).transpose(1, 2), position, mask)
+        return Memory(content, position, mask)
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "batch 3 height width"],
+        padding_mask: Bool[Tensor, "batch height width"] | None = None,
+    ) -> Predictions:
+        """Class logits and boxes of every decoder layer.
+
+        pixels: RGB, ImageNet-normalised. padding_mask: True where padded; None when nothing is padded.
+        """
+        embeddings = self.decoder(self.encode(pixels, padding_mask))
+        # Under autocast the heads stay in full precision: half precision would move boxes by pixels.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.to(self.class_head.weight.dtype)
+            offset = self.box_head(embeddings)
+            reference = inverse_sigmoid(self.decoder.reference_points())
+            boxes = torch.cat([offset[..., :2] + reference, offset[..., 2:]], dim=-1).sigmoid()
+            return Predictions(self.class_head(embeddings), boxes)
+
+
+def build_model(settings: ModelSettings, classes: int) -> ConditionalDETR:
+    """An untrained network of these settings; weights of a file are loaded by whoever asked for them."""
+    shape = settings.backbone_shape()
+    backbone = ResNet(
+        shape.block, shape.depths, shape.widths, shape.stem_width, settings.dilation, settings.batch_norm == "frozen"
+    )
+    common = (settings.channels, settings.heads, settings.feed_forward, settings.dropout)
+    encoder = Encoder(settings.encoder_layers, *common)
+    decoder = ConditionalDecoder(settings.decoder_layers, *common, settings.queries, settings.position_temperature)
+    return ConditionalDETR(backbone, encoder, decoder, settings.channels, classes, settings.class_prior)

@@ -1,0 +1,47 @@
+"""Predictions -> Detections, as the official code does it: the best query-class pairs, boxes in image pixels."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from conditional_detr.boxes import centre_to_corners
+from conditional_detr.structures import Categories, Detections, Predictions
+
+
+def top_pairs(
+    logits: Float[Tensor, "batch queries classes"], boxes: Float[Tensor, "batch queries 4"], count: int
+) -> tuple[Float[Tensor, "batch top"], Int64[Tensor, "batch top"], Float[Tensor, "batch top 4"]]:
+    """Scores, logit indices and boxes of the ``count`` best query-class pairs, best first.
+
+    A query may appear more than once, with different classes. Fewer than ``count`` when there are fewer pairs.
+    """
+    scores = logits.flatten(1).sigmoid()
+    scores, index = scores.topk(min(count, scores.shape[1]), dim=1)
+    query = index // logits.shape[-1]
+    return scores, index % logits.shape[-1], boxes.gather(1, query[..., None].expand(-1, -1, 4))
+
+
+def detections_from(
+    predictions: Predictions,
+    image_sizes: Sequence[tuple[int, int]],
+    categories: Categories,
+    count: int = 100,
+) -> list[Detections]:
+    """The ``count`` most confident detections of every image, without a threshold, boxes not clipped.
+
+    image_sizes: (height, width) of the images as given, in pixels.
+    """
+    scores, indices, boxes = top_pairs(predictions.logits[-1], predictions.boxes[-1], count)
+    scores, indices, boxes = scores.cpu(), indices.cpu(), centre_to_corners(boxes).cpu().float()
+    ids = torch.tensor(categories.ids)
+    return [
+        Detections(
+            boxes[i] * torch.tensor([width, height, width, height], dtype=torch.float32),
+            scores[i].float(),
+            ids[indices[i]],
+            [categories.names[index] for index in indices[i].tolist()],
+        )
+        for i, (height, width) in enumerate(image_sizes)
+    ]

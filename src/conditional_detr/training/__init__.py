@@ -1,0 +1,1 @@
+"""Training: the loop, its optimizer, and the run folder that it fills."""

@@ -1,0 +1,429 @@
+"""The training loop: one optimizer step after another, an evaluation after an epoch, a state to go on from."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object, set_seed
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
+from conditional_detr.checkpoints.huggingface import Checkpoint, save_checkpoint
+from conditional_detr.config import Settings
+from conditional_detr.data.check import check_same_categories, training_warnings
+from conditional_detr.data.coco import category_table, read_split
+from conditional_detr.data.loading import Batch, evaluation_batches, training_batches
+from conditional_detr.errors import InputError, NonFiniteError
+from conditional_detr.evaluation import CocoEvaluator, detect_batches, standard_max_dets
+from conditional_detr.loss.criterion import TERMS, Criterion, Losses
+from conditional_detr.model.network import ConditionalDETR, build_model
+from conditional_detr.structures import Detections, Predictions
+from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
+from conditional_detr.training.report import Reporter, TensorBoard
+from conditional_detr.training.run_folder import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
+from conditional_detr.training.run_plots import SampleImages, plot_run
+from conditional_detr.training.stopping import StopRequest, stop_requests
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended. finished: False when it was asked to stop; best: the evaluation record with the highest AP."""
+
+    run: RunFolder
+    finished: bool
+    step: int
+    best: Metrics | None
+
+
+class Progress:
+    """Where a run is, as far as the optimizer does not know it; saved with every state."""
+
+    def __init__(self, global_batch: int) -> None:
+        self.global_batch = global_batch
+        self.step = 0  # optimizer steps done
+        self.seconds = 0.0  # spent in training steps, over all resumes
+        self.window: list[list[float]] = []  # what the steps since the last line of metrics measured
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["global_batch"] != self.global_batch:
+            raise InputError(
+                f"the run was trained with {state['global_batch']} images per step, now there would be "
+                f"{self.global_batch}; resume with the same number of processes"
+            )
+        vars(self).update(state)
+
+
+def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
+    """Train a model from the beginning, in a new run folder. Raises ``InputError`` for data or settings at fault."""
+    return _Training(settings, None, reporter or Reporter()).run()
+
+
+def resume(run: Path, reporter: Reporter | None = None) -> Summary:
+    """Go on with an interrupted run: weights, optimizer, random states and data as if nothing had happened.
+
+    Raises ``InputError`` when ``run`` is not a run folder, or with another number of images per step.
+    """
+    folder, settings = open_run(run)
+    return _Training(settings, folder, reporter or Reporter()).run()
+
+
+class _Training:
+    """Everything a run needs, put together once; ``run`` is the loop."""
+
+    def __init__(self, settings: Settings, run: RunFolder | None, reporter: Reporter) -> None:
+        train = settings.train
+        # Without this, a program that trains twice could not change the precision.
+        AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
+        self.accelerator = Accelerator(
+            # Without this, torchrun on a machine without accelerator would start processes that ignore each other.
+            cpu=not torch.accelerator.is_available(),
+            mixed_precision=train.mixed_precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+        )
+        self.main = self.accelerator.is_main_process
+        self.reporter = reporter if self.main else Reporter()
+        self.processes = self.accelerator.num_processes
+        self.resuming = run is not None
+
+        self.train_data = read_split(settings.data, "train")
+        self.val_data = read_split(settings.data, "val")
+        check_same_categories(self.train_data, self.val_data)
+        self.max_dets = settings.evaluation.max_dets or standard_max_dets(self.val_data)
+        self.settings = settings.model_copy(update={"model": settings.model.resolved()})
+
+        set_seed(train.seed)
+        self.model = self._build()
+        set_seed(train.seed, device_specific=True)  # dropout differs between processes, initial weights do not
+        self.criterion = Criterion(settings.loss)
+        self.progress = Progress(train.batch_size * train.accumulate * self.processes)
+        self.lr_scale = self._learning_rate_scale()
+        self.optimizer = build_optimizer(self.model, train, self.lr_scale)
+        self.averaged: AveragedModel | None = None
+        if train.ema_decay:
+            average = get_ema_multi_avg_fn(train.ema_decay)
+            self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+            self.averaged.to(self.accelerator.device)
+        wrapped: Any = self.model
+        if self.processes > 1 and self.settings.model.batch_norm == "trained":
+            if self.accelerator.device.type == "cuda":
+                wrapped = nn.SyncBatchNorm.convert_sync_batchnorm(wrapped)
+            else:
+                self.reporter.warning(
+                    "batch norm is not synchronised between processes on a CPU: statistics are those of one process"
+                )
+        self.wrapped, self.prepared_optimizer = cast(
+            "tuple[nn.Module, AdamW]", self.accelerator.prepare(wrapped, self.optimizer)
+        )
+        # SyncBatchNorm replaces modules in place, and devices move them: this is the network that trains.
+        self.model = cast(ConditionalDETR, self.accelerator.unwrap_model(self.wrapped))
+        self.accelerator.register_for_checkpointing(self.progress)
+        if self.averaged is not None:
+            self.accelerator.register_for_checkpointing(self.averaged)
+
+        self.folder = run or self._new_run()
+        self.evaluator = CocoEvaluator(self.val_data.file) if self.main else None
+        self.samples = SampleImages(self.val_data) if self.main else None
+
+    def run(self) -> Summary:
+        if self.resuming:
+            self._load_state()
+        self._introduce()
+        board = TensorBoard(self.folder.path / "tensorboard") if self.main else None
+        batches, steps_per_epoch = self._batches()
+        total_steps = self.settings.train.epochs * steps_per_epoch
+        last_step = min(self.settings.train.max_steps or total_steps, total_steps)
+        stopped = False
+        try:
+            with stop_requests() as request:
+                self.reporter.begin(self.progress.step, last_step, steps_per_epoch)
+                while not stopped:
+                    step = self.progress.step
+                    if self._evaluation_due(step, steps_per_epoch, last_step):
+                        if not self._evaluate(step, steps_per_epoch, board, request):
+                            stopped = True
+                            break
+                    if step >= last_step:
+                        break
+                    factor = learning_rate_factor(self.settings.train, step, steps_per_epoch, total_steps)
+                    stopped = self._step(batches, factor, request)
+                    step = self.progress.step
+                    if step % self.settings.train.log_every == 0 or step == last_step:
+                        self._log(steps_per_epoch, board)
+                    at_end = step % steps_per_epoch == 0 or step == last_step
+                    if stopped or at_end or step % self.settings.train.save_every == 0:
+                        self._save_state()
+        finally:
+            self.reporter.end()
+            if board is not None:
+                board.close()
+            self.accelerator.end_training()
+        best = best_evaluation(read_metrics(self.folder.metrics))
+        return Summary(self.folder, not stopped, self.progress.step, best)
+
+    # --- one optimizer step ---
+
+    def _step(self, batches: Iterator[Batch], factor: float, request: StopRequest) -> bool:
+        """One optimizer step; True when some process was asked to stop."""
+        started = time.perf_counter()
+        parts = [next(batches) for _ in range(self.settings.train.accumulate)]
+        waited = time.perf_counter() - started
+        boxes = sum(len(target.labels) for _, targets in parts for target in targets)
+        all_boxes, stop = self._sum_over_processes([boxes, int(request.requested)])
+        # Gradients are averaged over processes, so this divides the sum by all objects of the step, at least one.
+        num_boxes = max(all_boxes, 1) / self.processes
+
+        set_learning_rate(self.optimizer, factor)
+        self.wrapped.train()
+        losses: list[Losses] = []
+        try:
+            for i, (images, targets) in enumerate(parts):
+                last = i == len(parts) - 1  # only its backward pass exchanges gradients between processes
+                with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                    images = images.to(self.accelerator.device)
+                    predictions = cast(Predictions, self.wrapped(images.pixels, images.padding_mask))
+                    loss = self.criterion(predictions, targets, num_boxes)
+                    self.accelerator.backward(loss.total)
+                losses.append(loss)
+            self._update(parts, losses, started, waited)
+        except NonFiniteError as error:
+            raise self._inspected(error, parts) from error
+        return stop > 0
+
+    def _update(self, parts: Sequence[Batch], losses: Sequence[Losses], started: float, waited: float) -> None:
+        """Clip, check and apply the gradients, and note what the step measured."""
+        train = self.settings.train
+        self.accelerator.unscale_gradients()
+        norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        terms = torch.stack([loss.by_term()[:, -1] for loss in losses]).sum(0)
+        total = torch.stack([loss.total.detach() for loss in losses]).sum()
+        measured: list[float] = torch.cat([total[None], terms, norm.reshape(1)]).tolist()
+        if not all(map(math.isfinite, measured)):
+            for (_, targets), loss in zip(parts, losses, strict=True):
+                loss.check_finite([target.image_name for target in targets])
+            if train.mixed_precision != "fp16":  # whose scaler skips such a step by itself
+                raise NonFiniteError(f"NaN or infinity in the gradient of {self._bad_gradient()}")
+        if train.clip_norm:
+            clip_grads_with_norm_(self.model.parameters(), train.clip_norm, norm)
+        self.prepared_optimizer.step()
+        self.prepared_optimizer.zero_grad()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        seconds = time.perf_counter() - started
+        self.progress.step += 1
+        self.progress.seconds += seconds
+        self.progress.window.append([*measured, seconds, waited])
+
+    def _bad_gradient(self) -> str:
+        named = ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)
+        return next((name for name, grad in named if not bool(grad.isfinite().all())), "all parameters together")
+
+    def _inspected(self, error: NonFiniteError, parts: Sequence[Batch]) -> NonFiniteError:
+        """The error, after what led to it was saved."""
+        file = (
+            self.folder.states / f"non-finite-step-{self.progress.step + 1}-process-{self.accelerator.process_index}.pt"
+        )
+        content = {
+            "step": self.progress.step + 1,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pixels": [images.pixels for images, _ in parts],
+            "padding_masks": [images.padding_mask for images, _ in parts],
+            "targets": [[vars(target) for target in targets] for _, targets in parts],
+        }
+        torch.save(content, file)
+        return NonFiniteError(
+            f"{error} in step {self.progress.step + 1}; weights, optimizer and batch are in {file}; "
+            f"a lower train.lr, train.clip_norm=0.1 and train.mixed_precision=no are the usual remedies"
+        )
+
+    def _sum_over_processes(self, counts: list[int]) -> list[int]:
+        if self.processes == 1:
+            return counts
+        values = torch.tensor(counts, device=self.accelerator.device)
+        return cast(Tensor, self.accelerator.reduce(values, "sum")).tolist()
+
+    # --- around the steps ---
+
+    def _log(self, steps_per_epoch: int, board: TensorBoard | None) -> None:
+        progress = self.progress
+        window = torch.tensor(progress.window, dtype=torch.float64, device=self.accelerator.device)
+        means: list[float] = cast(Tensor, self.accelerator.reduce(window.mean(0), "mean")).tolist()
+        loss, *terms, grad_norm, seconds, waited = means
+        record: Metrics = {
+            "kind": "train",
+            "step": progress.step,
+            "epoch": progress.step / steps_per_epoch,
+            "loss": loss,
+            **{f"loss_{name}": value for name, value in zip(TERMS, terms, strict=True)},
+            "grad_norm": grad_norm,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr_backbone": self.optimizer.param_groups[1]["lr"],
+            "images_per_second": progress.global_batch / seconds,
+            "data_wait": waited / seconds,
+            "seconds": progress.seconds,
+        }
+        progress.window = []
+        self._record(record, board)
+        self.reporter.step(record)
+
+    def _record(self, record: Metrics, board: TensorBoard | None) -> None:
+        if self.main:
+            self.folder.append(record)
+        if board is not None:
+            board.write(record)
+
+    def _evaluation_due(self, step: int, steps_per_epoch: int, last_step: int) -> bool:
+        """At the end of every n-th epoch and of the run, unless it is done already (before a resume)."""
+        if step == 0 or (step % steps_per_epoch and step != last_step):
+            return False
+        if step != last_step and step // steps_per_epoch % self.settings.evaluation.every:
+            return False
+        done = any(r["kind"] == "evaluation" and r["step"] == step for r in read_metrics(self.folder.metrics))
+        self.accelerator.wait_for_everyone()  # nobody reads the metrics while the main process adds to them
+        return not done
+
+    def _evaluate(self, step: int, steps_per_epoch: int, board: TensorBoard | None, request: StopRequest) -> bool:
+        """Evaluate on every process, record and save; False when asked to stop before the end."""
+        model = cast(ConditionalDETR, self.averaged.module) if self.averaged is not None else self.model
+        batches = evaluation_batches(
+            self.val_data,
+            self.settings.data,
+            self.settings.evaluation.batch_size,
+            self.accelerator.process_index,
+            self.processes,
+        )
+        results: list[dict[str, Any]] = []
+        kept: dict[int, Detections] = {}
+        found = detect_batches(model, batches, self.val_data.categories, self.max_dets, self.accelerator.device)
+        for done, (target, detections) in enumerate(found, start=1):
+            if request.requested and self.processes == 1:  # several processes must stay together until the next step
+                return False
+            results += detections.to_coco(target.image_id)
+            if self.samples is not None and target.image_id in self.samples.image_ids:
+                kept[target.image_id] = detections
+            self.reporter.evaluating(min(done * self.processes, len(self.val_data)), len(self.val_data))
+        if self.processes > 1:
+            results = cast("list[dict[str, Any]]", gather_object(results))
+        if self.evaluator is not None and self.samples is not None:
+            metrics = self.evaluator.evaluate(results, self.max_dets)
+            earlier = best_evaluation(read_metrics(self.folder.metrics))
+            record: Metrics = {
+                "kind": "evaluation",
+                "step": step,
+                "epoch": step / steps_per_epoch,
+                **metrics.values,
+                "per_class": {self.val_data.categories.name_of(i): ap for i, ap in metrics.per_class.items()},
+                "max_dets": metrics.max_dets,
+                "seconds": self.progress.seconds,
+            }
+            best = earlier is None or record["AP"] > earlier["AP"]
+            checkpoint = Checkpoint(
+                model,
+                self.settings.model,
+                self.val_data.categories,
+                self.settings.data.eval_short_side,
+                self.settings.data.eval_max_size,
+            )
+            save_checkpoint(checkpoint, self.folder.last_model)
+            if best:
+                save_checkpoint(checkpoint, self.folder.best_model)
+            self._record(record, board)
+            self.reporter.evaluated(record, best)
+            plot_run(read_metrics(self.folder.metrics), self.folder.plots / "curves.png")
+            self.samples.draw(kept, self.folder.plots / "predictions.jpg")
+        self.accelerator.wait_for_everyone()
+        return True
+
+    # --- states ---
+
+    def _save_state(self) -> None:
+        self.accelerator.save_state(str(self.folder.partial_state()))
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            self.folder.keep_state(self.progress.step)
+        self.accelerator.wait_for_everyone()
+
+    def _load_state(self) -> None:
+        state = self.folder.newest_state()
+        if state is None:
+            self.reporter.message(f"{self.folder.path} has no state yet: starting from the beginning")
+        else:
+            self.accelerator.load_state(str(state))
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            self.folder.append({"kind": "resume", "step": self.progress.step})
+        self.accelerator.wait_for_everyone()
+
+    # --- putting it together ---
+
+    def _build(self) -> ConditionalDETR:
+        settings = self.settings.model
+        model = build_model(settings, len(self.train_data.categories))
+        if settings.backbone_weights is not None:
+            load_backbone_weights(model.backbone, settings.backbone_weights)
+        assert isinstance(settings.frozen_stages, int)
+        model.backbone.freeze(settings.frozen_stages)
+        model.set_gradient_checkpointing(self.settings.train.gradient_checkpointing)
+        return model
+
+    def _new_run(self) -> RunFolder:
+        path = str(create_run(self.settings).path) if self.main else ""
+        if self.processes > 1:
+            path = next(each for each in cast("list[str]", gather_object([path])) if each)
+        return RunFolder(Path(path))
+
+    def _batches(self) -> tuple[Iterator[Batch], int]:
+        train = self.settings.train
+        return training_batches(
+            self.train_data,
+            self.settings.data,
+            train.batch_size,
+            train.accumulate,
+            train.seed,
+            self.accelerator.process_index,
+            self.processes,
+            start_step=self.progress.step,
+        )
+
+    def _learning_rate_scale(self) -> float:
+        train, batch = self.settings.train, self.progress.global_batch
+        if batch == train.base_batch_size:
+            return 1.0
+        if train.scale_lr:
+            return batch / train.base_batch_size
+        self.reporter.warning(
+            f"{batch} images per step, but train.lr={train.lr:g} is meant for {train.base_batch_size}; "
+            f"train.scale_lr=true scales it to {train.lr * batch / train.base_batch_size:.2g}"
+        )
+        return 1.0
+
+    def _introduce(self) -> None:
+        model, data = self.settings.model, self.train_data
+        self.reporter.message(f"run folder: {self.folder.path}")
+        self.reporter.message(
+            f"training on {len(data)} images with {len(data.labels)} objects ({data.file}), "
+            f"evaluating on {len(self.val_data)} ({self.val_data.file}, {self.max_dets} detections per image)"
+        )
+        self.reporter.message(f"class  category id  name\n{category_table(data.categories)}")
+        random_backbone = isinstance(model.backbone, str) and model.backbone_weights is None
+        for text in training_warnings(data, model.queries, random_backbone):
+            self.reporter.warning(text)
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        everything = sum(p.numel() for p in self.model.parameters())
+        self.reporter.message(
+            f"{everything / 1e6:.2f} million parameters, {trained / 1e6:.2f} million train; "
+            f"{self.processes} x {self.accelerator.device.type}"
+        )

@@ -1,0 +1,39 @@
+"""AdamW with the published parameter groups, and the learning rate of every step."""
+
+import math
+from itertools import chain
+
+from torch.optim import AdamW
+
+from conditional_detr.config import TrainSettings
+from conditional_detr.model.network import ConditionalDETR
+
+
+def build_optimizer(model: ConditionalDETR, settings: TrainSettings, scale: float = 1.0) -> AdamW:
+    """AdamW on what trains: transformer and heads in the first group, the backbone in the second.
+
+    scale: what both learning rates are multiplied with. Each group keeps its full rate as ``initial_lr``.
+    """
+    rest = chain.from_iterable(part.parameters() for name, part in model.named_children() if name != "backbone")
+    groups = [
+        {"params": [p for p in rest if p.requires_grad], "lr": settings.lr * scale},
+        {"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": settings.lr_backbone * scale},
+    ]
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    return AdamW(groups, lr=settings.lr * scale, weight_decay=settings.weight_decay, fused=True)
+
+
+def learning_rate_factor(settings: TrainSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """What the learning rates are multiplied with in optimizer step ``step`` (the first is 0)."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "step":
+        return 1.0 if step < settings.drop_epoch * steps_per_epoch else 0.1
+    done = (step - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1)
+    return settings.cosine_end + (1 - settings.cosine_end) * (1 + math.cos(math.pi * done)) / 2
+
+
+def set_learning_rate(optimizer: AdamW, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor

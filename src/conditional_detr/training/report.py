@@ -1,0 +1,117 @@
+"""What a run tells while it goes on: a live display on a terminal, plain lines elsewhere, and TensorBoard."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TextIO, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from conditional_detr.training.run_folder import Metrics
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Reporter:
+    """Is told what happens in ``train``, on the main process only; this one keeps it to itself."""
+
+    def message(self, text: str) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def begin(self, step: int, total_steps: int, steps_per_epoch: int) -> None: ...
+    def step(self, record: Metrics) -> None: ...
+    def evaluating(self, done: int, images: int) -> None: ...
+    def evaluated(self, record: Metrics, best: bool) -> None: ...
+    def end(self) -> None: ...
+
+
+class ConsoleReporter(Reporter):
+    """Writes to standard error: one live line on a terminal, otherwise a line now and then."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self.progress: Progress | None = None
+        self.total_steps = self.steps_per_epoch = 0
+        self.last_line = self.started = 0.0
+        self.first_step = 0
+
+    def message(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def warning(self, text: str) -> None:
+        self.console.print(f"warning: {text}", style="yellow", markup=False)
+
+    def begin(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
+        self.total_steps, self.steps_per_epoch, self.first_step = total_steps, steps_per_epoch, step
+        self.started, self.last_line = time.monotonic(), 0.0
+        if self.console.is_terminal:
+            self.progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:.0f}% eta"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self.progress.add_task("starting", total=total_steps, completed=step)
+            self.progress.start()
+
+    def step(self, record: Metrics) -> None:
+        text = (
+            f"epoch {self._epoch(record['step'])}  step {record['step']}/{self.total_steps}  loss {record['loss']:.3f}  "
+            f"lr {record['lr']:.1e}  {record['images_per_second']:.1f} images/s  data wait {record['data_wait']:.0%}"
+        )
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], completed=record["step"], description=text)
+        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            done = record["step"] - self.first_step
+            remaining = (self.last_line - self.started) / done * (self.total_steps - record["step"])
+            self.message(f"{text}  eta {_duration(remaining)}")
+
+    def evaluating(self, done: int, images: int) -> None:
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], description=f"evaluating image {done}/{images}")
+
+    def evaluated(self, record: Metrics, best: bool) -> None:
+        self.message(
+            f"epoch {record['epoch']:g}: AP {record['AP']:.3f}  AP50 {record['AP50']:.3f}  AP75 {record['AP75']:.3f}"
+            f"{'  (best so far)' if best else ''}"
+        )
+
+    def end(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+    def _epoch(self, step: int) -> str:
+        epochs = -(-self.total_steps // self.steps_per_epoch)
+        return f"{-(-step // self.steps_per_epoch)}/{epochs}"
+
+
+class TensorBoard:
+    """Scalars for TensorBoard where it is installed; does nothing where it is not."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError:
+            self.writer = None
+        else:
+            self.writer = SummaryWriter(str(folder))
+
+    def write(self, record: Metrics) -> None:
+        if self.writer is None or record["kind"] not in ("train", "evaluation"):
+            return
+        for key, value in record.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(f"{record['kind']}/{key}", value, cast(int, record["step"]))
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,139 @@
+"""A run folder: its config, metrics and states, written so that a kill at any moment leaves it usable."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conditional_detr.config import Settings, load_settings
+from conditional_detr.errors import InputError
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def best_model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def last_model(self) -> Path:
+        return self.path / "model_last"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def states(self) -> Path:
+        return self.path / "state"
+
+    def append(self, record: Metrics) -> None:
+        """Add a line to the metrics; a line that a kill cut short is ended first."""
+        with self.metrics.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(json.dumps(record).encode() + b"\n")
+
+    def newest_state(self) -> Path | None:
+        """The folder of the newest complete state; None when there is none yet."""
+        found = {int(path.name.removeprefix("step-")): path for path in self.states.glob("step-*")}
+        return found[max(found)] if found else None
+
+    def partial_state(self) -> Path:
+        """Where a state is written before ``keep_state`` gives it its name."""
+        return self.states / "partial"
+
+    def keep_state(self, step: int) -> None:
+        """Give the state under ``partial_state`` its name, then remove older ones."""
+        target = self.states / f"step-{step}"
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(self.partial_state(), target)
+        for path in self.states.glob("step-*"):
+            if path != target:
+                shutil.rmtree(path)
+
+
+def create_run(settings: Settings) -> RunFolder:
+    """Make the folder of a new run and write its config. Raises ``InputError`` when the wanted name is taken."""
+    output, name = settings.train.output, settings.train.name
+    try:
+        if name:
+            path = output / name
+            path.mkdir(parents=True)
+        else:
+            path = _numbered(output, settings.preset or "run")
+    except FileExistsError as error:
+        raise InputError(
+            f"{error.filename} exists; give another train.name, or go on with that run: cdetr train --resume {error.filename}"
+        ) from error
+    run = RunFolder(path)
+    for folder in (run.states, run.plots):
+        folder.mkdir()
+    _write(run.config, settings.to_yaml())
+    return run
+
+
+def open_run(path: Path) -> tuple[RunFolder, Settings]:
+    """An existing run and its settings. Raises ``InputError`` when ``path`` is not a run folder."""
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise InputError(f"{path} is not a run folder: it has no config.yaml; give the folder that cdetr train made")
+    return run, load_settings(run.config)
+
+
+def read_metrics(file: Path) -> list[Metrics]:
+    """The lines of ``metrics.jsonl`` that count: after a resume, lines beyond the state it began from are void."""
+    records: list[Metrics] = []
+    if not file.is_file():
+        return records
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            record: Metrics = json.loads(line)
+        except ValueError:
+            continue  # cut short by a kill
+        if record["kind"] == "resume":
+            records = [earlier for earlier in records if earlier["step"] <= record["step"]]
+        else:
+            records.append(record)
+    return records
+
+
+def best_evaluation(records: list[Metrics], better: Callable[[Metrics], float] = lambda r: r["AP"]) -> Metrics | None:
+    """The evaluation with the highest AP, the earliest of equals."""
+    return max((record for record in records if record["kind"] == "evaluation"), key=better, default=None)
+
+
+def _numbered(output: Path, stem: str) -> Path:
+    output.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = output / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

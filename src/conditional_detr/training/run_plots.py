@@ -1,0 +1,66 @@
+"""Pictures that a run folder holds: curves, and a page of validation images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from conditional_detr.data.coco import CocoAnnotations
+from conditional_detr.data.images import read_image
+from conditional_detr.drawing import category_colours, draw_boxes, draw_detections, page_of_pairs, plot_curves
+from conditional_detr.structures import Detections
+from conditional_detr.training.run_folder import Metrics
+
+SHOWN_ABOVE = 0.3  # score
+HEIGHT = 256  # of a picture on a page, pixels
+
+
+class SampleImages:
+    """The images that every page shows: spread over the set, with objects where there are such."""
+
+    def __init__(self, data: CocoAnnotations, count: int = 8) -> None:
+        with_objects = np.flatnonzero(np.diff(data.offsets) > 0)
+        candidates = with_objects if len(with_objects) else np.arange(len(data))
+        spread = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
+        self.data = data
+        self.indices: list[int] = candidates[spread].tolist()
+        self.image_ids: list[int] = [int(data.image_ids[i]) for i in self.indices]
+
+    def draw(self, detections: Mapping[int, Detections], file: Path) -> None:
+        """Write a page of ground truth beside detections by image id; images without an entry are left out."""
+        pairs = [
+            self._pair(index, detections[image_id])
+            for index, image_id in zip(self.indices, self.image_ids, strict=True)
+            if image_id in detections
+        ]
+        if pairs:
+            page_of_pairs(pairs, ("ground truth", f"predictions, score from {SHOWN_ABOVE}")).save(file, quality=90)
+
+    def _pair(self, index: int, found: Detections) -> tuple[Image.Image, Image.Image]:
+        data = self.data
+        image = read_image(data.path(index))
+        scale = HEIGHT / image.height
+        image = image.resize((min(max(round(image.width * scale), 1), 4 * HEIGHT), HEIGHT), Image.Resampling.BILINEAR)
+        rows = data.objects(index)
+        labels: list[int] = data.labels[rows].tolist()
+        colours = category_colours(data.categories)
+        truth = draw_boxes(
+            image,
+            torch.from_numpy(data.boxes[rows]) * scale,
+            [data.categories.names[label] for label in labels],
+            [colours[data.categories.ids[label]] for label in labels],
+        )
+        shown = found.above(SHOWN_ABOVE)
+        return truth, draw_detections(image, replace(shown, boxes=shown.boxes * scale), data.categories)
+
+
+def plot_run(records: Sequence[Metrics], file: Path) -> None:
+    """Write the curves of a run's metrics."""
+    plot_curves(
+        [(record["epoch"], record["loss"]) for record in records if record["kind"] == "train"],
+        [(record["epoch"], record["AP"], record["AP50"]) for record in records if record["kind"] == "evaluation"],
+        file,
+    )

@@ -1,0 +1,203 @@
+"""The installed command as a user runs it: exit codes, one-sentence errors, files written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conditional_detr.cli.predict import find_images
+from conditional_detr.config import preset_names
+from conditional_detr.errors import InputError
+from conditional_detr.training import loop
+from tests.conftest import SHARED, needs_shared
+from tests.training.test_loop import changed
+
+ROOT = Path(__file__).parents[2]
+
+
+def cdetr(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    script = Path(sys.executable).parent / "cdetr"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    return subprocess.run(
+        [str(script), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=environment, check=False
+    )
+
+
+def refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """Exit code 2 and one sentence, no traceback."""
+    assert result.returncode == 2, result.stderr
+    assert re.search(sentence, result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def run(shapes_root, tmp_path_factory) -> Path:
+    """A finished run of moments."""
+    from conditional_detr.config import load_settings
+
+    settings = load_settings("conditional-detr_tiny_shapes", [f"data.root={shapes_root}", "train.max_steps=2"])
+    output = tmp_path_factory.mktemp("runs")
+    return loop.train(changed(settings, train={"output": output, "name": "run"})).run.path
+
+
+def test_help_is_quick_and_loads_no_torch():
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert cdetr("--help").returncode == 0
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.5
+    code = "import sys, conditional_detr.cli.main; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "demo", "dataset", "dataset shapes"])
+def test_every_command_has_help(command):
+    assert cdetr(*command.split(), "--help").returncode == 0
+
+
+def test_version_and_presets():
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", cdetr("--version").stdout)
+    assert cdetr("train", "--presets").stdout.split() == preset_names()
+
+
+def test_train_resume_and_what_it_says(shapes_root, tmp_path):
+    arguments = [f"data.root={shapes_root}", "train.max_steps=3", f"train.output={tmp_path}", "train.log_every=1"]
+    result = cdetr("train", "conditional-detr_tiny_shapes", *arguments)
+    assert result.returncode == 0, result.stderr
+    run = tmp_path / "conditional-detr_tiny_shapes"
+    assert f"cdetr predict {run}" in result.stdout
+    assert "best AP" in result.stdout
+    assert "rectangle" in result.stderr
+    assert "step 1/3" in result.stderr
+    assert (run / "config.yaml").exists()
+    again = cdetr("train", "--resume", run)
+    assert again.returncode == 0, again.stderr
+    repeated = cdetr("train", run / "config.yaml", "train.name=copy", "train.max_steps=1")
+    assert repeated.returncode == 0, repeated.stderr
+    assert (tmp_path / "copy" / "model" / "config.json").exists()
+
+
+def test_mistakes_in_training_are_refused(shapes_root, tmp_path):
+    preset = "conditional-detr_tiny_shapes"
+    refused(cdetr("train"), "name a preset")
+    refused(cdetr("train", "conditional-detr_tiny"), "did you mean")
+    refused(cdetr("train", preset, "train.epoch=1"), r"did you mean 'train\.epochs'")
+    refused(cdetr("train", preset, cwd=tmp_path), r"set data\.root")
+    refused(cdetr("train", preset, f"data.root={tmp_path}", cwd=tmp_path), "holds no train annotations")
+    refused(cdetr("train", "--resume", tmp_path), "not a run folder")
+    refused(cdetr("train", preset, "--resume", tmp_path), "leave out")
+    weights = f"model.backbone_weights={tmp_path / 'no.pth'}"
+    refused(cdetr("train", preset, f"data.root={shapes_root}", weights, cwd=tmp_path), r"no\.pth can't be read")
+
+
+def test_evaluate(run, shapes_root, tmp_path):
+    table = cdetr("evaluate", run)
+    assert table.returncode == 0, table.stderr
+    assert "AP50" in table.stdout
+    assert "triangle" in table.stdout
+    assert "100 detections per image" in table.stdout
+    file = tmp_path / "results.json"
+    result = cdetr("evaluate", run, "evaluation.max_dets=20", "--json", "--save-predictions", file)
+    values = json.loads(result.stdout)
+    assert values["images"] == 11
+    assert values["max_dets"] == 20
+    assert {row["name"] for row in values["per_class"]} == {"rectangle", "ellipse", "triangle"}
+    saved = json.loads(file.read_text())
+    assert len(saved) == 11 * 20
+    assert saved[0].keys() == {"image_id", "category_id", "bbox", "score"}
+    other = cdetr("evaluate", run / "model", f"data.root={shapes_root}", "evaluation.max_dets=20", "--json")
+    assert json.loads(other.stdout) == values  # the checkpoint alone knows the image sizes
+    recorded = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert json.loads(cdetr("evaluate", run, "--json").stdout)["AP"] == pytest.approx(recorded["AP"], abs=1e-6)
+
+
+def test_mistakes_in_evaluation_are_refused(run, tmp_path):
+    refused(cdetr("evaluate", tmp_path / "no"), "is not a folder")
+    refused(cdetr("evaluate", run, "train.epochs=1"), r"takes data\.\* and evaluation\.\*")
+    refused(cdetr("evaluate", run, "data.rot=x"), r"did you mean 'data\.root'")
+
+
+def test_predict(run, shapes_root, tmp_path):
+    folder = shapes_root / "val2017"
+    result = cdetr("predict", run, folder, "--threshold", 0, "--batch-size", 4, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "11 images" in result.stdout
+    pictures = sorted((tmp_path / "predictions").glob("*.jpg"))
+    assert len(pictures) == 11
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (96, 96)
+    results = json.loads((tmp_path / "predictions" / "detections.json").read_text())
+    assert len(results) == 11 * 60
+    assert Path(results[0]["file_name"]) == folder / "000001.png"
+    assert {"image_id", "category_id", "category_name", "bbox", "score"} <= results[0].keys()
+
+
+def test_predict_json_writes_nothing(run, shapes_root, tmp_path):
+    result = cdetr("predict", run, shapes_root / "val2017" / "00000[12].png", "--json", "--threshold", 0, cwd=tmp_path)
+    assert {row["image_id"] for row in json.loads(result.stdout)} == {1, 2}
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_shared("odd-images/manifest.json")
+def test_predict_reports_and_skips_broken_files(run, tmp_path):
+    manifest = json.loads((SHARED / "odd-images" / "manifest.json").read_text())["files"]
+    broken = [entry["file"] for entry in manifest if entry["expect"] == "error"]
+    result = cdetr("predict", run, SHARED / "odd-images", "--out", tmp_path / "out", "--batch-size", 3)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "Warning" not in result.stderr
+    skipped = [line for line in result.stderr.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == len(broken)
+    assert all(any(name in line for line in skipped) for name in broken)
+    assert f"{len(broken)} of {len(manifest)} files" in result.stderr
+    assert (tmp_path / "out" / "UPPER CASE ünïcode name.jpg").exists()
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == len(manifest) - len(broken)
+
+
+def test_inputs_of_predict(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt", "sub/c.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = find_images([str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "notes.txt")])
+    assert [path.name for path in found] == ["a.png", "b.JPG", "c.webp", "notes.txt"]
+    with pytest.raises(InputError, match="no file, folder or pattern"):
+        find_images([str(tmp_path / "*.bmp")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        find_images([str(tmp_path / "empty")])
+
+
+def test_shapes(tmp_path):
+    result = cdetr("dataset", "shapes", tmp_path / "s", "--images", 3, "--val-images", 2, "--seed", 4)
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "s" / "train2017").iterdir())) == 3
+    refused(cdetr("dataset", "shapes", tmp_path / "s"), "not an empty folder")
+
+
+def test_demo_refuses_a_folder_with_something_in_it(tmp_path):
+    (tmp_path / "x").write_text("mine")
+    refused(cdetr("demo", "--out", tmp_path), "not an empty folder")
+
+
+def test_documented_commands_exist():
+    """Every ``cdetr`` command, preset and ``make`` target that the documents name."""
+    presets = set(preset_names()) | {"PRESET", "PRESET|FILE", "--resume", "--presets", "runs/<name>/config.yaml"}
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        text = document.read_text()
+        for command, first in re.findall(r"cdetr (\w+) ([^\s`]+)", text):
+            assert command in {"train", "evaluate", "predict", "dataset", "demo"}, (document.name, command)
+            if command == "train":
+                assert first in presets, (document.name, first)
+        assert set(re.findall(r"\bmake (demo|test|check|format|clean)\b", text)) <= targets
+        for target in re.findall(r"\]\(((?!http)[^)#]+)", text):
+            assert (document.parent / target).exists(), (document.name, target)

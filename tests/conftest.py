@@ -1,0 +1,69 @@
+"""What tests share: the folder of reference numbers, a small generated data set, and small models."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from conditional_detr.config import ModelSettings, Settings, load_settings
+from conditional_detr.data.shapes import SHAPES, write_shapes
+from conditional_detr.model.network import build_model
+
+SHARED = Path(__file__).parents[2] / "shared"
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+
+def needs_shared(relative: str) -> pytest.MarkDecorator:
+    """Skip where the file or folder of reference material is absent, as in a user's clone."""
+    return pytest.mark.skipif(not (SHARED / relative).exists(), reason=f"reference material {relative} is not here")
+
+
+@pytest.fixture(scope="session")
+def weight_rule():
+    """The module that regenerates reference weights, images and targets."""
+    path = SHARED / "reference" / "weights.py"
+    spec = importlib.util.spec_from_file_location("reference_weights", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    write_shapes(root, {"train": 48, "val": 11}, seed=3)
+    return root
+
+
+@pytest.fixture
+def tiny_settings() -> ModelSettings:
+    """The demo's network: trains and runs in moments."""
+    return load_settings("conditional-detr_tiny_shapes").model.resolved()
+
+
+@pytest.fixture
+def tiny_model(tiny_settings):
+    torch.manual_seed(0)
+    return build_model(tiny_settings, len(SHAPES))
+
+
+@pytest.fixture
+def quick_run(shapes_root, tmp_path) -> Settings:
+    """Settings of a run of seconds: 6 steps an epoch, 2 epochs, with dropout so that random states matter."""
+    return load_settings(
+        "conditional-detr_tiny_shapes",
+        [
+            f"data.root={shapes_root}",
+            f"train.output={tmp_path}",
+            "train.name=run",
+            "train.batch_size=8",
+            "train.base_batch_size=8",
+            "train.epochs=2",
+            "train.warmup_steps=2",
+            "train.log_every=2",
+            "model.dropout=0.1",
+            "data.workers=0",
+        ],
+    )

@@ -1,0 +1,197 @@
+"""Annotation files: layouts, odd ids, crowds, and one sentence for what is wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conditional_detr.config import DataSettings
+from conditional_detr.data.check import check_same_categories, training_warnings
+from conditional_detr.data.coco import find_split, read_annotations, read_split
+from conditional_detr.errors import InputError
+from tests.conftest import SHARED, needs_shared
+
+
+def content(**changes):
+    """A file with sparse category ids from 0, a crowd, a box without area, one beyond the image, an empty image."""
+    base = {
+        "images": [
+            {"id": 9, "file_name": "b.png", "width": 20, "height": 10},
+            {"id": 4, "file_name": "a.png", "width": 10, "height": 10},
+            {"id": 7, "file_name": "c.png", "width": 10, "height": 10},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 4, "category_id": 90, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0},
+            {"id": 2, "image_id": 9, "category_id": 0, "bbox": [15, 5, 10, 10], "area": 100, "iscrowd": 0},
+            {"id": 3, "image_id": 9, "category_id": 0, "bbox": [0, 0, 5, 5], "area": 25, "iscrowd": 1},
+            {"id": 4, "image_id": 9, "category_id": 17, "bbox": [3, 3, 0, 5], "area": 0},
+        ],
+        "categories": [{"id": 90, "name": "z"}, {"id": 0, "name": "a"}, {"id": 17, "name": "m"}],
+    }
+    return {**base, **changes}
+
+
+def write(folder: Path, data, images: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "annotations.json"
+    file.write_text(json.dumps(data))
+    if images:
+        for image in content()["images"]:
+            Image.new("RGB", (image["width"], image["height"])).save(folder / image["file_name"])
+    return file
+
+
+def test_flat_arrays(tmp_path):
+    file = write(tmp_path, content())
+    data = read_annotations(file, [tmp_path])
+    assert data.categories.ids == (0, 17, 90)
+    assert data.categories.names == ("a", "m", "z")
+    assert data.image_ids.tolist() == [9, 4, 7]
+    assert data.boxes[data.objects(0)].tolist() == [[15, 5, 20, 10]]  # clipped; no crowd, nothing without area
+    assert data.labels[data.objects(0)].tolist() == [0]
+    assert data.boxes[data.objects(1)].tolist() == [[1, 2, 4, 6]]
+    assert data.labels[data.objects(1)].tolist() == [2]
+    assert len(data.boxes[data.objects(2)]) == 0  # an image without objects is kept
+    assert data.dropped == 1
+
+
+@needs_shared("reference/unit_functions.json")
+def test_objects_are_those_of_the_official_code(tmp_path):
+    recorded = json.loads((SHARED / "reference" / "unit_functions.json").read_text())["coco_target"]
+    height, width = recorded["height"], recorded["width"]
+    Image.new("RGB", (width, height)).save(tmp_path / "x.png")
+    ids = sorted({annotation["category_id"] for annotation in recorded["annotations"]})
+    data = {
+        "images": [{"id": 42, "file_name": "x.png", "width": width, "height": height}],
+        "annotations": [{"id": i, "image_id": 42, **a} for i, a in enumerate(recorded["annotations"])],
+        "categories": [{"id": i, "name": str(i)} for i in ids],
+    }
+    read = read_annotations(write(tmp_path, data, images=False), [tmp_path])
+    np.testing.assert_allclose(read.boxes, recorded["target"]["boxes"])
+    assert [read.categories.ids[label] for label in read.labels] == recorded["target"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"images": []}, "lists no images"),
+        ({"categories": []}, "lists no categories"),
+        ({"annotations": None}, "no list 'annotations'"),
+        ({"images": [{"id": 1, "file_name": "a.png"}]}, "needs id, file_name, width and height"),
+        ({"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}] * 2}, "image ids repeat"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "an id of its own"),
+        ({"annotations": [{"id": 5, "image_id": 99, "category_id": 0, "bbox": [0, 0, 1, 1]}]}, "annotation 5 .* 99"),
+        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "annotation 5 .* 3"),
+        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0}]}, "annotation 5 has no 'bbox'"),
+        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [1, 2]}]}, "annotation 5 has bbox"),
+        (
+            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [0, 0, float("nan"), 1]}]},
+            "image 4 is NaN",
+        ),
+        (
+            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": ["x", "x", "y", "z"]}]},
+            "not a number",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, changes, sentence):
+    file = write(tmp_path, content(**changes))
+    with pytest.raises(InputError, match=sentence) as caught:
+        read_annotations(file, [tmp_path])
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    (tmp_path / "x.json").write_text('{"images": [')
+    with pytest.raises(InputError, match=r"x\.json is not valid JSON"):
+        read_annotations(tmp_path / "x.json", [tmp_path])
+    with pytest.raises(InputError, match=r"y\.json can't be read"):
+        read_annotations(tmp_path / "y.json", [tmp_path])
+
+
+def test_missing_images_are_named_before_training(tmp_path):
+    file = write(tmp_path, content())
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 3 images .* the first is a\.png"):
+        read_annotations(file, [tmp_path])
+    with pytest.raises(InputError, match=r"b\.png, the first image .* set data\.val_images"):
+        read_annotations(file, [tmp_path / "elsewhere"], "data.val_images")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images"),
+    [
+        ("annotations/instances_train2017.json", "train2017"),
+        ("annotations/instances_train.json", "images/train2017"),
+        ("annotations/instances_train.json", "images"),
+        ("train/_annotations.coco.json", "train"),
+    ],
+)
+def test_layouts(tmp_path, annotations, images):
+    write(tmp_path / images, content())
+    (tmp_path / annotations).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / annotations).write_text(json.dumps(content()))
+    assert read_split(DataSettings(root=tmp_path), "train").folder == tmp_path / images
+
+
+def test_roboflow_calls_validation_valid(tmp_path):
+    folder = tmp_path / "valid"
+    write(folder, content())
+    (folder / "annotations.json").rename(folder / "_annotations.coco.json")
+    assert len(read_split(DataSettings(root=tmp_path), "val")) == 3
+
+
+def test_explicit_files(tmp_path):
+    file = write(tmp_path / "pictures", content())
+    settings = DataSettings(val_annotations=file, val_images=tmp_path / "pictures")
+    assert read_split(settings, "val").folder == tmp_path / "pictures"
+
+
+def test_nothing_found_says_where_it_looked(tmp_path):
+    with pytest.raises(InputError, match=r"instances_val2017\.json.*valid.*set data\.val_annotations"):
+        find_split(DataSettings(root=tmp_path), "val")
+    with pytest.raises(InputError, match=r"set data\.root"):
+        find_split(DataSettings(), "train")
+    with pytest.raises(InputError, match="not a folder"):
+        find_split(DataSettings(root=tmp_path / "no"), "train")
+
+
+@needs_shared("data/coco_mini")
+@pytest.mark.parametrize(
+    ("root", "folder", "images", "boxes"),
+    [
+        ("coco_mini", None, 19, 165),
+        ("bccd/coco", "bccd/voc/JPEGImages", 205, 2804),
+        ("vehicles/coco", "vehicles/yolo", 439, 838),
+    ],
+)
+def test_real_data(root, folder, images, boxes):
+    folder = SHARED / "data" / folder if folder else None
+    data = read_split(DataSettings(root=SHARED / "data" / root, train_images=folder), "train")
+    crowds = sum(bool(a.get("iscrowd")) for a in json.loads(data.file.read_text())["annotations"])
+    assert len(data) == images
+    assert len(data.labels) == boxes - crowds - data.dropped
+
+
+def test_warnings_name_image_category_and_remedy(tmp_path):
+    data = read_annotations(write(tmp_path, content()), [tmp_path])
+    found = training_warnings(data, queries=0, random_backbone=True)
+    assert any("model.backbone_weights=FILE" in text for text in found)
+    assert any("b.png has 1 objects" in text and "model.queries=1" in text for text in found)
+    assert any("category m:" in text for text in found)
+    assert any("1 boxes" in text for text in found)
+    enough = content(annotations=[a for a in content()["annotations"] if a["id"] < 3])
+    enough["categories"] = [c for c in enough["categories"] if c["name"] != "m"]
+    clean = read_annotations(write(tmp_path, enough), [tmp_path])
+    assert training_warnings(clean, queries=1, random_backbone=False) == []
+
+
+def test_splits_must_agree_on_categories(tmp_path):
+    train = read_annotations(write(tmp_path / "a", content()), [tmp_path / "a"])
+    other = content(categories=[{"id": 0, "name": "a"}, {"id": 17, "name": "M"}, {"id": 90, "name": "z"}])
+    val = read_annotations(write(tmp_path / "b", other), [tmp_path / "b"])
+    with pytest.raises(InputError, match="category 17 'M'"):
+        check_same_categories(train, val)

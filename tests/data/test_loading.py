@@ -1,0 +1,131 @@
+"""Batches: the same from one seed whatever the number of workers, each image once, restartable anywhere."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conditional_detr.config import DataSettings
+from conditional_detr.data.coco import read_split
+from conditional_detr.data.loading import TrainingBatches, evaluation_batches, pad, training_batches
+from conditional_detr.errors import InputError
+
+
+@pytest.fixture
+def data(shapes_root):
+    return read_split(DataSettings(root=shapes_root), "train")
+
+
+SETTINGS = DataSettings(short_sides=(64, 96), max_size=128, crop_short_sides=(80,), crop_min=40, crop_max=70, workers=0)
+
+
+def first(data, count, **changes):
+    settings = SETTINGS.model_copy(update={k: v for k, v in changes.items() if k in DataSettings.model_fields})
+    rest = {k: v for k, v in changes.items() if k not in DataSettings.model_fields}
+    batches, _ = training_batches(data, settings, **{"batch_size": 4, "accumulate": 1, "seed": 5, **rest})
+    return list(islice(batches, count))
+
+
+def equal(a, b) -> bool:
+    return all(
+        torch.equal(x.pixels, y.pixels)
+        and [t.image_id for t in s] == [t.image_id for t in u]
+        and all(torch.equal(t.boxes, v.boxes) for t, v in zip(s, u, strict=True))
+        for (x, s), (y, u) in zip(a, b, strict=True)
+    )
+
+
+def test_workers_change_nothing(data):
+    assert equal(first(data, 14), first(data, 14, workers=2))
+
+
+def test_seed_changes_order_and_augmentation(data):
+    assert not equal(first(data, 2), first(data, 2, seed=6))
+
+
+def test_restart_in_the_middle_of_a_later_epoch(data):
+    assert equal(first(data, 17)[14:], first(data, 3, start_step=14))
+
+
+def test_augmentation_differs_between_epochs(data):
+    steps = 48 // 4
+    batches = first(data, 2 * steps)
+    by_id = [{t.image_id: b.pixels.shape for b, ts in part for t in ts} for part in (batches[:steps], batches[steps:])]
+    assert by_id[0].keys() == by_id[1].keys()
+    assert by_id[0] != by_id[1]
+
+
+def test_processes_share_an_epoch_without_overlap(data):
+    ids = [[t.image_id for _, targets in first(data, 6, rank=rank, processes=2) for t in targets] for rank in (0, 1)]
+    assert sorted(ids[0] + ids[1]) == data.image_ids.tolist()
+
+
+def test_processes_see_the_batches_of_one_large_process(data):
+    """Two processes of two images, or two accumulated passes, see in a step what one process of four sees."""
+    one = [{t.image_id for t in targets} for _, targets in first(data, 3, batch_size=4)]
+    ranks = [first(data, 3, batch_size=2, rank=rank, processes=2) for rank in (0, 1)]
+    two = [{t.image_id for _, targets in step for t in targets} for step in zip(*ranks, strict=True)]
+    passes = first(data, 6, batch_size=2, accumulate=2)
+    accumulated = [{t.image_id for _, targets in passes[i : i + 2] for t in targets} for i in (0, 2, 4)]
+    assert one == two == accumulated
+
+
+def test_fewer_images_than_a_batch_repeat():
+    sampler = TrainingBatches(None, 3, 4, 1, 0, 2, seed=0)
+    assert sampler.steps_per_epoch == 1
+    batch = next(iter(sampler))
+    assert len(batch) == 4
+    assert {index for _, index in batch} == {0, 1, 2}
+
+
+def test_grouping_by_aspect_ratio():
+    upright = np.arange(41) % 3 == 0
+    sampler = TrainingBatches(upright, 41, 4, 1, 0, 1, seed=0)
+    batches = sampler.order(0).reshape(-1, 4)
+    mixed = sum(len(set(upright[batch])) == 2 for batch in batches)
+    assert mixed <= 1
+    assert len(np.unique(batches)) == 40
+
+
+def test_evaluation_sees_every_image_once(shapes_root):
+    data = read_split(DataSettings(root=shapes_root), "val")  # 11 images: odd
+    settings = DataSettings(eval_short_side=96, eval_max_size=96, workers=0)
+    seen = [
+        target.image_id
+        for rank in (0, 1)
+        for _, targets in evaluation_batches(data, settings, 2, rank, 2)
+        for target in targets
+    ]
+    assert sorted(seen) == data.image_ids.tolist()
+
+
+def test_padding_mask_only_when_padded():
+    assert pad([torch.zeros(3, 4, 5), torch.zeros(3, 4, 5)]).padding_mask is None
+    batch = pad([torch.ones(3, 4, 5), torch.ones(3, 2, 6)])
+    assert batch.pixels.shape == (2, 3, 4, 6)
+    assert batch.padding_mask[0].tolist() == [[False] * 5 + [True]] * 4
+    assert torch.equal(batch.pixels[:, 0] == 0, batch.padding_mask)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_image_is_one_sentence(data, tmp_path, workers):
+    broken = tmp_path / data.file_names[0]
+    for name in data.file_names:
+        (tmp_path / name).write_bytes(data.folder.joinpath(name).read_bytes())
+    broken.write_bytes(broken.read_bytes()[:200])
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match=rf"{broken.name} is damaged") as caught:
+        first(replace(data, folder=tmp_path), 12, workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+def test_image_of_another_size_than_annotated_is_refused(data, tmp_path):
+    from dataclasses import replace
+
+    for name in data.file_names:
+        Image.new("RGB", (50, 96)).save(tmp_path / name)
+    with pytest.raises(InputError, match=r"is 50 x 96 .* says 96 x 96"):
+        first(replace(data, folder=tmp_path), 1)

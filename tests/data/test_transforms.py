@@ -1,0 +1,103 @@
+"""The published augmentation: numbers of the official functions, and what must hold for any image."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from conditional_detr.config import DataSettings
+from conditional_detr.data.images import to_pixels
+from conditional_detr.data.transforms import LabelledImage, augment, crop, flip, resize, resized_size
+from tests.conftest import SHARED, needs_shared
+
+
+@pytest.fixture(scope="module")
+def units():
+    return dict(np.load(SHARED / "reference" / "unit_functions.npz"))
+
+
+@pytest.fixture
+def sample(units) -> LabelledImage:
+    image = Image.fromarray(units["transform_input__out_image"])
+    boxes = torch.from_numpy(units["transform_input__out_boxes"])
+    return LabelledImage(image, boxes, torch.arange(len(boxes)))
+
+
+def check(result: LabelledImage, units, name: str) -> None:
+    np.testing.assert_array_equal(np.asarray(result.image), units[f"transform_{name}__out_image"])
+    np.testing.assert_allclose(result.boxes.numpy(), units[f"transform_{name}__out_boxes"], atol=1e-4)
+
+
+reference = needs_shared("reference/unit_functions.npz")
+
+
+@reference
+def test_flip(sample, units):
+    check(flip(sample), units, "hflip")
+
+
+@reference
+def test_crop(sample, units):
+    top, left, height, width = units["transform_crop__in_region"].tolist()
+    check(crop(sample, top, left, height, width), units, "crop")
+
+
+@reference
+@pytest.mark.parametrize(
+    ("name", "short", "longest"), [("80_133", 80, 133), ("33_none", 33, None), ("90_100", 90, 100)]
+)
+def test_resize(sample, units, name, short, longest):
+    check(resize(sample, short, longest), units, f"resize_{name}")
+
+
+@reference
+def test_evaluation_transform(sample, units):
+    result = resize(sample, 64, 107)
+    np.testing.assert_allclose(to_pixels(result.image).numpy(), units["transform_val_64_107__out_image"], atol=1e-5)
+    np.testing.assert_allclose(result.relative_boxes().numpy(), units["transform_val_64_107__out_boxes"], atol=1e-6)
+
+
+@reference
+def test_sizes():
+    rows = json.loads((SHARED / "reference" / "unit_functions.json").read_text())["resize_sizes"]
+    for height, width, short, longest, new_height, new_width in rows:
+        assert resized_size(height, width, short, longest) == (new_height, new_width)
+
+
+@given(height=st.integers(1, 9000), width=st.integers(1, 9000), short=st.integers(1, 800))
+def test_no_side_becomes_zero(height, width, short):
+    new_height, new_width = resized_size(height, width, short, 1333)
+    assert min(new_height, new_width) >= 1
+    assert min(new_height, new_width) <= max(short, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 700), width=st.integers(1, 700), seed=st.integers(0, 1000))
+def test_augmented_boxes_are_inside_and_have_area(height, width, seed):
+    boxes = torch.tensor([[0.0, 0.0, width, height], [0.0, 0.0, width / 2, height / 2]])
+    sample = LabelledImage(Image.new("RGB", (width, height)), boxes, torch.tensor([1, 2]))
+    result = augment(sample, DataSettings(short_sides=(64, 96), max_size=160), np.random.default_rng(seed))
+    centre, size = result.relative_boxes()[:, :2], result.relative_boxes()[:, 2:]
+    assert (centre - size / 2 > -1e-5).all()
+    assert (centre + size / 2 < 1 + 1e-5).all()
+    assert (size > 0).all()
+    assert len(result.labels) == len(result.boxes)
+
+
+def test_augmentation_covers_what_is_published():
+    """Every training size occurs, half the images are flipped, crops leave 384 to 600 pixels of a larger image."""
+    defaults = DataSettings()
+    image = Image.new("RGB", (640, 480))
+    image.paste((255, 255, 255), (0, 0, 320, 480))  # the left half is white
+    sample = LabelledImage(image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    only_resized = defaults.model_copy(update={"crop": 0.0})
+    results = [augment(sample, only_resized, np.random.default_rng(i)).image for i in range(150)]
+    assert {min(result.size) for result in results} == set(defaults.short_sides)
+    flipped = sum(result.getpixel((2, 2)) == (0, 0, 0) for result in results)
+    assert 50 < flipped < 100
+    ratios = [augment(sample, defaults, np.random.default_rng(i)).image for i in range(60)]
+    assert len({round(result.width / result.height, 2) for result in ratios}) > 10

@@ -1,0 +1,128 @@
+"""The criterion against a slow, obvious version, and at the edges of what data can be."""
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch.nn import functional
+
+from conditional_detr.boxes import centre_to_corners, iou_and_giou
+from conditional_detr.config import LossSettings
+from conditional_detr.errors import NonFiniteError
+from conditional_detr.loss.criterion import Criterion, Losses
+from conditional_detr.structures import Predictions, Target
+
+LAYERS, QUERIES, CLASSES = 3, 6, 4
+
+
+def make(counts, seed: int = 0, queries: int = QUERIES):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(LAYERS, len(counts), queries, CLASSES, generator=generator)
+    boxes = torch.rand(LAYERS, len(counts), queries, 4, generator=generator) * 0.5 + 0.2
+    targets = [
+        Target(
+            torch.randint(CLASSES, (n,), generator=generator),
+            torch.rand(n, 4, generator=generator) * 0.5 + 0.2,
+            image_name=f"image-{i}.jpg",
+        )
+        for i, n in enumerate(counts)
+    ]
+    return Predictions(logits.requires_grad_(), boxes.requires_grad_()), targets
+
+
+def slow(predictions: Predictions, targets, num_boxes: float) -> torch.Tensor:
+    """One layer, one image, one pair at a time, as in the paper."""
+    total = torch.zeros(())
+    for logits, boxes in zip(*predictions, strict=True):
+        for image_logits, image_boxes, target in zip(logits, boxes, targets, strict=True):
+            wanted = torch.zeros_like(image_logits)
+            if len(target.labels):
+                p = image_logits.sigmoid()[:, target.labels]
+                positive = -0.25 * (1 - p) ** 2 * (p + 1e-8).log()
+                negative = -0.75 * p**2 * (1 - p + 1e-8).log()
+                l1 = torch.cdist(image_boxes, target.boxes, p=1)
+                _, giou = iou_and_giou(centre_to_corners(image_boxes)[:, None], centre_to_corners(target.boxes)[None])
+                cost = 2 * (positive - negative) + 5 * l1 - 2 * giou
+                for q, t in zip(*linear_sum_assignment(cost.detach().numpy()), strict=True):
+                    wanted[q, target.labels[t]] = 1
+                    total = total + (5 * l1[q, t] + 2 * (1 - giou[q, t])) / num_boxes
+            cross_entropy = functional.binary_cross_entropy_with_logits(image_logits, wanted, reduction="none")
+            score = image_logits.sigmoid()
+            p_t = torch.where(wanted > 0, score, 1 - score)
+            alpha = torch.where(wanted > 0, 0.25, 0.75)
+            total = total + 2 * (alpha * (1 - p_t) ** 2 * cross_entropy).sum() / num_boxes
+    return total
+
+
+@pytest.mark.parametrize("counts", [(3, 2), (0, 4), (0, 0), (1,), (QUERIES + 3, 2), (QUERIES, 0, 1)])
+def test_equals_the_slow_version(counts):
+    predictions, targets = make(counts)
+    num_boxes = float(max(sum(counts), 1))
+    losses = Criterion(LossSettings())(predictions, targets, num_boxes)
+    expected = slow(predictions, targets, num_boxes)
+    torch.testing.assert_close(losses.total, expected, rtol=1e-5, atol=1e-6)
+    ours = torch.autograd.grad(losses.total, predictions, retain_graph=True, allow_unused=True)
+    theirs = torch.autograd.grad(expected, predictions, allow_unused=True)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-4, atol=1e-6)
+
+
+def test_batch_without_objects_gives_every_input_a_finite_gradient():
+    predictions, targets = make((0, 0))
+    Criterion(LossSettings())(predictions, targets, 1.0).total.backward()
+    assert predictions.logits.grad.isfinite().all()
+    assert predictions.logits.grad.abs().sum() > 0
+    assert (predictions.boxes.grad == 0).all()
+
+
+def test_objects_beyond_the_queries_are_left_out():
+    predictions, targets = make((9,), queries=2)
+    losses = Criterion(LossSettings())(predictions, targets, 9.0)
+    assert losses.total.isfinite()
+    assert losses.terms[1].max() <= 2 * 4 / 9  # two matched pairs of at most 4 in L1
+
+
+def test_terms_add_up():
+    predictions, targets = make((3, 0, 2))
+    losses = Criterion(LossSettings())(predictions, targets, 5.0)
+    weights = torch.tensor([2.0, 5.0, 2.0])[:, None, None]
+    torch.testing.assert_close((weights * losses.terms).sum(), losses.total.detach())
+    assert (losses.terms[1:, :, 1] == 0).all()  # the image without objects has a class loss only
+
+
+@pytest.mark.parametrize(
+    ("part", "term"), [("logits", "class logits of decoder layer 2"), ("boxes", "boxes of decoder layer 2")]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_predictions_name_term_layer_and_image(part, term, value):
+    predictions, targets = make((1, 0, 2))
+    with torch.no_grad():
+        getattr(predictions, part)[1, 2, 3, 0] = value
+    with pytest.raises(NonFiniteError, match=term) as caught:
+        Criterion(LossSettings())(predictions, targets, 3.0)
+    assert "image-2.jpg" in str(caught.value)
+    assert "image-0.jpg" not in str(caught.value)
+
+
+def test_non_finite_terms_are_named():
+    """A loss can overflow where every prediction is finite."""
+    terms = torch.zeros(3, 2, 2)
+    terms[2, 1, 0] = float("inf")
+    with pytest.raises(NonFiniteError, match=r"the giou loss of decoder layer 2 for a\.jpg$"):
+        Losses(terms.sum(), terms).check_finite(["a.jpg", "b.jpg"])
+    Losses(terms.sum(), torch.zeros(3, 2, 2)).check_finite(["a.jpg", "b.jpg"])
+
+
+def test_one_matcher_call_and_one_copy_to_the_host(monkeypatch):
+    """For all layers and images; on a GPU each copy waits for everything before it."""
+    predictions, targets = make((3, 0, 2))
+    copies, calls = [], []
+    original = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: (copies.append(tensor.shape), original(tensor))[1])
+    criterion = Criterion(LossSettings())
+    matcher = criterion.matcher
+    criterion.matcher = lambda *args: (calls.append(args), matcher(*args))[1]
+    for name in ("item", "tolist", "__bool__", "__float__"):
+        monkeypatch.setattr(torch.Tensor, name, lambda *_: pytest.fail("another copy to the host"))
+    criterion(predictions, targets, 5.0)
+    assert len(calls) == 1
+    assert copies == [(LAYERS, 3, QUERIES, 4)]  # costs of the three objects at most, and one column to find NaN by

@@ -1,0 +1,67 @@
+"""Our network with the weights, images and targets of a reference file."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from conditional_detr.checkpoints.names import official_name
+from conditional_detr.config import ModelSettings
+from conditional_detr.model.network import ConditionalDETR, build_model
+from conditional_detr.structures import ImageBatch, Target
+from tests.conftest import SHARED
+
+
+@dataclass
+class Reference:
+    name: str
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    model: ConditionalDETR
+    batch: ImageBatch
+    rule: Any
+
+    def targets(self, case: str) -> list[Target]:
+        made = self.rule.make_targets(self.meta["cases"][case]["counts"], 91, self.meta["seed"], tag=f"target/{case}")
+        return [Target(torch.from_numpy(t["labels"]), torch.from_numpy(t["boxes"])) for t in made]
+
+    def probe(self, name: str, values: np.ndarray) -> float:
+        return float((values * self.rule.make_probe(name, values.shape, self.meta["seed"])).sum())
+
+
+def load_reference(name: str, rule: Any) -> Reference:
+    folder = SHARED / "reference"
+    meta = json.loads((folder / f"{name}.json").read_text())
+    given = meta["hyperparameters"]
+    settings = ModelSettings(
+        backbone=given["backbone"],
+        dilation=given["dilation"],
+        channels=given["hidden_dim"],
+        heads=given["nheads"],
+        feed_forward=given["dim_feedforward"],
+        encoder_layers=given["enc_layers"],
+        decoder_layers=given["dec_layers"],
+        queries=given["num_queries"],
+        dropout=given["dropout"],
+        batch_norm="frozen",
+    )
+    model = build_model(settings, meta["logit_width"])
+    model.backbone.freeze(1)
+    shapes = json.loads((folder / "keys" / f"official_{name}.json").read_text())
+    weights = rule.make_weights(shapes, meta["seed"])
+    assert rule.checksum_all(weights) == meta["weights_crc32"]
+    ours = {key: official_name(key) for key in model.state_dict()}
+    assert set(ours.values()) == set(weights)
+    model.load_state_dict({key: torch.from_numpy(weights[official]) for key, official in ours.items()})
+
+    images = [rule.make_image(i, h, w, meta["seed"]) for i, (h, w) in enumerate(meta["image_sizes"])]
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    pixels = torch.zeros(len(images), 3, height, width)
+    mask = torch.ones(len(images), height, width, dtype=torch.bool)
+    for i, image in enumerate(images):
+        pixels[i, :, : image.shape[1], : image.shape[2]] = torch.from_numpy(image)
+        mask[i, : image.shape[1], : image.shape[2]] = False
+    arrays = dict(np.load(folder / f"{name}.npz"))
+    return Reference(name, meta, arrays, model, ImageBatch(pixels, mask), rule)

@@ -1,0 +1,193 @@
+"""Presets hold the published values; wrong keys and values are refused with the nearest right one."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conditional_detr.config import Settings, load_settings, preset_names, setting_keys, settings_from
+from conditional_detr.errors import InputError
+
+PUBLISHED = "conditional-detr_r50_8xb2-50e_coco"
+OFFICIAL = "official main.py, defaults of its options (Atten4Vis/ConditionalDETR 8ea7c3f)"
+SCRIPTS = "official README and scripts: 50 epochs, --lr_drop 40"
+TRANSFORMS = "official datasets/coco.py, make_coco_transforms"
+MMDET = "MMDetection 3.3, configs/conditional_detr/conditional-detr_r50_8xb2-50e_coco.py"
+PAPER = "paper, section 4.1"
+OURS = "our own choice"
+RECIPE = {
+    "model.backbone": ("resnet50", OFFICIAL),
+    "model.dilation": (False, OFFICIAL),
+    "model.backbone_weights": (None, "a user's file: torchvision's V1 ImageNet weights were used"),
+    "model.batch_norm": ("auto", "frozen with weights, as official models/backbone.py"),
+    "model.frozen_stages": ("auto", "stem and stage one with weights, as official models/backbone.py"),
+    "model.channels": (256, OFFICIAL),
+    "model.heads": (8, OFFICIAL),
+    "model.feed_forward": (2048, OFFICIAL),
+    "model.encoder_layers": (6, OFFICIAL),
+    "model.decoder_layers": (6, OFFICIAL),
+    "model.queries": (300, OFFICIAL),
+    "model.dropout": (0.1, OFFICIAL),
+    "model.position_temperature": (10000.0, "official models/position_encoding.py and transformer.py"),
+    "model.class_prior": (0.01, "official models/conditional_detr.py, prior_prob"),
+    "loss.class_cost": (2.0, OFFICIAL),
+    "loss.l1_cost": (5.0, OFFICIAL),
+    "loss.giou_cost": (2.0, OFFICIAL),
+    "loss.class_weight": (2.0, OFFICIAL),
+    "loss.l1_weight": (5.0, OFFICIAL),
+    "loss.giou_weight": (2.0, OFFICIAL),
+    "loss.focal_alpha": (0.25, OFFICIAL),
+    "loss.focal_gamma": (2.0, "official models/conditional_detr.py, sigmoid_focal_loss"),
+    "data.root": (None, "the user's"),
+    "data.train_annotations": (None, "the user's"),
+    "data.train_images": (None, "the user's"),
+    "data.val_annotations": (None, "the user's"),
+    "data.val_images": (None, "the user's"),
+    "data.flip": (0.5, TRANSFORMS),
+    "data.short_sides": ((480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800), TRANSFORMS),
+    "data.max_size": (1333, TRANSFORMS),
+    "data.crop": (0.5, TRANSFORMS),
+    "data.crop_short_sides": ((400, 500, 600), TRANSFORMS),
+    "data.crop_min": (384, TRANSFORMS),
+    "data.crop_max": (600, TRANSFORMS),
+    "data.eval_short_side": (800, TRANSFORMS),
+    "data.eval_max_size": (1333, TRANSFORMS),
+    "data.group_by_aspect_ratio": (False, OFFICIAL),
+    "data.workers": (2, OFFICIAL),
+    "train.epochs": (50, SCRIPTS),
+    "train.max_steps": (0, OURS),
+    "train.batch_size": (2, MMDET),
+    "train.accumulate": (1, OFFICIAL),
+    "train.base_batch_size": (16, MMDET),
+    "train.scale_lr": (False, OFFICIAL),
+    "train.lr": (1e-4, OFFICIAL),
+    "train.lr_backbone": (1e-5, OFFICIAL),
+    "train.weight_decay": (1e-4, OFFICIAL),
+    "train.clip_norm": (0.1, OFFICIAL),
+    "train.schedule": ("step", SCRIPTS),
+    "train.drop_epoch": (40, SCRIPTS),
+    "train.cosine_end": (0.01, OURS),
+    "train.warmup_steps": (0, OFFICIAL),
+    "train.ema_decay": (0.0, OFFICIAL),
+    "train.gradient_checkpointing": (False, OFFICIAL),
+    "train.mixed_precision": ("no", OFFICIAL),
+    "train.seed": (42, OFFICIAL),
+    "train.output": ("runs", OURS),
+    "train.name": ("", OURS),
+    "train.log_every": (10, OURS),
+    "train.save_every": (1000, OURS),
+    "evaluation.every": (1, OFFICIAL),
+    "evaluation.batch_size": (1, MMDET),
+    "evaluation.max_dets": (None, "100 in official PostProcess, or more where the data has more"),
+}
+
+
+def test_every_value_of_the_published_recipe():
+    values = load_settings(PUBLISHED)
+    flat = {key: getattr(getattr(values, key.split(".")[0]), key.split(".")[1]) for key in setting_keys()}
+    flat["train.output"] = str(flat["train.output"])
+    assert flat == {key: value for key, (value, _) in RECIPE.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "dilation", "batch"),
+    [
+        ("conditional-detr_r101_8xb2-50e_coco", "resnet101", False, (2, 16)),
+        ("conditional-detr_r50-dc5_8xb1-50e_coco", "resnet50", True, (1, 8)),
+        ("conditional-detr_r101-dc5_8xb1-50e_coco", "resnet101", True, (1, 8)),
+    ],
+)
+def test_the_other_published_models_differ_in_nothing_else(name, backbone, dilation, batch):
+    values = load_settings(name)
+    assert (values.model.backbone, values.model.dilation) == (backbone, dilation)
+    assert (values.train.batch_size, values.train.base_batch_size) == batch
+    published = load_settings(PUBLISHED)
+    assert values.model_copy(update={"preset": ""}) == published.model_copy(
+        update={
+            "preset": "",
+            "model": published.model.model_copy(update={"backbone": backbone, "dilation": dilation}),
+            "train": published.train.model_copy(update={"batch_size": batch[0], "base_batch_size": batch[1]}),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_survives_yaml(name, tmp_path):
+    values = load_settings(name)
+    file = tmp_path / "config.yaml"
+    file.write_text(values.to_yaml())
+    assert load_settings(file) == values
+
+
+def test_overrides_have_types():
+    values = load_settings(
+        PUBLISHED,
+        ["data.root=/data/coco", "train.lr=2e-4", "data.short_sides=[320, 352]", "evaluation.max_dets=300"],
+    )
+    assert values.data.root == Path("/data/coco")
+    assert values.train.lr == 2e-4
+    assert values.data.short_sides == (320, 352)
+    assert values.evaluation.max_dets == 300
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.epoch=3", r"unknown key 'train\.epoch' \(did you mean 'train\.epochs'\?\)"),
+        ("model.query=3", r"did you mean 'model\.queries'"),
+        ("epochs=3", r"unknown key 'epochs' \(did you mean 'train\.epochs'"),
+        ("trian.epochs=3", r"unknown key 'trian' \(did you mean 'train'"),
+        ("train.epochs=many", r"train\.epochs: .*integer.* got 'many'"),
+        ("train.epochs=0", r"train\.epochs: .*greater than 0, got 0"),
+        ("model.backbone=resnet52", r"model\.backbone: "),
+        ("model.heads=7", r"channels must be a multiple of 4 and of heads \(7\)"),
+        ("data.flip=1.5", r"data\.flip: .*less than or equal to 1"),
+        ("train.epochs", "not of the form key=value"),
+        ("data.short_sides=[", r"data\.short_sides: '\[' is not a YAML value"),
+        ("preset.x=1", "unknown key 'preset.x'"),
+    ],
+)
+def test_wrong_overrides_are_refused(override, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        load_settings(PUBLISHED, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'conditional-detr_r50_8xb2-50e_coco'"):
+        load_settings("conditional-detr_r50_8xb2")
+    with pytest.raises(InputError, match="can't be read"):
+        load_settings(tmp_path / "no.yaml")
+    file = tmp_path / "x.yaml"
+    file.write_text("a: [")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_settings(file)
+    file.write_text("- 1")
+    with pytest.raises(InputError, match="must hold sections"):
+        load_settings(file)
+
+
+def test_auto_follows_the_backbone_weights():
+    random = settings_from({}).model.resolved()
+    assert (random.batch_norm, random.frozen_stages) == ("trained", -1)
+    published = settings_from({"model": {"backbone_weights": "x.pth"}}).model.resolved()
+    assert (published.batch_norm, published.frozen_stages) == ("frozen", 1)
+    own = settings_from({"model": {"batch_norm": "frozen", "frozen_stages": 2}}).model.resolved()
+    assert (own.batch_norm, own.frozen_stages) == ("frozen", 2)
+
+
+def test_every_setting_says_what_it_is():
+    """Published loss weights aside, which their names describe."""
+    sections = [field.annotation for name, field in Settings.model_fields.items() if name != "preset"]
+    undescribed = {
+        name for section in sections for name, field in section.model_fields.items() if not field.description
+    }
+    assert undescribed <= {
+        *("class_cost", "l1_cost", "giou_cost", "class_weight", "l1_weight", "giou_weight"),
+        *("train_images", "val_annotations", "val_images", "crop_min", "eval_short_side", "eval_max_size"),
+        *("epochs", "lr", "lr_backbone", "schedule", "mixed_precision", "seed"),
+    }
+
+
+def test_yaml_is_plain():
+    assert isinstance(yaml.safe_load(load_settings(PUBLISHED).to_yaml())["model"]["backbone"], str)

@@ -1,0 +1,92 @@
+"""``Detector``: any kind of image in, boxes in its own pixels out."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from conditional_detr import Categories, Detector, InputError
+from conditional_detr.checkpoints.huggingface import Checkpoint
+from conditional_detr.detector import checkpoint_folder
+from tests.conftest import SHARED, needs_shared
+
+
+@pytest.fixture
+def detector(tiny_model, tiny_settings) -> Detector:
+    nn.init.normal_(tiny_model.box_head.layers[-1].weight, std=0.1)
+    categories = Categories((7, 0, 90), ("x", "y", "z"))
+    return Detector(Checkpoint(tiny_model, tiny_settings, categories, 96, 160), device="cpu")
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+
+
+def test_kinds_of_input_agree(detector, image, tmp_path):
+    image.save(tmp_path / "x.png")
+    results = [
+        detector.predict(each, threshold=0.0)
+        for each in (image, np.asarray(image), tmp_path / "x.png", str(tmp_path / "x.png"))
+    ]
+    for found in results:
+        assert torch.equal(found.boxes, results[0].boxes)
+        assert torch.equal(found.scores, results[0].scores)
+
+
+def test_a_list_gives_a_list(detector, image):
+    found = detector.predict([image, image.rotate(90, expand=True)], threshold=0.0)
+    assert [type(each).__name__ for each in found] == ["Detections"] * 2
+    assert detector.predict([], threshold=0.0) == []
+
+
+def test_boxes_are_in_pixels_of_the_image_as_given(detector, image):
+    """An image and its double give the same boxes but for the scale (and resampling)."""
+    small = detector.predict(image, threshold=0.0)
+    large = detector.predict(image.resize((180, 120), Image.Resampling.NEAREST), threshold=0.0)
+    by_score = small.scores[0].item(), large.scores[0].item()
+    assert by_score[0] == pytest.approx(by_score[1], abs=0.05)
+    assert large.boxes[:, 2].max() == pytest.approx(2 * small.boxes[:, 2].max().item(), rel=0.1)
+
+
+def test_scores_descend_and_respect_the_threshold(detector, image):
+    everything = detector.predict(image, threshold=0.0)
+    assert len(everything) == 60
+    assert (everything.scores.diff() <= 0).all()
+    middle = everything.scores[30].item()
+    assert (detector.predict(image, threshold=middle).scores >= middle).all()
+    assert set(everything.labels.tolist()) <= {7, 0, 90}
+    assert [detector.categories.name_of(label) for label in everything.labels.tolist()] == everything.names
+
+
+def test_batches_of_one_size_change_nothing(detector, image):
+    images = [image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), image]
+    single = detector.predict(images, threshold=0.0)
+    batched = detector.predict(images, threshold=0.0, batch_size=2)
+    for a, b in zip(single, batched, strict=True):
+        torch.testing.assert_close(a.scores, b.scores, atol=1e-5, rtol=0)
+
+
+def test_saved_and_opened_is_the_same(detector, image, tmp_path):
+    detector.save_pretrained(tmp_path / "x")
+    opened = Detector.from_pretrained(tmp_path / "x")
+    a, b = (each.predict(image, threshold=0.0) for each in (detector, opened))
+    torch.testing.assert_close(a.scores, b.scores, atol=1e-6, rtol=0)
+    torch.testing.assert_close(a.boxes, b.boxes, atol=1e-3, rtol=0)
+    assert opened.categories == detector.categories
+
+
+def test_wrong_sources_are_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        checkpoint_folder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"holds neither config\.json nor model/config\.json"):
+        checkpoint_folder(tmp_path)
+
+
+@needs_shared("odd-images/manifest.json")
+@pytest.mark.parametrize("name", ["one_px.png", "wide_8000x20.jpg", "tall_20x4000.jpg", "animated.gif"])
+def test_odd_sizes(detector, name):
+    found = detector.predict(SHARED / "odd-images" / name, threshold=0.0)
+    assert found.boxes.isfinite().all()
+    assert len(found) == 60

@@ -1,0 +1,131 @@
+"""COCO numbers equal those of pycocotools."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from conditional_detr.config import DataSettings
+from conditional_detr.data.coco import read_split
+from conditional_detr.errors import InputError
+from conditional_detr.evaluation import NAMES, CocoEvaluator, match_categories, standard_max_dets
+from conditional_detr.structures import Categories
+from tests.conftest import SHARED, needs_shared
+
+CROWDED = SHARED / "data" / "coco_mini" / "annotations" / "instances_val.json"
+
+
+def random_results(content, seed: int, per_image: int = 40):
+    """Detections around ground truth (crowds too) and anywhere, with ties in the scores."""
+    rng = np.random.default_rng(seed)
+    ids = [category["id"] for category in content["categories"]]
+    by_image = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        by_image[annotation["image_id"]].append(annotation)
+    results = []
+    for image in content["images"]:
+        for _ in range(per_image):
+            known = by_image[image["id"]]
+            if known and rng.random() < 0.7:
+                annotation = known[rng.integers(len(known))]
+                box = np.array(annotation["bbox"]) + rng.normal(0, 0.08, 4) * np.array(annotation["bbox"][2:] * 2)
+                category = annotation["category_id"] if rng.random() < 0.9 else int(rng.choice(ids))
+            else:
+                box = rng.uniform(0, 1, 4) * [image["width"], image["height"], image["width"], image["height"]]
+                category = int(rng.choice(ids))
+            results.append(
+                {
+                    "image_id": image["id"],
+                    "category_id": int(category),
+                    "bbox": [float(v) for v in (*box[:2], *np.maximum(box[2:], 1))],
+                    "score": float(round(rng.random(), 2)),
+                }
+            )
+    return results
+
+
+def oracle(file, results) -> COCOeval:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(file))
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+@needs_shared("data/coco_mini")
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_to_pycocotools_with_crowds(seed):
+    content = json.loads(CROWDED.read_text())
+    assert any(annotation["iscrowd"] for annotation in content["annotations"])
+    results = random_results(content, seed, per_image=130 if seed == 3 else 40)
+    metrics = CocoEvaluator(CROWDED).evaluate(results)
+    expected = oracle(CROWDED, results)
+    np.testing.assert_allclose([metrics.values[name] for name in NAMES], expected.stats, atol=1e-9, rtol=0)
+    precision = expected.eval["precision"][:, :, :, 0, 2]
+    for k, id_ in enumerate(expected.params.catIds):
+        valid = precision[:, :, k][precision[:, :, k] > -1]
+        assert metrics.per_class[id_] == pytest.approx(valid.mean() if len(valid) else -1, abs=1e-9)
+    assert 0.05 < metrics.values["AP"] < 0.95
+
+
+@pytest.fixture
+def truth(shapes_root):
+    return shapes_root / "annotations" / "instances_val2017.json"
+
+
+def perfect(file):
+    content = json.loads(file.read_text())
+    return [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9}
+        for a in content["annotations"]
+    ]
+
+
+def test_perfect_and_empty_results(truth):
+    evaluator = CocoEvaluator(truth)
+    assert evaluator.evaluate(perfect(truth)).values["AP"] == pytest.approx(1)
+    assert evaluator.evaluate([]).values["AP"] == 0
+    assert evaluator.evaluate([]).values["APl"] == -1  # nothing to find is not the same as nothing found
+
+
+def test_optional_keys_may_be_missing(truth, tmp_path):
+    content = json.loads(truth.read_text())
+    for annotation in content["annotations"]:
+        del annotation["area"], annotation["iscrowd"]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(content))
+    assert CocoEvaluator(file).evaluate(perfect(truth)).values["AP"] == pytest.approx(1)
+
+
+def test_max_dets_follows_the_data(shapes_root, tmp_path):
+    data = read_split(DataSettings(root=shapes_root), "val")
+    assert standard_max_dets(data) == 100
+    content = json.loads(data.file.read_text())
+    image = content["images"][0]["id"]
+    content["annotations"] = [
+        {"id": i + 1, "image_id": image, "category_id": 1, "bbox": [i % 90, i // 4, 5, 5], "area": 25, "iscrowd": 0}
+        for i in range(120)
+    ]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(content))
+    crowded = read_split(DataSettings(val_annotations=file, val_images=data.folder), "val")
+    assert standard_max_dets(crowded) == 120
+    evaluator = CocoEvaluator(file)
+    results = [{**result, "score": 1 - i / 1000} for i, result in enumerate(perfect(file))]
+    assert evaluator.evaluate(results, 120).values["AR"] == pytest.approx(1)
+    assert evaluator.evaluate(results, 100).values["AR"] == pytest.approx(100 / 120)
+
+
+def test_categories_are_matched_by_id_then_name(shapes_root):
+    data = read_split(DataSettings(root=shapes_root), "val")
+    assert match_categories(data.categories, data) == {1: 1, 2: 2, 3: 3}
+    wider = Categories((0, 7, 8, 9), ("N/A", "Triangle", "ellipse", "rectangle"))
+    assert match_categories(wider, data) == {9: 1, 8: 2, 7: 3}
+    with pytest.raises(InputError, match="'triangle', which the model does not know"):
+        match_categories(Categories((1, 2), ("rectangle", "ellipse")), data)

@@ -1,0 +1,289 @@
+"""Runs: they learn, resume as the same run, stop on Ctrl-C, and name what makes a loss NaN."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from conditional_detr import Detector
+from conditional_detr.checkpoints.huggingface import load_checkpoint
+from conditional_detr.data import transforms
+from conditional_detr.errors import InputError, NonFiniteError
+from conditional_detr.training import loop
+from conditional_detr.training.report import Reporter
+from conditional_detr.training.run_folder import RunFolder, read_metrics
+
+CHANGING = {"seconds", "images_per_second", "data_wait"}
+
+
+def changed(settings, **sections):
+    """Settings with ``section={field: value}`` replaced."""
+    updates = {name: getattr(settings, name).model_copy(update=fields) for name, fields in sections.items()}
+    return settings.model_copy(update=updates)
+
+
+def metrics(run: RunFolder):
+    """What a run measured, without times."""
+    return [{k: v for k, v in record.items() if k not in CHANGING} for record in read_metrics(run.metrics)]
+
+
+class Recorder(Reporter):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+class StopsAt(Reporter):
+    """Asks for a stop, as Ctrl-C does, when a line of metrics reaches ``step``."""
+
+    def __init__(self, step: int) -> None:
+        self.at = step
+
+    def step(self, record) -> None:
+        if record["step"] == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_leaves_everything_it_promises(quick_run):
+    reporter = Recorder()
+    summary = loop.train(quick_run, reporter)
+    run = summary.run
+    assert summary.finished
+    assert summary.step == 12
+    names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
+    assert {"config.yaml", "metrics.jsonl", "plots/curves.png", "plots/predictions.jpg", "state/step-12"} <= names
+    for folder in ("model", "model_last"):
+        assert {f"{folder}/{n}" for n in ("config.json", "model.safetensors", "preprocessor_config.json")} <= names
+    records = read_metrics(run.metrics)
+    assert [r["step"] for r in records if r["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
+    assert [r["epoch"] for r in records if r["kind"] == "evaluation"] == [1, 2]
+    assert any("1      2  ellipse" in text for text in reporter.messages)  # the category map
+    assert reporter.warnings == []
+    assert not [name for name in names if "partial" in name]
+
+
+def test_learns(quick_run):
+    """Sixteen images by heart: a model that can't do that has a bug."""
+    root = quick_run.data.root
+    annotations = json.loads((root / "annotations" / "instances_train2017.json").read_text())
+    annotations["images"] = annotations["images"][:16]
+    annotations["annotations"] = [a for a in annotations["annotations"] if a["image_id"] <= 16]
+    file = quick_run.train.output / "sixteen.json"
+    file.write_text(json.dumps(annotations))
+    images = root / "train2017"
+    settings = changed(
+        quick_run,
+        data={
+            **{"train_annotations": file, "train_images": images, "val_annotations": file, "val_images": images},
+            "flip": 0.0,
+        },
+        train={"batch_size": 16, "base_batch_size": 16, "epochs": 150, "warmup_steps": 10, "log_every": 50},
+        model={"dropout": 0.0},
+        evaluation={"every": 150},
+    )
+    summary = loop.train(settings)
+    losses = [r["loss"] for r in read_metrics(summary.run.metrics) if r["kind"] == "train"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert summary.best["AP50"] > 0.5
+
+
+def test_same_seed_same_run(quick_run):
+    first = loop.train(quick_run)
+    second = loop.train(changed(quick_run, train={"name": "again"}, data={"workers": 1}))
+    assert metrics(first.run) == metrics(second.run)
+
+
+@pytest.mark.parametrize("step", [4, 8])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_interrupted_and_resumed_is_the_same_run(quick_run, step, ema_decay):
+    settings = changed(quick_run, train={"ema_decay": ema_decay})
+    whole = loop.train(settings)
+    stopped = loop.train(changed(settings, train={"name": "stopped"}), StopsAt(step))
+    assert not stopped.finished
+    assert step <= stopped.step < 12
+    resumed = loop.resume(stopped.run.path)
+    assert resumed.finished
+    assert metrics(resumed.run) == metrics(whole.run)
+    a, b = (load_checkpoint(each.run.last_model).model.state_dict() for each in (whole, resumed))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_resume_evaluates_what_a_kill_left_unevaluated(quick_run):
+    whole = loop.train(quick_run)
+    killed = loop.train(changed(quick_run, train={"name": "killed"})).run
+    lines = killed.metrics.read_text().splitlines()
+    assert json.loads(lines[-1])["kind"] == "evaluation"
+    killed.metrics.write_text("\n".join(lines[:-1]) + "\n")
+    loop.resume(killed.path)
+    assert metrics(killed) == metrics(whole.run)
+
+
+def test_a_finished_run_resumes_to_nothing(quick_run):
+    run = loop.train(quick_run).run
+    before = metrics(run)
+    assert loop.resume(run.path).finished
+    assert metrics(run) == before
+
+
+def test_max_steps_ends_and_evaluates_early(quick_run):
+    summary = loop.train(changed(quick_run, train={"max_steps": 4}))
+    assert summary.step == 4
+    assert [r["step"] for r in read_metrics(summary.run.metrics) if r["kind"] == "evaluation"] == [4]
+
+
+def test_accumulated_passes_are_one_large_batch(quick_run):
+    """Also the normalisation by objects: equal but for rounding, because batch norm is frozen here."""
+    settings = changed(quick_run, model={"batch_norm": "frozen", "dropout": 0.0}, train={"max_steps": 6})
+    whole = loop.train(settings)
+    parts = loop.train(changed(settings, train={"name": "parts", "batch_size": 2, "accumulate": 4}))
+    for a, b in zip(metrics(whole.run), metrics(parts.run), strict=True):
+        assert a["loss" if a["kind"] == "train" else "AP"] == pytest.approx(
+            b["loss" if a["kind"] == "train" else "AP"], rel=1e-3, abs=1e-3
+        )
+
+
+def test_ema_is_evaluated_and_saved(quick_run):
+    run = loop.train(changed(quick_run, train={"ema_decay": 0.99})).run
+    saved = load_checkpoint(run.last_model).model.state_dict()
+    state = torch.load(run.newest_state() / "custom_checkpoint_1.pkl", weights_only=True)
+    assert torch.equal(saved["class_head.weight"], state["module.class_head.weight"])
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_trains(quick_run, precision):
+    summary = loop.train(changed(quick_run, train={"mixed_precision": precision, "max_steps": 4}))
+    assert all(r["loss"] < 50 for r in read_metrics(summary.run.metrics) if r["kind"] == "train")
+
+
+def test_gradient_checkpointing_is_the_same_run(quick_run):
+    settings = changed(quick_run, train={"max_steps": 4}, model={"dropout": 0.0})
+    plain = loop.train(settings)
+    checkpointed = loop.train(changed(settings, train={"name": "c", "gradient_checkpointing": True}))
+    for a, b in zip(metrics(plain.run), metrics(checkpointed.run), strict=True):
+        assert a["step"] == b["step"]
+        assert a.get("loss", 0) == pytest.approx(b.get("loss", 0), rel=1e-4)
+
+
+def test_other_batch_than_the_presets_is_said(quick_run):
+    reporter = Recorder()
+    loop.train(changed(quick_run, train={"base_batch_size": 16, "max_steps": 1}), reporter)
+    assert any("8 images per step" in text and "train.scale_lr=true" in text for text in reporter.warnings)
+    scaled = Recorder()
+    settings = changed(quick_run, train={"base_batch_size": 16, "scale_lr": True, "max_steps": 2, "name": "scaled"})
+    run = loop.train(settings, scaled).run
+    assert scaled.warnings == []
+    rates = [r["lr"] for r in read_metrics(run.metrics) if r["kind"] == "train"]
+    assert rates == [pytest.approx(quick_run.train.lr / 2)]
+
+
+def test_warnings_about_the_data_are_shown(quick_run):
+    reporter = Recorder()
+    loop.train(changed(quick_run, model={"queries": 2}, train={"max_steps": 1}), reporter)
+    assert any("set model.queries=4" in text for text in reporter.warnings)
+
+
+def test_nan_names_the_images_and_saves_a_state(quick_run, monkeypatch):
+    original = transforms.augment
+    calls = itertools.count(1)
+
+    def poisoned(sample, settings, rng):
+        result = original(sample, settings, rng)
+        if next(calls) == 20:  # the fourth image of the third step
+            result.boxes[:] = float("nan")
+        return result
+
+    monkeypatch.setattr("conditional_detr.data.loading.augment", poisoned)
+    with pytest.raises(NonFiniteError, match=r"costs of decoder layer 1 for \S+train2017/\d+\.png; .* in step 3;"):
+        loop.train(quick_run)
+    saved = torch.load(next((quick_run.train.output / "run" / "state").glob("non-finite*")), weights_only=False)
+    assert len(saved["targets"][0]) == 8
+    assert all(value.isfinite().all() for value in saved["model"].values())
+
+
+def test_nan_gradient_names_the_parameter_and_spares_the_weights(quick_run, monkeypatch):
+    build = loop.build_model
+
+    def broken(*args):
+        model = build(*args)
+        model.class_head.bias.register_hook(lambda gradient: gradient * float("nan"))
+        return model
+
+    monkeypatch.setattr(loop, "build_model", broken)
+    with pytest.raises(NonFiniteError, match=r"gradient of class_head\.bias in step 1"):
+        loop.train(quick_run)
+    saved = torch.load(next((quick_run.train.output / "run" / "state").glob("non-finite*")), weights_only=False)
+    assert all(value.isfinite().all() for value in saved["model"].values())
+
+
+def test_nan_in_the_weights_names_term_and_layer(quick_run, monkeypatch):
+    build = loop.build_model
+
+    def broken(*args):
+        model = build(*args)
+        with torch.no_grad():
+            model.decoder.layers[1].norm3.weight[0] = float("nan")
+        return model
+
+    monkeypatch.setattr(loop, "build_model", broken)
+    with pytest.raises(NonFiniteError, match=r"class logits and boxes of decoder layer 2 for .*png"):
+        loop.train(quick_run)
+
+
+def test_another_number_of_images_per_step_is_refused(quick_run):
+    run = loop.train(changed(quick_run, train={"max_steps": 2})).run
+    text = run.config.read_text()
+    run.config.write_text(text.replace("batch_size: 8", "batch_size: 4", 1))
+    with pytest.raises(InputError, match="8 images per step, now there would be 4"):
+        loop.resume(run.path)
+
+
+def test_an_error_before_the_first_step_leaves_no_folder(quick_run):
+    settings = changed(quick_run, data={"val_images": quick_run.data.root / "nowhere"})
+    with pytest.raises(InputError):
+        loop.train(settings)
+    assert not (quick_run.train.output / "run").exists()
+
+
+def test_detector_opens_the_run(quick_run):
+    run = loop.train(changed(quick_run, train={"max_steps": 1})).run
+    found = Detector.from_pretrained(run.path).predict(quick_run.data.root / "val2017" / "000001.png", threshold=0.0)
+    assert len(found) == 60  # 20 queries x 3 classes
+    assert set(found.labels.tolist()) <= {1, 2, 3}
+
+
+def test_kill_at_any_moment_resumes(quick_run, tmp_path):
+    """SIGKILL, which nothing can catch, three times at different moments; the run still ends as if nothing had been."""
+    whole = loop.train(quick_run)
+    config = tmp_path / "killed.yaml"
+    config.write_text(changed(quick_run, train={"name": "killed", "save_every": 2}).to_yaml())
+    folder = RunFolder(tmp_path / "killed")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for delay in (0.0, 0.15, 0.4):
+        arguments = ["--resume", str(folder.path)] if folder.config.exists() else [str(config)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "conditional_detr.cli.main", "train", *arguments],
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        before = len(read_metrics(folder.metrics))
+        deadline = time.monotonic() + 60
+        while len(read_metrics(folder.metrics)) <= before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    resumed = loop.resume(folder.path)
+    assert resumed.finished
+    assert metrics(resumed.run) == metrics(whole.run)

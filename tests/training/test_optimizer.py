@@ -1,0 +1,42 @@
+"""Parameter groups and learning rates."""
+
+import pytest
+import torch
+
+from conditional_detr.config import TrainSettings
+from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
+
+
+def test_published_groups(tiny_model):
+    tiny_model.backbone.freeze(1)
+    optimizer = build_optimizer(tiny_model, TrainSettings())
+    rest, backbone = optimizer.param_groups
+    assert (rest["lr"], backbone["lr"]) == (1e-4, 1e-5)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {1e-4}
+    in_groups = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(in_groups) == sorted(id(p) for p in tiny_model.parameters() if p.requires_grad)
+    assert {id(p) for p in backbone["params"]} == {id(p) for p in tiny_model.backbone.parameters() if p.requires_grad}
+
+
+def test_scaled_learning_rates(tiny_model):
+    optimizer = build_optimizer(tiny_model, TrainSettings(), scale=2.0)
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 1e-5]
+    set_learning_rate(optimizer, 1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2e-4, 2e-5])
+
+
+def test_step_schedule_drops_after_its_epoch():
+    settings = TrainSettings(drop_epoch=40)
+    factors = [learning_rate_factor(settings, step, 10, 500) for step in (0, 399, 400, 499)]
+    assert factors == [1, 1, 0.1, 0.1]
+
+
+def test_cosine_with_warm_up():
+    settings = TrainSettings(schedule="cosine", warmup_steps=10, cosine_end=0.01)
+    factors = torch.tensor([learning_rate_factor(settings, step, 10, 110) for step in range(110)])
+    torch.testing.assert_close(factors[:10], torch.arange(1, 11) / 10)
+    assert factors[10] == 1
+    assert (factors[10:].diff() < 0).all()
+    assert factors[60] == pytest.approx(0.505, abs=1e-3)
+    assert factors[-1] == pytest.approx(0.01, abs=1e-3)
