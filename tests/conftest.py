@@ -1,7 +1,6 @@
 """What tests share: the folder of reference numbers, a small generated data set, and small models."""
 
 import importlib.util
-import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from conditional_detr.data.shapes import SHAPES, write_shapes
 from conditional_detr.model.network import build_model
 
 SHARED = Path(__file__).parents[2] / "shared"
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+torch.set_num_threads(2)
 
 
 def needs_shared(relative: str) -> pytest.MarkDecorator:
@@ -64,6 +63,7 @@ def quick_run(shapes_root, tmp_path) -> Settings:
             "train.warmup_steps=2",
             "train.log_every=2",
             "model.dropout=0.1",
+            "evaluation.every=1",
             "data.workers=0",
         ],
     )

@@ -7,8 +7,9 @@ from PIL import Image
 from torch import nn
 
 from conditional_detr import Categories, Detector, InputError
-from conditional_detr.checkpoints.huggingface import Checkpoint
+from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.detector import checkpoint_folder
+from conditional_detr.model.network import build_model
 from tests.conftest import SHARED, needs_shared
 
 
@@ -55,7 +56,9 @@ def test_scores_descend_and_respect_the_threshold(detector, image):
     assert len(everything) == 60
     assert (everything.scores.diff() <= 0).all()
     middle = everything.scores[30].item()
-    assert (detector.predict(image, threshold=middle).scores >= middle).all()
+    confident = detector.predict(image, threshold=middle)
+    assert len(confident) >= 31
+    assert (confident.scores >= middle).all()
     assert set(everything.labels.tolist()) <= {7, 0, 90}
     assert [detector.categories.name_of(label) for label in everything.labels.tolist()] == everything.names
 
@@ -82,6 +85,16 @@ def test_wrong_sources_are_named(tmp_path):
         checkpoint_folder(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"holds neither config\.json nor model/config\.json"):
         checkpoint_folder(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(InputError, match="has no checkpoint yet"):
+        checkpoint_folder(tmp_path)
+
+
+def test_as_many_objects_as_queries(tiny_settings, image):
+    """Not only the 100 that COCO counts."""
+    settings = tiny_settings.model_copy(update={"queries": 150})
+    checkpoint = Checkpoint(build_model(settings, 1), settings, Categories((1,), ("x",)), 96, 160)
+    assert len(Detector(checkpoint, device="cpu").predict(image, threshold=0.0)) == 150
 
 
 @needs_shared("odd-images/manifest.json")

@@ -103,6 +103,19 @@ def test_optional_keys_may_be_missing(truth, tmp_path):
     assert CocoEvaluator(file).evaluate(perfect(truth)).values["AP"] == pytest.approx(1)
 
 
+def test_annotation_ids_do_not_matter(truth, tmp_path):
+    """Id 0, ids that repeat or are missing: all occur in exports, and the evaluation library trips over each."""
+    content = json.loads(truth.read_text())
+    expected = CocoEvaluator(truth).evaluate(random_results(content, 1)).values
+    for change in (lambda i: {"id": i}, lambda i: {"id": 7}, lambda i: {}):
+        for i, annotation in enumerate(content["annotations"]):
+            annotation.pop("id", None)
+            annotation.update(change(i))
+        file = tmp_path / "x.json"
+        file.write_text(json.dumps(content))
+        assert CocoEvaluator(file).evaluate(random_results(content, 1)).values == expected
+
+
 def test_max_dets_follows_the_data(shapes_root, tmp_path):
     data = read_split(DataSettings(root=shapes_root), "val")
     assert standard_max_dets(data) == 100

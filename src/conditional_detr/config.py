@@ -5,6 +5,7 @@ are frozen; a wrong key or value is refused with ``InputError``.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,8 +13,21 @@ from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from conditional_detr.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans: a setting may be called no, and a run on."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -109,11 +123,17 @@ class LossSettings(_Settings):
     """Matching costs and loss weights, as published: focal loss for classes, DETR's L1 and GIoU for boxes."""
 
     class_cost: NonNegative = 2.0
+    """matching cost of the class score"""
     l1_cost: NonNegative = 5.0
+    """matching cost of the distance of (cx, cy, w, h)"""
     giou_cost: NonNegative = 2.0
+    """matching cost of the generalised IoU"""
     class_weight: NonNegative = 2.0
+    """weight of the focal loss"""
     l1_weight: NonNegative = 5.0
+    """weight of the L1 loss of boxes"""
     giou_weight: NonNegative = 2.0
+    """weight of the GIoU loss of boxes"""
     focal_alpha: Fraction = 0.25
     """weight of the positive class in the focal loss"""
     focal_gamma: NonNegative = 2.0
@@ -130,7 +150,9 @@ class DataSettings(_Settings):
     train_images: Path | None = None
     """image folder, where it is not found under root"""
     val_annotations: Path | None = None
+    """annotation file for evaluation, where it is not found under root"""
     val_images: Path | None = None
+    """image folder for evaluation, where it is not found under root"""
     flip: Fraction = 0.5
     """probability of a horizontal flip"""
     short_sides: tuple[PositiveInt, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
@@ -142,10 +164,13 @@ class DataSettings(_Settings):
     crop_short_sides: tuple[PositiveInt, ...] = (400, 500, 600)
     """before a crop the shorter side becomes one of these"""
     crop_min: PositiveInt = 384
+    """least side of the crop"""
     crop_max: PositiveInt = 600
-    """sides of the crop"""
+    """greatest side of the crop"""
     eval_short_side: PositiveInt = 800
+    """evaluation and prediction: the shorter side becomes this"""
     eval_max_size: PositiveInt = 1333
+    """evaluation and prediction: limit of the longer side"""
     group_by_aspect_ratio: bool = False
     """batches of only upright or only lying images: less padding"""
     workers: Annotated[int, Field(ge=0)] = 2
@@ -164,6 +189,7 @@ class TrainSettings(_Settings):
     """Optimisation and bookkeeping."""
 
     epochs: PositiveInt = 50
+    """times that every image is seen"""
     max_steps: Annotated[int, Field(ge=0)] = 0
     """stop after so many optimizer steps; 0: after the epochs"""
     batch_size: PositiveInt = 2
@@ -175,12 +201,15 @@ class TrainSettings(_Settings):
     scale_lr: bool = False
     """multiply the learning rates by total batch / base_batch_size"""
     lr: NonNegative = 1e-4
+    """learning rate of everything but the backbone"""
     lr_backbone: NonNegative = 1e-5
+    """learning rate of the backbone"""
     weight_decay: NonNegative = 1e-4
     """on every parameter, as published"""
     clip_norm: NonNegative = 0.1
     """gradients are scaled down to this norm, all parameters together; 0: never"""
     schedule: Literal["step", "cosine"] = "step"
+    """how learning rates fall after the warm-up"""
     drop_epoch: PositiveInt = 40
     """step: learning rates are divided by ten after so many epochs"""
     cosine_end: Fraction = 0.01
@@ -192,7 +221,9 @@ class TrainSettings(_Settings):
     gradient_checkpointing: bool = False
     """recompute activations in the backward pass: less memory, more time"""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    seed: Annotated[int, Field(ge=0)] = 42
+    """arithmetic of the forward pass; boxes and scores stay in float32"""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    """of initial weights, dropout, and order and augmentation of the data"""
     output: Path = Path("runs")
     """run folders are made in here"""
     name: str = ""
@@ -247,6 +278,8 @@ def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> 
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path} can't be read ({error.strerror}); name a preset or an existing file") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not text in UTF-8; save it as such") from error
     elif name in preset_names():
         text = resources.files("conditional_detr").joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
     else:
@@ -255,7 +288,7 @@ def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> 
             f"presets: {', '.join(preset_names())}"
         )
     try:
-        values: Any = yaml.safe_load(text) or {}
+        values: Any = yaml.load(text, _Loader) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -280,10 +313,12 @@ def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), sour
         if not field:
             raise InputError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
         try:
-            value: Any = yaml.safe_load(text)
+            value: Any = text if _is_text(section, field) and text != "null" else yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             raise InputError(f"{key}: {text!r} is not a YAML value") from error
         part: Any = tree.setdefault(section, {})
+        if part is None:  # a section that the file names and leaves empty
+            part = tree[section] = {}
         if not isinstance(part, dict):
             raise InputError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
         cast(dict[str, Any], part)[field] = value
@@ -293,25 +328,50 @@ def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), sour
         raise InputError(_sentence(error, source)) from error
 
 
-def setting_keys() -> list[str]:
-    """Every dotted key."""
-    return [
-        f"{section}.{key}"
+def setting_fields() -> dict[str, FieldInfo]:
+    """Every dotted key with its type, default and description."""
+    return {
+        f"{section}.{key}": described
         for section, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        for key in field.annotation.model_fields
-    ]
+        for key, described in field.annotation.model_fields.items()
+    }
+
+
+def setting_keys() -> list[str]:
+    """Every dotted key."""
+    return list(setting_fields())
+
+
+_TEXT = {str(kind) for kind in (str, Path, Path | None)}
+
+
+def _is_text(section: str, field: str) -> bool:
+    """Whether a setting is a name or path, which is taken as it was typed."""
+    described = setting_fields().get(f"{section}.{field}")
+    return described is not None and str(described.annotation) in _TEXT
 
 
 def _sentence(error: ValidationError, source: str) -> str:
-    first = error.errors(include_url=False)[0]
+    first, *others = error.errors(include_url=False)
     key = ".".join(str(part) for part in first["loc"][:2])
+    alternatives = [other for other in others if other["loc"][:2] == first["loc"][:2]]
     if first["type"] == "extra_forbidden":
         known = setting_keys() if "." in key else list(Settings.model_fields)
         return f"{source}: unknown key {key!r}{_did_you_mean(key, known)}"
     if first["type"] == "value_error":
         return f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}"
-    return f"{source}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    # A value of several possible types has an error for each of them.
+    wanted = " or ".join(_wanted(each) for each in (first, *alternatives))
+    return f"{source}: {key}: {wanted}, got {first['input']!r}"
+
+
+def _wanted(error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    inner = ".".join(
+        str(part) for part in error["loc"][2:] if isinstance(part, str) and part.isidentifier() and part.islower()
+    )
+    return f"{inner + ': ' if inner else ''}{message[0].lower()}{message[1:]}"
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:

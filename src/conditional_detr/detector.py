@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from conditional_detr.checkpoints.huggingface import Checkpoint, load_checkpoint, save_checkpoint
+from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.huggingface import load_checkpoint, save_checkpoint
 from conditional_detr.data.images import from_array, read_image, to_pixels, to_rgb
 from conditional_detr.data.loading import pad
-from conditional_detr.data.transforms import resized_size
+from conditional_detr.data.transforms import resize_image
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import ConditionalDETR
-from conditional_detr.postprocess import detections_from
+from conditional_detr.postprocess import PUBLISHED_COUNT, detections_from
 from conditional_detr.structures import Categories, Detections
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -24,8 +25,9 @@ class Detector:
     """A model ready to run. Its boxes are in pixels of the image as given; a file is turned upright first."""
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
-        """device: a GPU when there is one, else the CPU, unless named."""
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        """device: an accelerator when there is one, else the CPU, unless named."""
+        found = torch.accelerator.current_accelerator(check_available=True)
+        self.device = torch.device(device or found or "cpu")
         self.checkpoint = checkpoint
         self.model: ConditionalDETR = checkpoint.model.to(self.device).eval()
 
@@ -70,17 +72,12 @@ class Detector:
             yield from (found.above(threshold) for found in self.detect(opened))
 
     @torch.inference_mode()
-    def detect(self, images: Sequence[Image.Image], count: int = 100) -> list[Detections]:
-        """The ``count`` most confident detections of every RGB image, in one forward pass, without a threshold."""
+    def detect(self, images: Sequence[Image.Image]) -> list[Detections]:
+        """Detections in every RGB image, in one forward pass, without a threshold: as many as queries, at least 100."""
         sizes = [(image.height, image.width) for image in images]
-        resized = [
-            image.resize((width, height), Image.Resampling.BILINEAR)
-            for image in images
-            for height, width in [
-                resized_size(image.height, image.width, self.checkpoint.short_side, self.checkpoint.max_size)
-            ]
-        ]
+        resized = [resize_image(image, self.checkpoint.short_side, self.checkpoint.max_size) for image in images]
         batch = pad([to_pixels(image) for image in resized]).to(self.device)
+        count = max(PUBLISHED_COUNT, self.checkpoint.settings.queries)
         return detections_from(self.model(batch.pixels, batch.padding_mask), sizes, self.categories, count)
 
 
@@ -90,6 +87,8 @@ def checkpoint_folder(source: str | Path) -> Path:
     for folder in (path, path / "model", path / "model_last"):
         if (folder / "config.json").is_file():
             return folder
+    if (path / "config.yaml").is_file():
+        raise InputError(f"run {source} has no checkpoint yet: it writes the first one after its first evaluation")
     what = "holds neither config.json nor model/config.json" if path.is_dir() else "is not a folder"
     raise InputError(f"{source} {what}; give a run folder or a checkpoint folder")
 

@@ -1,7 +1,7 @@
 """COCO AP: one evaluator for training, the command line and the Python interface."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +16,9 @@ from conditional_detr.data.loading import Batch, evaluation_batches
 from conditional_detr.detector import Detector
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import ConditionalDETR
-from conditional_detr.postprocess import detections_from
+from conditional_detr.postprocess import PUBLISHED_COUNT, detections_from
 from conditional_detr.structures import Categories, Detections, Target
 
-STANDARD_MAX_DETS = 100
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
 
 
@@ -37,7 +36,7 @@ class CocoMetrics:
 
 def standard_max_dets(annotations: CocoAnnotations) -> int:
     """100 as in COCO, or the most objects in an image where that is more."""
-    return max(STANDARD_MAX_DETS, int(np.diff(annotations.offsets).max()))
+    return max(PUBLISHED_COUNT, int(np.diff(annotations.offsets).max()))
 
 
 class CocoEvaluator:
@@ -46,14 +45,22 @@ class CocoEvaluator:
     def __init__(self, file: Path) -> None:
         """file: valid annotations (``read_annotations`` has read them)."""
         content: dict[str, Any] = json.loads(file.read_bytes())
-        for annotation in content["annotations"]:
-            # Optional in practice; the evaluation needs them.
-            annotation.setdefault("iscrowd", 0)
-            annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
-            annotation.pop("segmentation", None)
+        # Written anew: the evaluation needs area and iscrowd, which files may lack, and ids that differ and are not 0,
+        # which it takes for "no match".
+        content["annotations"] = [
+            {
+                "id": number,
+                "image_id": annotation["image_id"],
+                "category_id": annotation["category_id"],
+                "bbox": annotation["bbox"],
+                "area": annotation.get("area", annotation["bbox"][2] * annotation["bbox"][3]),
+                "iscrowd": int(bool(annotation.get("iscrowd"))),
+            }
+            for number, annotation in enumerate(content["annotations"], start=1)
+        ]
         self._ground_truth = COCO({key: content[key] for key in ("images", "annotations", "categories")})
 
-    def evaluate(self, results: list[dict[str, Any]], max_dets: int = STANDARD_MAX_DETS) -> CocoMetrics:
+    def evaluate(self, results: list[dict[str, Any]], max_dets: int = PUBLISHED_COUNT) -> CocoMetrics:
         """AP and AR of COCO results over all images of the file."""
         found = self._ground_truth.loadRes([dict(result) for result in results])  # which adds keys to what it gets
         evaluation = COCOeval_faster(self._ground_truth, found, iouType="bbox")
@@ -88,20 +95,26 @@ def detect_batches(
 
 
 def evaluate_detector(
-    detector: Detector, data: CocoAnnotations, data_settings: DataSettings, settings: EvaluationSettings
+    detector: Detector,
+    data: CocoAnnotations,
+    data_settings: DataSettings,
+    settings: EvaluationSettings,
+    on_image: Callable[[int], None] = lambda done: None,
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Metrics of a detector on annotated images, and the COCO results they come from.
 
-    Raises ``InputError`` when the detector does not know a category of the data.
+    on_image: called after every image with the number of images done. Raises ``InputError`` when the detector does not know a category of the data.
     """
     data_id_of = match_categories(detector.categories, data)
     max_dets = settings.max_dets or standard_max_dets(data)
     batches = evaluation_batches(data, data_settings, settings.batch_size)
     results: list[dict[str, Any]] = []
-    for target, detections in detect_batches(detector.model, batches, detector.categories, max_dets, detector.device):
+    found = detect_batches(detector.model, batches, detector.categories, max_dets, detector.device)
+    for done, (target, detections) in enumerate(found, start=1):
         for result in detections.to_coco(target.image_id):
             if result["category_id"] in data_id_of:
                 results.append({**result, "category_id": data_id_of[result["category_id"]]})
+        on_image(done)
     return CocoEvaluator(data.file).evaluate(results, max_dets), results
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from conditional_detr.boxes import centre_to_corners
 from conditional_detr.structures import Categories, Detections, Predictions
 
+PUBLISHED_COUNT = 100  # detections per image, in COCO's metric and in the official code
+
 
 def top_pairs(
     logits: Float[Tensor, "batch queries classes"], boxes: Float[Tensor, "batch queries 4"], count: int
@@ -27,7 +29,7 @@ def detections_from(
     predictions: Predictions,
     image_sizes: Sequence[tuple[int, int]],
     categories: Categories,
-    count: int = 100,
+    count: int = PUBLISHED_COUNT,
 ) -> list[Detections]:
     """The ``count`` most confident detections of every image, without a threshold, boxes not clipped.
 

@@ -29,6 +29,8 @@ class Categories:
 
     def index_of(self, category_id: int) -> int:
         """The logit index of a category id. Raises ``ValueError`` for an unknown id."""
+        if category_id not in self.ids:
+            raise ValueError(f"category id {category_id} is not among {list(self.ids)}")
         return self.ids.index(category_id)
 
     def name_of(self, category_id: int) -> str:

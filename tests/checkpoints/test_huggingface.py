@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
-from conditional_detr.checkpoints.huggingface import Checkpoint, load_checkpoint, save_checkpoint
+from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.huggingface import load_checkpoint, save_checkpoint
 from conditional_detr.config import BackboneShape, ModelSettings
 from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError
@@ -176,7 +177,7 @@ def test_backbone_weights_of_torchvision(batch_norm, suffix, tmp_path):
     target = build_model(ModelSettings(backbone="resnet18", batch_norm=batch_norm, **SMALL), 2).backbone
     load_backbone_weights(target, file)
     for name, value in target.state_dict().items():
-        assert torch.equal(value, state[name]), name
+        assert name.endswith("num_batches_tracked") or torch.equal(value, state[name]), name
 
 
 def test_wrong_backbone_weights_are_one_sentence(tmp_path):

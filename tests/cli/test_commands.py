@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from conditional_detr.cli import demo
 from conditional_detr.cli.predict import find_images
-from conditional_detr.config import preset_names
+from conditional_detr.config import preset_names, setting_keys
 from conditional_detr.errors import InputError
 from conditional_detr.training import loop
+from conditional_detr.training.run_folder import RunFolder
 from tests.conftest import SHARED, needs_shared
 from tests.training.test_loop import changed
 
@@ -67,6 +70,8 @@ def test_every_command_has_help(command):
 def test_version_and_presets():
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", cdetr("--version").stdout)
     assert cdetr("train", "--presets").stdout.split() == preset_names()
+    listed = cdetr("train", "--settings").stdout
+    assert [line.partition("=")[0] for line in listed.splitlines()[::2]] == setting_keys()
 
 
 def test_train_resume_and_what_it_says(shapes_root, tmp_path):
@@ -163,6 +168,18 @@ def test_predict_reports_and_skips_broken_files(run, tmp_path):
     assert len(list((tmp_path / "out").glob("*.jpg"))) == len(manifest) - len(broken)
 
 
+def test_predict_never_replaces_an_input(run, shapes_root, tmp_path):
+    picture = tmp_path / "photos" / "street.jpg"
+    picture.parent.mkdir()
+    Image.open(shapes_root / "val2017" / "000001.png").save(picture)
+    before = picture.read_bytes()
+    refused(cdetr("predict", run, picture, "--out", picture.parent), "where pictures are written")
+    assert picture.read_bytes() == before
+    for _ in range(2):  # the second call does not take the pictures of the first for inputs
+        result = cdetr("predict", run, ".", cwd=picture.parent)
+        assert "in 1 images" in result.stdout, result.stderr
+
+
 def test_inputs_of_predict(tmp_path):
     for name in ("b.JPG", "a.png", "notes.txt", "sub/c.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -183,6 +200,55 @@ def test_shapes(tmp_path):
     refused(cdetr("dataset", "shapes", tmp_path / "s"), "not an empty folder")
 
 
+def test_demo_names_what_it_made(tmp_path, monkeypatch, capsys):
+    """The whole demo on a few images."""
+    monkeypatch.setattr(demo, "IMAGES", {"train": 32, "val": 4, "test": 4})
+    out = tmp_path / "demo"
+    demo.command(out, seed=0)
+    text = capsys.readouterr().out
+    assert re.search(r"AP 0\.\d+, AP50 0\.\d+ on unseen images", text)
+    for name in ("predictions.jpg", "run/plots/curves.png", "run/model"):
+        assert str(out / name) in text
+        assert (out / name).exists()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(shapes_root, tmp_path):
+    """To the whole process group, as a terminal sends it, loading processes included."""
+    arguments = [f"data.root={shapes_root}", f"train.output={tmp_path}", "train.name=run", "data.workers=2"]
+    arguments += ["train.log_every=1", "train.epochs=100"]
+    process = subprocess.Popen(
+        [Path(sys.executable).parent / "cdetr", "train", "conditional-detr_tiny_shapes", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"cdetr train --resume {tmp_path / 'run'}" in out
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
+    assert RunFolder(tmp_path / "run").newest_state() is not None
+
+
+@needs_shared("data/coco_mini")
+def test_published_recipe_takes_real_data(tmp_path):
+    """One step of the published preset, at a small size."""
+    arguments = [f"data.root={SHARED / 'data' / 'coco_mini'}", f"train.output={tmp_path}", "train.max_steps=1"]
+    arguments += ["data.short_sides=[64]", "data.crop=0", "data.eval_short_side=64", "data.eval_max_size=96"]
+    result = cdetr("train", "conditional-detr_r50_8xb2-50e_coco", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "model.backbone_weights=FILE" in result.stderr
+    assert "train.scale_lr=true" in result.stderr
+    assert (tmp_path / "conditional-detr_r50_8xb2-50e_coco" / "plots" / "predictions.jpg").exists()
+
+
 def test_demo_refuses_a_folder_with_something_in_it(tmp_path):
     (tmp_path / "x").write_text("mine")
     refused(cdetr("demo", "--out", tmp_path), "not an empty folder")
@@ -190,7 +256,14 @@ def test_demo_refuses_a_folder_with_something_in_it(tmp_path):
 
 def test_documented_commands_exist():
     """Every ``cdetr`` command, preset and ``make`` target that the documents name."""
-    presets = set(preset_names()) | {"PRESET", "PRESET|FILE", "--resume", "--presets", "runs/<name>/config.yaml"}
+    presets = set(preset_names()) | {
+        "PRESET",
+        "PRESET|FILE",
+        "--resume",
+        "--presets",
+        "--settings",
+        "runs/<name>/config.yaml",
+    }
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         text = document.read_text()
@@ -198,6 +271,10 @@ def test_documented_commands_exist():
             assert command in {"train", "evaluate", "predict", "dataset", "demo"}, (document.name, command)
             if command == "train":
                 assert first in presets, (document.name, first)
-        assert set(re.findall(r"\bmake (demo|test|check|format|clean)\b", text)) <= targets
+        assert set(re.findall(r"^make (\w+)|`make (\w+)", text, re.M)) <= {(t, "") for t in targets} | {
+            ("", t) for t in targets
+        }
+        keys = re.findall(r"\b(?:model|data|train|loss|evaluation)\.[a-z_]+(?==)", text)
+        assert set(keys) <= set(setting_keys()), document.name
         for target in re.findall(r"\]\(((?!http)[^)#]+)", text):
             assert (document.parent / target).exists(), (document.name, target)

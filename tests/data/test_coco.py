@@ -91,9 +91,14 @@ def test_objects_are_those_of_the_official_code(tmp_path):
             "image 4 is NaN",
         ),
         (
-            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": ["x", "x", "y", "z"]}]},
-            "not a number",
+            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": ["1", "2", "3", "4"]}]},
+            "annotation 5 has bbox",
         ),
+        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "iscrowd": 1}]}, "annotation 5 has no 'bbox'"),
+        ({"annotations": [{"id": 5, "image_id": [4], "category_id": 0, "bbox": [0, 0, 1, 1]}]}, "annotation 5"),
+        ({"annotations": [None]}, "instead of a JSON object"),
+        ({"categories": [{"id": "1", "name": "a"}]}, "not a whole number"),
+        ({"images": [{"id": 2**70, "file_name": "a.png", "width": 9, "height": 9}]}, "needs id, file_name"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changes, sentence):
@@ -178,7 +183,7 @@ def test_real_data(root, folder, images, boxes):
 
 def test_warnings_name_image_category_and_remedy(tmp_path):
     data = read_annotations(write(tmp_path, content()), [tmp_path])
-    found = training_warnings(data, queries=0, random_backbone=True)
+    found = training_warnings(data, data, queries=0, random_backbone=True)
     assert any("model.backbone_weights=FILE" in text for text in found)
     assert any("b.png has 1 objects" in text and "model.queries=1" in text for text in found)
     assert any("category m:" in text for text in found)
@@ -186,12 +191,14 @@ def test_warnings_name_image_category_and_remedy(tmp_path):
     enough = content(annotations=[a for a in content()["annotations"] if a["id"] < 3])
     enough["categories"] = [c for c in enough["categories"] if c["name"] != "m"]
     clean = read_annotations(write(tmp_path, enough), [tmp_path])
-    assert training_warnings(clean, queries=1, random_backbone=False) == []
+    assert training_warnings(clean, clean, queries=1, random_backbone=False) == []
+    empty = read_annotations(write(tmp_path, content(annotations=[])), [tmp_path])
+    assert any("AP can't be measured" in text for text in training_warnings(clean, empty, 1, False))
 
 
 def test_splits_must_agree_on_categories(tmp_path):
     train = read_annotations(write(tmp_path / "a", content()), [tmp_path / "a"])
     other = content(categories=[{"id": 0, "name": "a"}, {"id": 17, "name": "M"}, {"id": 90, "name": "z"}])
     val = read_annotations(write(tmp_path / "b", other), [tmp_path / "b"])
-    with pytest.raises(InputError, match="category 17 'M'"):
+    with pytest.raises(InputError, match=r"category id 17: .* calls it 'm' but .* calls it 'M'"):
         check_same_categories(train, val)

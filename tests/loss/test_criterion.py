@@ -8,7 +8,7 @@ from torch.nn import functional
 from conditional_detr.boxes import centre_to_corners, iou_and_giou
 from conditional_detr.config import LossSettings
 from conditional_detr.errors import NonFiniteError
-from conditional_detr.loss.criterion import Criterion, Losses
+from conditional_detr.loss.criterion import Losses, build_criterion
 from conditional_detr.structures import Predictions, Target
 
 LAYERS, QUERIES, CLASSES = 3, 6, 4
@@ -57,7 +57,7 @@ def slow(predictions: Predictions, targets, num_boxes: float) -> torch.Tensor:
 def test_equals_the_slow_version(counts):
     predictions, targets = make(counts)
     num_boxes = float(max(sum(counts), 1))
-    losses = Criterion(LossSettings())(predictions, targets, num_boxes)
+    losses = build_criterion(LossSettings())(predictions, targets, num_boxes)
     expected = slow(predictions, targets, num_boxes)
     torch.testing.assert_close(losses.total, expected, rtol=1e-5, atol=1e-6)
     ours = torch.autograd.grad(losses.total, predictions, retain_graph=True, allow_unused=True)
@@ -68,7 +68,7 @@ def test_equals_the_slow_version(counts):
 
 def test_batch_without_objects_gives_every_input_a_finite_gradient():
     predictions, targets = make((0, 0))
-    Criterion(LossSettings())(predictions, targets, 1.0).total.backward()
+    build_criterion(LossSettings())(predictions, targets, 1.0).total.backward()
     assert predictions.logits.grad.isfinite().all()
     assert predictions.logits.grad.abs().sum() > 0
     assert (predictions.boxes.grad == 0).all()
@@ -76,14 +76,14 @@ def test_batch_without_objects_gives_every_input_a_finite_gradient():
 
 def test_objects_beyond_the_queries_are_left_out():
     predictions, targets = make((9,), queries=2)
-    losses = Criterion(LossSettings())(predictions, targets, 9.0)
+    losses = build_criterion(LossSettings())(predictions, targets, 9.0)
     assert losses.total.isfinite()
     assert losses.terms[1].max() <= 2 * 4 / 9  # two matched pairs of at most 4 in L1
 
 
 def test_terms_add_up():
     predictions, targets = make((3, 0, 2))
-    losses = Criterion(LossSettings())(predictions, targets, 5.0)
+    losses = build_criterion(LossSettings())(predictions, targets, 5.0)
     weights = torch.tensor([2.0, 5.0, 2.0])[:, None, None]
     torch.testing.assert_close((weights * losses.terms).sum(), losses.total.detach())
     assert (losses.terms[1:, :, 1] == 0).all()  # the image without objects has a class loss only
@@ -98,7 +98,7 @@ def test_non_finite_predictions_name_term_layer_and_image(part, term, value):
     with torch.no_grad():
         getattr(predictions, part)[1, 2, 3, 0] = value
     with pytest.raises(NonFiniteError, match=term) as caught:
-        Criterion(LossSettings())(predictions, targets, 3.0)
+        build_criterion(LossSettings())(predictions, targets, 3.0)
     assert "image-2.jpg" in str(caught.value)
     assert "image-0.jpg" not in str(caught.value)
 
@@ -118,7 +118,7 @@ def test_one_matcher_call_and_one_copy_to_the_host(monkeypatch):
     copies, calls = [], []
     original = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: (copies.append(tensor.shape), original(tensor))[1])
-    criterion = Criterion(LossSettings())
+    criterion = build_criterion(LossSettings())
     matcher = criterion.matcher
     criterion.matcher = lambda *args: (calls.append(args), matcher(*args))[1]
     for name in ("item", "tolist", "__bool__", "__float__"):

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from torch import nn
 
 from conditional_detr.boxes import centre_to_corners, corners_to_centre, iou_and_giou
 from conditional_detr.config import LossSettings
-from conditional_detr.loss.criterion import Criterion, focal_terms
+from conditional_detr.loss.criterion import build_criterion, focal_negative, focal_positive
 from conditional_detr.loss.matcher import PaddedTargets
 from conditional_detr.model.position import grid_encoding, inverse_sigmoid, point_encoding
 from conditional_detr.postprocess import detections_from
@@ -40,23 +40,31 @@ def test_inverse_sigmoid(units):
 
 def test_point_encoding(units):
     close(
-        point_encoding(units["gen_sineembed_for_position__in_xy"], 256),
+        point_encoding(units["gen_sineembed_for_position__in_xy"], 256, 10000.0),
         units["gen_sineembed_for_position__out_embedding"],
     )
 
 
 def test_grid_encoding(units):
-    close(grid_encoding(~units["position_embedding_sine__in_mask"], 256), units["position_embedding_sine__out_pos"])
+    ours = grid_encoding(~units["position_embedding_sine__in_mask"], 256, 10000.0)
+    close(ours, units["position_embedding_sine__out_pos"])
 
 
-def test_feature_mask(meta):
+def test_feature_mask(meta, tiny_model):
+    """The padding mask at feature resolution, for images whose sizes are no multiples of the stride."""
+
+    class Fixed(nn.Module):
+        def forward(self, pixels):
+            return torch.zeros(1, 64, *row["feature"])
+
+    tiny_model.backbone = Fixed()
     for row in meta["feature_mask"]:
         height, width = row["image"]
-        mask = torch.ones(1, 1, *row["padded"])
-        mask[..., :height, :width] = 0
-        small = functional.interpolate(mask, size=tuple(row["feature"]))[0, 0]
-        assert int((small[:, 0] == 0).sum()) == row["valid_rows"]
-        assert int((small[0] == 0).sum()) == row["valid_cols"]
+        mask = torch.ones(1, *row["padded"], dtype=torch.bool)
+        mask[:, :height, :width] = False
+        small = tiny_model.encode(torch.zeros(1, 3, *row["padded"]), mask).padding_mask.view(row["feature"])
+        assert int((~small[:, 0]).sum()) == row["valid_rows"]
+        assert int((~small[0]).sum()) == row["valid_cols"]
 
 
 def test_boxes(units):
@@ -71,9 +79,8 @@ def test_boxes(units):
 
 def test_focal_loss(units, meta):
     settings = meta["sigmoid_focal_loss"]
-    positive, negative = focal_terms(
-        units["sigmoid_focal_loss__in_logits"], settings["alpha"], float(settings["gamma"])
-    )
+    logits, alpha, gamma = units["sigmoid_focal_loss__in_logits"], settings["alpha"], float(settings["gamma"])
+    positive, negative = focal_positive(logits, alpha, gamma), focal_negative(logits, alpha, gamma)
     loss = torch.where(units["sigmoid_focal_loss__in_onehot"] > 0, positive, negative).sum() / settings["num_boxes"]
     # The official function averages over queries; its caller multiplies by their number.
     close(loss / settings["times_queries"], units["sigmoid_focal_loss__out_loss"] / settings["times_queries"])
@@ -85,7 +92,7 @@ def test_criterion_and_matches(units, meta, case):
     prefix = f"criterion_{case}__"
     targets = [Target(units[f"{prefix}in_labels{i}"], units[f"{prefix}in_boxes{i}"]) for i in range(2)]
     predictions = Predictions(units[f"{prefix}in_pred_logits"][None], units[f"{prefix}in_pred_boxes"][None])
-    criterion = Criterion(LossSettings())
+    criterion = build_criterion(LossSettings())
     losses = criterion(predictions, targets, float(max(1, sum(len(target.labels) for target in targets))))
     for row, name in enumerate(("loss_ce", "loss_bbox", "loss_giou")):
         assert losses.by_term()[row, 0].item() == pytest.approx(meta[f"criterion_{case}"][name], rel=1e-5)

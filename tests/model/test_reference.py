@@ -6,7 +6,7 @@ import torch
 
 from conditional_detr.checkpoints.names import official_name
 from conditional_detr.config import LossSettings, TrainSettings
-from conditional_detr.loss.criterion import Criterion
+from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.loss.matcher import PaddedTargets
 from conditional_detr.training.optimizer import build_optimizer
 from tests.conftest import needs_shared
@@ -63,7 +63,7 @@ def test_losses_and_matches(small, case):
     small.model.eval()
     targets = small.targets(case)
     predictions = outputs(small, torch.float32)
-    losses = Criterion(LossSettings())(predictions, targets, boxes_of(targets))
+    losses = build_criterion(LossSettings())(predictions, targets, boxes_of(targets))
     recorded = small.meta["cases"][case]
     assert losses.total.item() == pytest.approx(recorded["total"], rel=1e-5)
     layers = losses.terms.shape[1]
@@ -71,7 +71,7 @@ def test_losses_and_matches(small, case):
         for layer in range(layers):
             key = name if layer == layers - 1 else f"{name}_{layer}"
             assert losses.by_term()[row, layer].item() == pytest.approx(recorded["losses"][key], rel=1e-5), key
-    matcher = Criterion(LossSettings()).matcher
+    matcher = build_criterion(LossSettings()).matcher
     query_of, matched = matcher(predictions, PaddedTargets(targets, torch.device("cpu"), torch.float32))
     for layer in range(layers):
         for image, target in enumerate(targets):
@@ -85,7 +85,7 @@ def test_float64_gradients(small, case):
     small.model.train()  # dropout is 0 there, and batch norm frozen
     small.model.zero_grad()
     targets = small.targets(case)
-    losses = Criterion(LossSettings())(outputs(small, torch.float64), targets, boxes_of(targets))
+    losses = build_criterion(LossSettings())(outputs(small, torch.float64), targets, boxes_of(targets))
     losses.total.backward()
     recorded = small.meta["cases"][case]
     assert losses.total.item() == pytest.approx(recorded["total_f64"], rel=1e-10)
@@ -110,7 +110,7 @@ def test_first_steps_of_training(weight_rule):
     optimizer = build_optimizer(model, TrainSettings())
     assert [len(group["params"]) for group in optimizer.param_groups] == recorded["group_sizes"]
     targets = small.targets("a")
-    criterion = Criterion(LossSettings())
+    criterion = build_criterion(LossSettings())
     for step in range(6):
         losses = criterion(outputs(small, torch.float64), targets, boxes_of(targets))
         assert losses.total.item() == pytest.approx(recorded["float64"]["total"][step], rel=1e-5)

@@ -4,26 +4,27 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from conditional_detr.errors import InputError
 from conditional_detr.training import loop
 from conditional_detr.training.run_folder import RunFolder, read_metrics
 from tests.training.test_loop import changed
 
 
-def launch(config: Path, timeout: float = 240) -> None:
+def launch(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """``torchrun`` with two processes; ``accelerate launch --cpu`` starts one, unless it has mpirun."""
-    subprocess.run(
+    return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-            *("-m", "conditional_detr.cli.main", "train", str(config)),
+            *("-m", "conditional_detr.cli.main", "train", *map(str, arguments)),
         ],
         check=True,
         timeout=timeout,
         capture_output=True,
+        text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
     )
 
@@ -47,20 +48,38 @@ def compare(one: RunFolder, two: RunFolder) -> None:
             assert a["max_dets"] == b["max_dets"]
 
 
-def test_two_processes_are_one_large_batch(settings, tmp_path):
-    """Also over 11 validation images, an odd number: each counts once."""
-    one = loop.train(settings)
+def gradients(run: RunFolder) -> torch.Tensor:
+    """The gradients of a run of one step, from AdamW's first moments: one tenth of them, clipped."""
+    state = torch.load(run.newest_state() / "optimizer.bin", weights_only=True)["state"]
+    return torch.cat([state[key]["exp_avg"].flatten() for key in sorted(state)])
+
+
+def test_two_processes_have_the_gradients_of_one_large_batch(settings, tmp_path):
+    """Equal to 1e-5 of their norm: sums in another order."""
+    settings = changed(settings, train={"max_steps": 1})
+    one = gradients(loop.train(settings).run)
     config = tmp_path / "two.yaml"
     config.write_text(changed(settings, train={"name": "two", "batch_size": 4}).to_yaml())
     launch(config)
+    two = gradients(RunFolder(tmp_path / "two"))
+    assert one.norm().item() == pytest.approx(0.1 * settings.train.clip_norm, rel=1e-4)
+    assert (one - two).norm() < 1e-5 * one.norm()
+
+
+def test_two_processes_train_evaluate_stop_and_resume_as_one(settings, tmp_path):
+    """Over 11 validation images, an odd number: each counts once. One summary is printed, not two."""
+    one = loop.train(settings)
+    config = tmp_path / "two.yaml"
+    config.write_text(changed(settings, train={"name": "two", "batch_size": 4, "max_steps": 3}).to_yaml())
+    assert launch(config).stdout.count("last model") == 1
     two = RunFolder(tmp_path / "two")
+    two.config.write_text(two.config.read_text().replace("max_steps: 3", "max_steps: 4"))
+    lines = two.metrics.read_text().splitlines()
+    two.metrics.write_text("\n".join(line for line in lines if '"evaluation"' not in line) + "\n")
+    launch("--resume", two.path)
     compare(one.run, two)
-    first = torch.load(one.run.newest_state() / "optimizer.bin", weights_only=True)["state"]
-    second = torch.load(two.newest_state() / "optimizer.bin", weights_only=True)["state"]
-    assert first.keys() == second.keys()
-    # Four steps' mean of the gradients, clipped to a norm of 0.1.
-    for key in first:
-        torch.testing.assert_close(first[key]["exp_avg"], second[key]["exp_avg"], atol=2e-4, rtol=0)
+    with pytest.raises(InputError, match="was trained with 2 processes, now there would be 1"):
+        loop.resume(two.path)
 
 
 def test_a_process_with_only_empty_images_does_not_hang(settings, tmp_path):

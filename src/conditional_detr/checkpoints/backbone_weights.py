@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from conditional_detr.checkpoints.huggingface import load_strictly
+from conditional_detr.checkpoints.checkpoint import load_strictly
 from conditional_detr.errors import InputError
 from conditional_detr.model.backbone import ResNet
 
@@ -20,11 +20,6 @@ def load_backbone_weights(backbone: ResNet, file: Path) -> None:
     Raises ``InputError`` for a file that can't be read or holds another architecture.
     """
     state = {name: value for name, value in _read(file).items() if not name.startswith("fc.")}
-    for name, own in backbone.state_dict().items():
-        if name.endswith("num_batches_tracked"):  # a counter that some files have and the network may not
-            state.setdefault(name, own)
-    known = backbone.state_dict().keys()
-    state = {name: value for name, value in state.items() if name in known or not name.endswith("num_batches_tracked")}
     load_strictly(backbone, state, file)
 
 

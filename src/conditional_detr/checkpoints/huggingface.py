@@ -7,8 +7,7 @@ The backbone is written as transformers' own ResNet. DC5 exists there only with 
 import json
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,28 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from conditional_detr.checkpoints import names
+from conditional_detr.checkpoints.checkpoint import COUNTER, Checkpoint, load_strictly
 from conditional_detr.config import RESNETS, BackboneShape, ModelSettings
 from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
 from conditional_detr.errors import InputError
-from conditional_detr.model.network import ConditionalDETR, build_model
+from conditional_detr.files import write_text
+from conditional_detr.model.network import build_model
 from conditional_detr.structures import Categories
 
 OWN_KEY = "conditional_detr"
-STANDARD_TEMPERATURE = 10000.0
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a checkpoint holds, whatever its format.
-
-    settings: those the network was built of. short_side, max_size: image sizes for inference, pixels.
-    """
-
-    model: ConditionalDETR
-    settings: ModelSettings
-    categories: Categories
-    short_side: int
-    max_size: int
+STANDARD_TEMPERATURE = ModelSettings().position_temperature
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
@@ -58,8 +45,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         )
     if settings.dilation and not isinstance(settings.backbone, str):
         warnings.warn(f"{folder}: transformers has no dilated ResNet of this shape and can't open it", stacklevel=2)
-    _write_json(folder / "config.json", _config(checkpoint))
-    _write_json(folder / "preprocessor_config.json", _preprocessor(checkpoint))
+    write_text(folder / "config.json", json.dumps(_config(checkpoint), indent=2))
+    write_text(folder / "preprocessor_config.json", json.dumps(_preprocessor(checkpoint), indent=2))
     state = to_hub(checkpoint.model.state_dict(), timm_backbone=settings.dilation)
     partial = folder / ".model.safetensors.partial"
     save_file(state, partial, metadata={"format": "pt"})
@@ -80,8 +67,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise InputError(f"{folder} holds no model.safetensors; give a complete checkpoint folder") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights} can't be read ({error}); copy or download it again") from error
-    expected = model.state_dict()
-    load_strictly(model, from_hub(state, expected), weights)
+    ours = [name for name in model.state_dict() if not name.endswith(COUNTER)]
+    load_strictly(model, from_hub(state, ours), weights)
     size = _read_json(folder / "preprocessor_config.json").get("size", {})
     try:
         short_side, max_size = int(size["shortest_edge"]), int(size["longest_edge"])
@@ -90,29 +77,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(model, settings, categories, short_side, max_size)
 
 
-def load_strictly(model: torch.nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load parameters, all of them and no others. Raises ``InputError`` naming the first that does not fit."""
-    expected = model.state_dict()
-    wrong = [
-        f"{name} has shape {list(value.shape)} instead of {list(expected[name].shape)}"
-        for name, value in state.items()
-        if name in expected and value.shape != expected[name].shape
-    ]
-    wrong += [f"{name} is missing" for name in expected if name not in state]
-    wrong += [f"{name} is not part of the model" for name in state if name not in expected]
-    if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise InputError(f"{source} does not fit the model: {wrong[0]}{more}; give weights of this very architecture")
-    model.load_state_dict(state)
-
-
 def to_hub(state: Mapping[str, Tensor], timm_backbone: bool) -> dict[str, Tensor]:
     """Our parameters under the names of the hub, in float32 and contiguous."""
     backbone_name = names.timm_backbone_name if timm_backbone else names.native_backbone_name
     out: dict[str, Tensor] = {}
     for name, value in state.items():
-        if name.endswith("num_batches_tracked"):
-            continue  # a counter of trained batch norm; the hub's batch norm is frozen
+        if name.endswith(COUNTER):
+            continue
         value = value.detach().cpu().float().contiguous()
         if name.startswith("backbone."):
             out[backbone_name(name)] = value
@@ -125,14 +96,12 @@ def to_hub(state: Mapping[str, Tensor], timm_backbone: bool) -> dict[str, Tensor
     return out
 
 
-def from_hub(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_hub(state: Mapping[str, Tensor], ours: Iterable[str]) -> dict[str, Tensor]:
     """The hub's parameters under the names of ``ours``; what has no counterpart keeps its name."""
-    rest = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    rest = dict(state)
     out: dict[str, Tensor] = {}
-    for name, own in ours.items():
-        if name.endswith("num_batches_tracked"):
-            out[name] = own
-        elif ".in_proj." in name:
+    for name in ours:
+        if ".in_proj." in name:
             targets = [names.hub_name(name).replace("in_proj", part) for part in ("q_proj", "k_proj", "v_proj")]
             if all(target in rest for target in targets):
                 out[name] = torch.cat([rest.pop(target) for target in targets])
@@ -263,12 +232,6 @@ def _categories(config: Mapping[str, Any], folder: Path) -> Categories:
         return Categories(tuple(int(id_) for id_ in ids), tuple(labels[i] for i in range(len(labels))))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{folder}/config.json: id2label must name classes 0, 1, 2, ... ({error!r})") from error
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

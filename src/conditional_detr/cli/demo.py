@@ -18,7 +18,7 @@ def command(
     """Watch a detector learn in minutes on a CPU: make data, train, evaluate and predict on unseen images."""
     from conditional_detr.cli.evaluate import print_table
     from conditional_detr.config import load_settings
-    from conditional_detr.data.coco import read_split
+    from conditional_detr.data.coco import read_annotations
     from conditional_detr.data.shapes import write_shapes
     from conditional_detr.detector import Detector
     from conditional_detr.evaluation import evaluate_detector
@@ -44,15 +44,10 @@ def command(
 
     reporter.message(f"3/3 evaluating the best model on {IMAGES['test']} images that training never saw")
     detector = Detector.from_pretrained(summary.run.path)
-    unseen = settings.data.model_copy(
-        update={
-            "val_annotations": out / "shapes" / "annotations" / "instances_test2017.json",
-            "val_images": out / "shapes" / "test2017",
-        }
-    )
-    data = read_split(unseen, "val")
-    metrics, _ = evaluate_detector(detector, data, unseen, settings.evaluation)
-    print_table(metrics, data.categories, len(data))
+    shapes = out / "shapes"
+    data = read_annotations(shapes / "annotations" / "instances_test2017.json", [shapes / "test2017"])
+    metrics, _ = evaluate_detector(detector, data, settings.data, settings.evaluation)
+    print_table(metrics, data)
     samples = SampleImages(data, PICTURES)
     found = detector.predict([data.path(i) for i in samples.indices], SHOWN_ABOVE)
     page = out / "predictions.jpg"

@@ -9,8 +9,8 @@ import typer
 from conditional_detr.errors import InputError
 
 if TYPE_CHECKING:
+    from conditional_detr.data.coco import CocoAnnotations
     from conditional_detr.evaluation import CocoMetrics
-    from conditional_detr.structures import Categories
 
 
 def command(
@@ -24,12 +24,14 @@ def command(
     ] = None,
 ) -> None:
     """COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
-    import yaml
+    from rich.console import Console
+    from rich.progress import Progress
 
     from conditional_detr.config import settings_from
     from conditional_detr.data.coco import read_split
-    from conditional_detr.detector import Detector, checkpoint_folder
+    from conditional_detr.detector import Detector
     from conditional_detr.evaluation import evaluate_detector
+    from conditional_detr.training.run_folder import open_run
 
     overrides = settings or []
     for override in overrides:
@@ -37,52 +39,57 @@ def command(
             raise InputError(
                 f"{override!r}: evaluation takes data.* and evaluation.* settings, such as data.root=FOLDER"
             )
-    folder = checkpoint_folder(source)
-    detector = Detector.from_pretrained(folder)
-    config = next((file for file in (folder / "config.yaml", folder.parent / "config.yaml") if file.is_file()), None)
-    values: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8")) if config else {}
-    sizes = {"eval_short_side": detector.checkpoint.short_side, "eval_max_size": detector.checkpoint.max_size}
-    values["data"] = values.get("data", {}) | sizes
-    resolved = settings_from(values, overrides, str(config or "settings"))
-    data = read_split(resolved.data, "val")
-    metrics, results = evaluate_detector(detector, data, resolved.data, resolved.evaluation)
-    if save_predictions is not None:
+    detector = Detector.from_pretrained(source)
+    run = Path(source)
+    values = open_run(run)[1].model_dump() if (run / "config.yaml").is_file() else {}
+    checkpoint = detector.checkpoint
+    data_values: dict[str, Any] = values.get("data", {})
+    data_values |= {"eval_short_side": checkpoint.short_side, "eval_max_size": checkpoint.max_size}
+    if any(override.startswith("data.root=") for override in overrides):  # other data, not the files that the run names
+        data_values |= {"val_annotations": None, "val_images": None}
+    resolved = settings_from({**values, "data": data_values}, overrides)
+    if save_predictions is not None:  # an unwritable place is better found before the work than after
         save_predictions.parent.mkdir(parents=True, exist_ok=True)
+        save_predictions.touch()
+    data = read_split(resolved.data, "val")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("evaluating", total=len(data))
+        metrics, results = evaluate_detector(
+            detector, data, resolved.data, resolved.evaluation, lambda done: progress.update(task, completed=done)
+        )
+    if save_predictions is not None:
         save_predictions.write_text(json.dumps(results), encoding="utf-8")
         typer.echo(f"{len(results)} detections written to {save_predictions}", err=True)
     if as_json:
-        typer.echo(json.dumps(as_record(metrics, data.categories, len(data))))
+        typer.echo(json.dumps(as_record(metrics, data)))
     else:
-        print_table(metrics, data.categories, len(data))
+        print_table(metrics, data)
 
 
-def as_record(metrics: "CocoMetrics", categories: "Categories", images: int) -> dict[str, Any]:
+def as_record(metrics: "CocoMetrics", data: "CocoAnnotations") -> dict[str, Any]:
     """What ``--json`` prints."""
     per_class = [
-        {"category_id": id_, "name": categories.name_of(id_), "AP": ap} for id_, ap in metrics.per_class.items()
+        {"category_id": id_, "name": data.categories.name_of(id_), "AP": ap} for id_, ap in metrics.per_class.items()
     ]
-    return {"images": images, "max_dets": metrics.max_dets, **metrics.values, "per_class": per_class}
+    about = {"annotations": str(data.file), "images": len(data), "max_dets": metrics.max_dets}
+    return {**about, **metrics.values, "per_class": per_class}
 
 
-def print_table(metrics: "CocoMetrics", categories: "Categories", images: int) -> None:
+def print_table(metrics: "CocoMetrics", data: "CocoAnnotations") -> None:
     """The 12 numbers, then AP per class; "-" where the data has nothing to find."""
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"COCO evaluation of {images} images, {metrics.max_dets} detections per image")
-    summary = Table()
-    summary.add_column("metric")
-    summary.add_column("value", justify="right")
+    console = Console(highlight=False, markup=False)
+    console.print(f"{data.file}: {len(data)} images, {metrics.max_dets} detections per image", soft_wrap=True)
+    summary = Table("metric", "value")
     for name, value in metrics.values.items():
         summary.add_row(name, _number(value))
     console.print(summary)
-    classes = Table()
-    classes.add_column("id", justify="right")
-    classes.add_column("name")
-    classes.add_column("AP", justify="right")
+    classes = Table("id", "name", "AP")
     for id_, ap in metrics.per_class.items():
-        classes.add_row(str(id_), categories.name_of(id_), _number(ap))
+        classes.add_row(str(id_), data.categories.name_of(id_), _number(ap))
     console.print(classes)
 
 

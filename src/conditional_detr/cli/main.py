@@ -31,6 +31,9 @@ def _options(  # pyright: ignore[reportUnusedFunction]
         raise typer.Exit()
 
 
+_PLACES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
 def main() -> None:
     """Run ``cdetr``. Exit code 2: the user's input is at fault; 1: anything else that went wrong."""
     try:
@@ -39,9 +42,14 @@ def main() -> None:
         sys.exit(_say(error, 2))
     except NonFiniteError as error:
         sys.exit(_say(error, 1))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A place that can't be read or written is the user's to choose; anything else, such as a full disk, is not.
+        sys.exit(_say(f"{error.filename}: {error.strerror}", 2 if isinstance(error, _PLACES) else 1))
 
 
-def _say(error: Exception, code: int) -> int:
+def _say(error: Exception | str, code: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return code
 

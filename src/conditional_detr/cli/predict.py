@@ -29,10 +29,12 @@ def command(
     """Find objects in images; an unusable file is reported, skipped, and makes the exit code 2."""
     from conditional_detr.detector import Detector
 
-    files = find_images(inputs)
-    detector = Detector.from_pretrained(source)
     if out is None and not as_json:
         out = Path("predictions")
+    files = find_images(inputs, out)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    detector = Detector.from_pretrained(source)
     results: list[dict[str, Any]] = []
     failed = 0
     pictures = _Pictures(out, detector.categories) if out is not None else None
@@ -48,7 +50,6 @@ def command(
             results.append({"file_name": str(file), **result, "category_name": name})
     text = json.dumps(results, ensure_ascii=False, indent=1)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "detections.json").write_text(text, encoding="utf-8")
     if as_json:
         typer.echo(text)
@@ -59,10 +60,11 @@ def command(
         raise typer.Exit(2)
 
 
-def find_images(inputs: Iterable[str]) -> list[Path]:
+def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
     """Files named, those in folders (at any depth) with an image's ending, and those of glob patterns; each once.
 
-    A file that is named is taken whatever its ending. Raises ``InputError`` for an input that gives nothing.
+    A file that is named is taken whatever its ending; pictures of an earlier call, below ``out``, are not. Raises
+    ``InputError`` for an input that gives nothing, and when a picture in ``out`` could replace an input.
     """
     from conditional_detr.data.images import SUFFIXES
 
@@ -70,7 +72,9 @@ def find_images(inputs: Iterable[str]) -> list[Path]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            matches = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            skipped = out if out is not None and out.resolve() != path.resolve() else None
+            matches = sorted(file for file in below if skipped is None or skipped not in file.parents)
             if not matches:
                 raise InputError(f"folder {path} holds no images; name another folder or files")
         elif path.exists():
@@ -80,6 +84,9 @@ def find_images(inputs: Iterable[str]) -> list[Path]:
             if not matches:
                 raise InputError(f"{text} is no file, folder or pattern with matches; check the path")
         found.update(dict.fromkeys(matches))
+    for file in found:
+        if out is not None and file.resolve().parent == out.resolve():
+            raise InputError(f"{file} lies in {out}, where pictures are written; name another folder with --out")
     return list(found)
 
 
@@ -123,5 +130,4 @@ class _Pictures:
             number += 1
             name = f"{file.stem}-{number}.jpg"
         self.taken.add(name.casefold())
-        self.folder.mkdir(parents=True, exist_ok=True)
         draw_detections(image, detections, self.categories).save(self.folder / name, quality=92)

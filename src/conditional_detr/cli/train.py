@@ -18,31 +18,42 @@ def command(
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and exit.")] = False,
+    show_settings: Annotated[bool, typer.Option("--settings", help="List every setting with its default.")] = False,
 ) -> None:
     """Train a detector, such as: cdetr train conditional-detr_r50_8xb2-50e_coco data.root=/data/coco"""
-    from conditional_detr.config import load_settings, preset_names
+    from conditional_detr.config import load_settings, preset_names, setting_fields
 
     if presets:
         typer.echo("\n".join(preset_names()))
         return
+    if show_settings:
+        for key, field in setting_fields().items():
+            typer.echo(f"{key}={_typed(field.default)}\n    {field.description}")
+        return
     if resume is not None:
         if settings:
             raise InputError(f"--resume takes the settings of the run; leave out {settings[0]!r}")
-    elif not settings:
-        raise InputError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
-    values = None if settings is None or resume is not None else load_settings(settings[0], settings[1:])
+        from conditional_detr.training import loop, report
 
-    from conditional_detr.training import loop
-    from conditional_detr.training.report import ConsoleReporter
-
-    if resume is not None:
-        summary = loop.resume(resume, ConsoleReporter())
+        summary = loop.resume(resume, report.ConsoleReporter())
     else:
-        assert values is not None
-        summary = loop.train(values, ConsoleReporter())
-    tell(summary)
+        if not settings:
+            raise InputError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
+        values = load_settings(settings[0], settings[1:])  # refuse what is wrong before torch loads
+        from conditional_detr.training import loop, report
+
+        summary = loop.train(values, report.ConsoleReporter())
+    if loop.is_main_process():
+        tell(summary)
     if not summary.finished:
         raise typer.Exit(1)
+
+
+def _typed(value: object) -> str:
+    """A default as one would type it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def tell(summary: "Summary") -> None:
@@ -51,8 +62,8 @@ def tell(summary: "Summary") -> None:
     if not summary.finished:
         typer.echo(f"stopped after step {summary.step}, everything is saved; go on with: cdetr train --resume {run}")
         return
-    if summary.best is not None:
-        best = summary.best
+    best = summary.best
+    if best is not None and best["AP"] >= 0:
         typer.echo(f"best AP {best['AP']:.3f} (AP50 {best['AP50']:.3f}) after epoch {best['epoch']:g}")
     typer.echo(f"best model   {summary.run.best_model}")
     typer.echo(f"last model   {summary.run.last_model}")

@@ -5,11 +5,11 @@ import numpy as np
 from conditional_detr.data.coco import CocoAnnotations
 from conditional_detr.errors import InputError
 
-FEW_IMAGES = 10_000  # below this a random backbone is known to stay far behind a pretrained one on photographs
+FEW_IMAGES = 10_000  # a rule of thumb; COCO has 118,287
 
 
-def training_warnings(train: CocoAnnotations, queries: int, random_backbone: bool) -> list[str]:
-    """Sentences, each with its remedy, about a data set that will train badly.
+def training_warnings(train: CocoAnnotations, val: CocoAnnotations, queries: int, random_backbone: bool) -> list[str]:
+    """Sentences, each with its remedy, about a data set that will train or evaluate badly.
 
     random_backbone: the backbone is one that ImageNet weights exist for, and starts without them.
     """
@@ -33,6 +33,8 @@ def training_warnings(train: CocoAnnotations, queries: int, random_backbone: boo
             f"no training box has category {', '.join(empty)}: it can't be learned; add examples or remove it from "
             f"{train.file}"
         )
+    if not len(val.labels):
+        found.append(f"{val.file} has no boxes: AP can't be measured; add annotated validation images")
     if train.dropped:
         found.append(
             f"{train.dropped} boxes of {train.file} have no area inside their image and are left out; correct them"
@@ -48,7 +50,8 @@ def check_same_categories(train: CocoAnnotations, val: CocoAnnotations) -> None:
     theirs = dict(zip(val.categories.ids, val.categories.names, strict=True))
     differing = sorted(id_ for id_ in ours.keys() | theirs.keys() if ours.get(id_) != theirs.get(id_))
     first = differing[0]
-    raise InputError(
-        f"{val.file} calls category {first} {theirs.get(first, '(nothing)')!r}, {train.file} "
-        f"{ours.get(first, '(nothing)')!r}; give both splits the same categories"
+    says = " but ".join(
+        f"{file} calls it {names[first]!r}" if first in names else f"{file} does not list it"
+        for file, names in ((train.file, ours), (val.file, theirs))
     )
+    raise InputError(f"category id {first}: {says}; give both splits the same categories")

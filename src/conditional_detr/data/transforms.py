@@ -44,15 +44,17 @@ def resized_size(height: int, width: int, short_side: int, max_size: int | None)
     return short_side, int(short_side * width / height)
 
 
+def resize_image(image: Image.Image, short_side: int, max_size: int | None) -> Image.Image:
+    """Scale an image to ``resized_size`` (Pillow, bilinear with antialiasing)."""
+    height, width = resized_size(image.height, image.width, short_side, max_size)
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+
+
 def resize(sample: LabelledImage, short_side: int, max_size: int | None) -> LabelledImage:
-    """Scale image and boxes (Pillow, bilinear with antialiasing)."""
-    width, height = sample.image.size
-    new_height, new_width = resized_size(height, width, short_side, max_size)
-    if (new_width, new_height) == (width, height):
-        return sample
-    ratio = torch.tensor([new_width / width, new_height / height] * 2, dtype=torch.float32)
-    image = sample.image.resize((new_width, new_height), Image.Resampling.BILINEAR)
-    return replace(sample, image=image, boxes=sample.boxes * ratio)
+    """Scale image and boxes."""
+    image = resize_image(sample.image, short_side, max_size)
+    ratio = [image.width / sample.image.width, image.height / sample.image.height]
+    return replace(sample, image=image, boxes=sample.boxes * torch.tensor(ratio * 2, dtype=torch.float32))
 
 
 def flip(sample: LabelledImage) -> LabelledImage:

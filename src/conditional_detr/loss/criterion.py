@@ -28,7 +28,7 @@ class Losses(NamedTuple):
         return self.terms.sum(-1)
 
     def check_finite(self, names: Sequence[str]) -> None:
-        """Raise ``NonFiniteError`` naming term, layer and images. Reads from the device only in that case."""
+        """Raise ``NonFiniteError`` naming term, layer and images when a term is NaN or infinite."""
         bad = ~self.terms.isfinite()
         found = [
             f"the {TERMS[term]} loss of decoder layer {layer + 1} for {names[image]}"
@@ -38,23 +38,34 @@ class Losses(NamedTuple):
             raise NonFiniteError("NaN or infinity in " + "; ".join(found))
 
 
-def focal_terms(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
-    """Sigmoid focal loss (Lin et al., ICCV 2017) of every logit, once as a positive and once as a negative."""
-    score = logits.sigmoid()
-    positive = alpha * (1 - score) ** gamma * functional.softplus(-logits)
-    negative = (1 - alpha) * score**gamma * functional.softplus(logits)
-    return positive, negative
+def focal_positive(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) -> Float[Tensor, "*batch"]:
+    """Sigmoid focal loss (Lin et al., ICCV 2017) of logits whose class is there."""
+    return alpha * (1 - logits.sigmoid()) ** gamma * functional.softplus(-logits)
+
+
+def focal_negative(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) -> Float[Tensor, "*batch"]:
+    """Sigmoid focal loss of logits whose class is not there."""
+    return (1 - alpha) * logits.sigmoid() ** gamma * functional.softplus(logits)
 
 
 class Criterion:
-    """Set prediction loss over all decoder layers at once, with one matcher call."""
+    """Set prediction loss over all decoder layers at once, with one matcher call.
 
-    def __init__(self, settings: LossSettings) -> None:
-        self.alpha, self.gamma = settings.focal_alpha, settings.focal_gamma
-        self.weights = (settings.class_weight, settings.l1_weight, settings.giou_weight)
-        self.matcher = HungarianMatcher(
-            settings.class_cost, settings.l1_cost, settings.giou_cost, settings.focal_alpha, settings.focal_gamma
-        )
+    The weights are of the focal loss, of the L1 loss and of the GIoU loss; alpha and gamma are the focal loss's.
+    """
+
+    def __init__(
+        self,
+        matcher: HungarianMatcher,
+        class_weight: float,
+        l1_weight: float,
+        giou_weight: float,
+        alpha: float,
+        gamma: float,
+    ) -> None:
+        self.matcher = matcher
+        self.weights = (class_weight, l1_weight, giou_weight)
+        self.alpha, self.gamma = alpha, gamma
 
     def __call__(self, predictions: Predictions, targets: Sequence[Target], num_boxes: float) -> Losses:
         """Losses of a batch.
@@ -67,13 +78,14 @@ class Criterion:
         query_of, matched = self.matcher(predictions, padded)
 
         # Everything counts as a negative; the matched logit of each object is then exchanged for a positive.
-        score = logits.sigmoid()
-        negatives = (1 - self.alpha) * score**self.gamma * functional.softplus(logits)
+        negatives = focal_negative(logits, self.alpha, self.gamma)
         labels = padded.labels.expand_as(query_of)
         flat_index = query_of * logits.shape[-1] + labels
         matched_logits = logits.flatten(2).gather(-1, flat_index)
-        positive, negative = focal_terms(matched_logits, self.alpha, self.gamma)
-        class_loss = negatives.sum((-2, -1)) + ((positive - negative) * matched).sum(-1)
+        exchange = focal_positive(matched_logits, self.alpha, self.gamma) - focal_negative(
+            matched_logits, self.alpha, self.gamma
+        )
+        class_loss = negatives.sum((-2, -1)) + (exchange * matched).sum(-1)
 
         matched_boxes = boxes.gather(2, query_of[..., None].expand(-1, -1, -1, 4))
         target_boxes = padded.boxes.expand_as(matched_boxes)
@@ -86,3 +98,10 @@ class Criterion:
             (weight * term.sum() for weight, term in zip(self.weights, terms, strict=True)), terms.new_zeros(())
         )
         return Losses(total, terms.detach())
+
+
+def build_criterion(settings: LossSettings) -> Criterion:
+    """The criterion of these settings."""
+    alpha, gamma = settings.focal_alpha, settings.focal_gamma
+    matcher = HungarianMatcher(settings.class_cost, settings.l1_cost, settings.giou_cost, alpha, gamma)
+    return Criterion(matcher, settings.class_weight, settings.l1_weight, settings.giou_weight, alpha, gamma)

@@ -48,6 +48,7 @@ class HungarianMatcher:
 
     @torch.no_grad()
     def cost(self, predictions: Predictions, targets: PaddedTargets) -> Float[Tensor, "layers batch queries objects"]:
+        """What pairing a query with an object costs; places that hold no object are to be left out."""
         logits, boxes = predictions
         layers, _, queries, _ = logits.shape
         labels = targets.labels[None, :, None, :].expand(layers, -1, queries, -1)

@@ -29,7 +29,7 @@ class ConditionalDETR(nn.Module):
         decoder: ConditionalDecoder,
         channels: int,
         classes: int,
-        class_prior: float = 0.01,
+        class_prior: float,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -98,7 +98,8 @@ class ConditionalDETR(nn.Module):
 
 
 def build_model(settings: ModelSettings, classes: int) -> ConditionalDETR:
-    """An untrained network of these settings; weights of a file are loaded by whoever asked for them."""
+    """An untrained network of these settings. Loading weights and freezing stages is left to the caller."""
+    settings = settings.resolved()
     shape = settings.backbone_shape()
     backbone = ResNet(
         shape.block, shape.depths, shape.widths, shape.stem_width, settings.dilation, settings.batch_norm == "frozen"

@@ -19,7 +19,7 @@ def _interleaved_sine(angle: Float[Tensor, "*batch"], channels: int, temperature
 
 
 def point_encoding(
-    points: Float[Tensor, "*batch 2"], channels: int, temperature: float = 10000.0
+    points: Float[Tensor, "*batch 2"], channels: int, temperature: float
 ) -> Float[Tensor, "*batch {channels}"]:
     """Sinusoidal embedding of points (x, y) in 0..1: p_s of the paper's section 3, y in the first half.
 
@@ -32,7 +32,7 @@ def point_encoding(
 
 
 def grid_encoding(
-    valid: Bool[Tensor, "batch height width"], channels: int, temperature: float = 10000.0
+    valid: Bool[Tensor, "batch height width"], channels: int, temperature: float
 ) -> Float[Tensor, "batch {channels} height width"]:
     """Sinusoidal position of every cell of a feature map, normalised by the valid rows and columns (float32)."""
     y = valid.cumsum(1, dtype=torch.float32)

@@ -1,8 +1,9 @@
 """The training loop: one optimizer step after another, an evaluation after an epoch, a state to go on from."""
 
+import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,29 +11,34 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object, set_seed
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
-from conditional_detr.checkpoints.huggingface import Checkpoint, save_checkpoint
+from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.huggingface import save_checkpoint
 from conditional_detr.config import Settings
-from conditional_detr.data.check import check_same_categories, training_warnings
-from conditional_detr.data.coco import category_table, read_split
+from conditional_detr.data.check import check_same_categories
+from conditional_detr.data.coco import read_split
 from conditional_detr.data.loading import Batch, evaluation_batches, training_batches
 from conditional_detr.errors import InputError, NonFiniteError
 from conditional_detr.evaluation import CocoEvaluator, detect_batches, standard_max_dets
-from conditional_detr.loss.criterion import TERMS, Criterion, Losses
+from conditional_detr.files import write_text
+from conditional_detr.loss.criterion import TERMS, Losses, build_criterion
 from conditional_detr.model.network import ConditionalDETR, build_model
 from conditional_detr.structures import Detections, Predictions
+from conditional_detr.training.introduction import introduce
 from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
 from conditional_detr.training.report import Reporter, TensorBoard
 from conditional_detr.training.run_folder import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
 from conditional_detr.training.run_plots import SampleImages, plot_run
 from conditional_detr.training.stopping import StopRequest, stop_requests
+
+SHAPE = "shape.json"  # in a state: what a run that resumes from it must have in common with it
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,6 @@ class Progress:
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["global_batch"] != self.global_batch:
-            raise InputError(
-                f"the run was trained with {state['global_batch']} images per step, now there would be "
-                f"{self.global_batch}; resume with the same number of processes"
-            )
         vars(self).update(state)
 
 
@@ -80,11 +81,18 @@ def resume(run: Path, reporter: Reporter | None = None) -> Summary:
     return _Training(settings, folder, reporter or Reporter()).run()
 
 
+def is_main_process() -> bool:
+    """Whether this is the one process of a run that prints and writes."""
+    return PartialState().is_main_process
+
+
 class _Training:
     """Everything a run needs, put together once; ``run`` is the loop."""
 
     def __init__(self, settings: Settings, run: RunFolder | None, reporter: Reporter) -> None:
         train = settings.train
+        if train.mixed_precision == "fp16" and not torch.accelerator.is_available():
+            raise InputError("train.mixed_precision=fp16 needs a GPU; leave it out or use bf16")
         # Without this, a program that trains twice could not change the precision.
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
         self.accelerator = Accelerator(
@@ -97,6 +105,7 @@ class _Training:
         self.reporter = reporter if self.main else Reporter()
         self.processes = self.accelerator.num_processes
         self.resuming = run is not None
+        self.state = None if run is None else run.newest_state()
 
         self.train_data = read_split(settings.data, "train")
         self.val_data = read_split(settings.data, "val")
@@ -107,7 +116,7 @@ class _Training:
         set_seed(train.seed)
         self.model = self._build()
         set_seed(train.seed, device_specific=True)  # dropout differs between processes, initial weights do not
-        self.criterion = Criterion(settings.loss)
+        self.criterion = build_criterion(settings.loss)
         self.progress = Progress(train.batch_size * train.accumulate * self.processes)
         self.lr_scale = self._learning_rate_scale()
         self.optimizer = build_optimizer(self.model, train, self.lr_scale)
@@ -133,14 +142,24 @@ class _Training:
         if self.averaged is not None:
             self.accelerator.register_for_checkpointing(self.averaged)
 
-        self.folder = run or self._new_run()
         self.evaluator = CocoEvaluator(self.val_data.file) if self.main else None
-        self.samples = SampleImages(self.val_data) if self.main else None
+        self.samples = SampleImages(self.val_data)
+        self.folder = run or self._new_run(settings)
 
     def run(self) -> Summary:
         if self.resuming:
             self._load_state()
-        self._introduce()
+        self.reporter.message(f"run folder: {self.folder.path}")
+        processes = f"{self.processes} x {self.accelerator.device.type}"
+        introduce(
+            self.reporter,
+            self.train_data,
+            self.val_data,
+            self.settings.model,
+            self.model,
+            self.max_dets,
+            processes,
+        )
         board = TensorBoard(self.folder.path / "tensorboard") if self.main else None
         batches, steps_per_epoch = self._batches()
         total_steps = self.settings.train.epochs * steps_per_epoch
@@ -167,9 +186,10 @@ class _Training:
                         self._save_state()
         finally:
             self.reporter.end()
+            batches.close()
             if board is not None:
                 board.close()
-            self.accelerator.end_training()
+        self.accelerator.end_training()  # not after an error: it would wait for the other processes
         best = best_evaluation(read_metrics(self.folder.metrics))
         return Summary(self.folder, not stopped, self.progress.step, best)
 
@@ -219,7 +239,7 @@ class _Training:
             clip_grads_with_norm_(self.model.parameters(), train.clip_norm, norm)
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad()
-        if self.averaged is not None:
+        if self.averaged is not None and not self.accelerator.optimizer_step_was_skipped:
             self.averaged.update_parameters(self.model)
         seconds = time.perf_counter() - started
         self.progress.step += 1
@@ -259,16 +279,15 @@ class _Training:
 
     def _log(self, steps_per_epoch: int, board: TensorBoard | None) -> None:
         progress = self.progress
-        window = torch.tensor(progress.window, dtype=torch.float64, device=self.accelerator.device)
-        means: list[float] = cast(Tensor, self.accelerator.reduce(window.mean(0), "mean")).tolist()
-        loss, *terms, grad_norm, seconds, waited = means
+        means = torch.tensor(progress.window, dtype=torch.float64).mean(0).float().to(self.accelerator.device)
+        loss, *terms, grad_norm, seconds, waited = cast(Tensor, self.accelerator.reduce(means, "mean")).tolist()
         record: Metrics = {
             "kind": "train",
             "step": progress.step,
             "epoch": progress.step / steps_per_epoch,
             "loss": loss,
             **{f"loss_{name}": value for name, value in zip(TERMS, terms, strict=True)},
-            "grad_norm": grad_norm,
+            "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # fp16 skips steps that overflow
             "lr": self.optimizer.param_groups[0]["lr"],
             "lr_backbone": self.optimizer.param_groups[1]["lr"],
             "images_per_second": progress.global_batch / seconds,
@@ -312,12 +331,12 @@ class _Training:
             if request.requested and self.processes == 1:  # several processes must stay together until the next step
                 return False
             results += detections.to_coco(target.image_id)
-            if self.samples is not None and target.image_id in self.samples.image_ids:
+            if target.image_id in self.samples.image_ids:
                 kept[target.image_id] = detections
             self.reporter.evaluating(min(done * self.processes, len(self.val_data)), len(self.val_data))
-        if self.processes > 1:
-            results = cast("list[dict[str, Any]]", gather_object(results))
-        if self.evaluator is not None and self.samples is not None:
+        results = cast("list[dict[str, Any]]", gather_object(results))
+        pictures = dict(cast("list[tuple[int, Detections]]", gather_object(list(kept.items()))))
+        if self.evaluator is not None:
             metrics = self.evaluator.evaluate(results, self.max_dets)
             earlier = best_evaluation(read_metrics(self.folder.metrics))
             record: Metrics = {
@@ -340,52 +359,75 @@ class _Training:
             save_checkpoint(checkpoint, self.folder.last_model)
             if best:
                 save_checkpoint(checkpoint, self.folder.best_model)
-            self._record(record, board)
+            self.folder.plots.mkdir(exist_ok=True)
+            plot_run([*read_metrics(self.folder.metrics), record], self.folder.plots / "curves.png")
+            self.samples.draw(pictures, self.folder.plots / "predictions.jpg")
+            self._record(record, board)  # last: a resume takes the evaluation as done from here on
             self.reporter.evaluated(record, best)
-            plot_run(read_metrics(self.folder.metrics), self.folder.plots / "curves.png")
-            self.samples.draw(kept, self.folder.plots / "predictions.jpg")
         self.accelerator.wait_for_everyone()
         return True
 
     # --- states ---
 
     def _save_state(self) -> None:
+        if self.processes > 1 and self.progress.window:  # one process writes its own for all
+            window = torch.tensor(self.progress.window, device=self.accelerator.device)
+            self.progress.window = cast(Tensor, self.accelerator.reduce(window, "mean")).tolist()
         self.accelerator.save_state(str(self.folder.partial_state()))
         self.accelerator.wait_for_everyone()
         if self.main:
+            write_text(self.folder.partial_state() / SHAPE, json.dumps(self._shape()))
             self.folder.keep_state(self.progress.step)
         self.accelerator.wait_for_everyone()
 
     def _load_state(self) -> None:
-        state = self.folder.newest_state()
-        if state is None:
+        if self.state is None:
             self.reporter.message(f"{self.folder.path} has no state yet: starting from the beginning")
         else:
-            self.accelerator.load_state(str(state))
+            saved = json.loads((self.state / SHAPE).read_text(encoding="utf-8"))
+            for what, count in self._shape().items():
+                if saved[what] != count:
+                    raise InputError(
+                        f"{self.folder.path} was trained with {saved[what]} {what}, now there would be {count}; "
+                        f"resume with the same data, settings and number of processes"
+                    )
+            given = [(group["initial_lr"], group["weight_decay"]) for group in self.optimizer.param_groups]
+            self.accelerator.load_state(str(self.state))
+            for group, (rate, decay) in zip(self.optimizer.param_groups, given, strict=True):
+                group["initial_lr"], group["weight_decay"] = rate, decay  # those of config.yaml, if it was edited
         self.accelerator.wait_for_everyone()
         if self.main:
             self.folder.append({"kind": "resume", "step": self.progress.step})
         self.accelerator.wait_for_everyone()
+
+    def _shape(self) -> dict[str, int]:
+        """What a run must have in common with its states."""
+        return {
+            "processes": self.processes,
+            "images per step": self.progress.global_batch,
+            "training images": len(self.train_data),
+            "categories": len(self.train_data.categories),
+            "queries": self.settings.model.queries,
+            "averaged models": int(self.averaged is not None),
+        }
 
     # --- putting it together ---
 
     def _build(self) -> ConditionalDETR:
         settings = self.settings.model
         model = build_model(settings, len(self.train_data.categories))
-        if settings.backbone_weights is not None:
+        if settings.backbone_weights is not None and self.state is None:  # a state has them already
             load_backbone_weights(model.backbone, settings.backbone_weights)
         assert isinstance(settings.frozen_stages, int)
         model.backbone.freeze(settings.frozen_stages)
         model.set_gradient_checkpointing(self.settings.train.gradient_checkpointing)
         return model
 
-    def _new_run(self) -> RunFolder:
-        path = str(create_run(self.settings).path) if self.main else ""
-        if self.processes > 1:
-            path = next(each for each in cast("list[str]", gather_object([path])) if each)
-        return RunFolder(Path(path))
+    def _new_run(self, settings: Settings) -> RunFolder:
+        path = create_run(settings).path if self.main else None
+        return RunFolder(cast("list[Path]", broadcast_object_list([path]))[0])
 
-    def _batches(self) -> tuple[Iterator[Batch], int]:
+    def _batches(self) -> tuple[Generator[Batch], int]:
         train = self.settings.train
         return training_batches(
             self.train_data,
@@ -409,21 +451,3 @@ class _Training:
             f"train.scale_lr=true scales it to {train.lr * batch / train.base_batch_size:.2g}"
         )
         return 1.0
-
-    def _introduce(self) -> None:
-        model, data = self.settings.model, self.train_data
-        self.reporter.message(f"run folder: {self.folder.path}")
-        self.reporter.message(
-            f"training on {len(data)} images with {len(data.labels)} objects ({data.file}), "
-            f"evaluating on {len(self.val_data)} ({self.val_data.file}, {self.max_dets} detections per image)"
-        )
-        self.reporter.message(f"class  category id  name\n{category_table(data.categories)}")
-        random_backbone = isinstance(model.backbone, str) and model.backbone_weights is None
-        for text in training_warnings(data, model.queries, random_backbone):
-            self.reporter.warning(text)
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        everything = sum(p.numel() for p in self.model.parameters())
-        self.reporter.message(
-            f"{everything / 1e6:.2f} million parameters, {trained / 1e6:.2f} million train; "
-            f"{self.processes} x {self.accelerator.device.type}"
-        )

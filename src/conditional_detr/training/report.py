@@ -1,9 +1,8 @@
 """What a run tells while it goes on: a live display on a terminal, plain lines elsewhere, and TensorBoard."""
 
-import sys
 import time
 from pathlib import Path
-from typing import TextIO, cast
+from typing import cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,8 +27,8 @@ class Reporter:
 class ConsoleReporter(Reporter):
     """Writes to standard error: one live line on a terminal, otherwise a line now and then."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self.progress: Progress | None = None
         self.total_steps = self.steps_per_epoch = 0
         self.last_line = self.started = 0.0
@@ -73,6 +72,9 @@ class ConsoleReporter(Reporter):
             self.progress.update(self.progress.task_ids[0], description=f"evaluating image {done}/{images}")
 
     def evaluated(self, record: Metrics, best: bool) -> None:
+        if record["AP"] < 0:
+            self.message(f"epoch {record['epoch']:g}: no boxes to measure AP with")
+            return
         self.message(
             f"epoch {record['epoch']:g}: AP {record['AP']:.3f}  AP50 {record['AP50']:.3f}  AP75 {record['AP75']:.3f}"
             f"{'  (best so far)' if best else ''}"

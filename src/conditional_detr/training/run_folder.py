@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conditional_detr.config import Settings, load_settings
 from conditional_detr.errors import InputError
+from conditional_detr.files import write_text
 
 Metrics = dict[str, Any]
 
@@ -49,12 +49,12 @@ class RunFolder:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
-            file.write(json.dumps(record).encode() + b"\n")
+            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
 
     def newest_state(self) -> Path | None:
         """The folder of the newest complete state; None when there is none yet."""
-        found = {int(path.name.removeprefix("step-")): path for path in self.states.glob("step-*")}
-        return found[max(found)] if found else None
+        found = [path for path in self.states.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+        return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
 
     def partial_state(self) -> Path:
         """Where a state is written before ``keep_state`` gives it its name."""
@@ -72,7 +72,7 @@ class RunFolder:
 
 
 def create_run(settings: Settings) -> RunFolder:
-    """Make the folder of a new run and write its config. Raises ``InputError`` when the wanted name is taken."""
+    """Make the folder of a new run and write its config, which repeats it from any folder under a new name. Raises ``InputError`` when the wanted name is taken."""
     output, name = settings.train.output, settings.train.name
     try:
         if name:
@@ -87,7 +87,7 @@ def create_run(settings: Settings) -> RunFolder:
     run = RunFolder(path)
     for folder in (run.states, run.plots):
         folder.mkdir()
-    _write(run.config, settings.to_yaml())
+    write_text(run.config, _repeatable(settings).to_yaml())
     return run
 
 
@@ -116,9 +116,21 @@ def read_metrics(file: Path) -> list[Metrics]:
     return records
 
 
-def best_evaluation(records: list[Metrics], better: Callable[[Metrics], float] = lambda r: r["AP"]) -> Metrics | None:
+def best_evaluation(records: list[Metrics]) -> Metrics | None:
     """The evaluation with the highest AP, the earliest of equals."""
-    return max((record for record in records if record["kind"] == "evaluation"), key=better, default=None)
+    evaluations = (record for record in records if record["kind"] == "evaluation")
+    return max(evaluations, key=lambda record: record["AP"], default=None)
+
+
+def _repeatable(settings: Settings) -> Settings:
+    """The same settings with absolute paths and without the name, which is taken."""
+    sections: dict[str, Any] = {}
+    for name in ("model", "data", "train"):
+        section = getattr(settings, name)
+        paths = {key: value.absolute() for key, value in section if isinstance(value, Path)}
+        sections[name] = section.model_copy(update=paths)
+    sections["train"] = sections["train"].model_copy(update={"name": ""})
+    return settings.model_copy(update=sections)
 
 
 def _numbered(output: Path, stem: str) -> Path:
@@ -131,9 +143,3 @@ def _numbered(output: Path, stem: str) -> Path:
             return path
         except FileExistsError:
             number += 1
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

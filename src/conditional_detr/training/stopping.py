@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,11 +13,14 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._at = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:  # the second Ctrl-C does not wait
+        # The second Ctrl-C does not wait. Within a second it is the same one, sent to a process and to its group.
+        if self.requested and number == signal.SIGINT and time.monotonic() - self._at > 1:
             raise KeyboardInterrupt
-        self.requested = True
+        if not self.requested:
+            self.requested, self._at = True, time.monotonic()
 
 
 @contextmanager

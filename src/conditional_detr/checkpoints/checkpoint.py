@@ -1,0 +1,48 @@
+"""What a checkpoint is, whatever its format, and how its parameters get into a network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from conditional_detr.config import ModelSettings
+from conditional_detr.errors import InputError
+from conditional_detr.model.network import ConditionalDETR
+from conditional_detr.structures import Categories
+
+COUNTER = "num_batches_tracked"  # of trained batch norm; formats have it or not, and nothing here uses it
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and what is needed to use it.
+
+    settings: those the network was built of. short_side, max_size: image sizes for inference, pixels.
+    """
+
+    model: ConditionalDETR
+    settings: ModelSettings
+    categories: Categories
+    short_side: int
+    max_size: int
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
+
+    Raises ``InputError`` naming the first that is missing, left over or of another shape.
+    """
+    expected = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
+    given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
+    wrong = [
+        f"{name} has shape {list(value.shape)} instead of {list(expected[name].shape)}"
+        for name, value in given.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    wrong += [f"{name} is missing" for name in expected if name not in given]
+    wrong += [f"{name} is not part of the model" for name in given if name not in expected]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise InputError(f"{source} does not fit the model: {wrong[0]}{more}; give weights of this very architecture")
+    module.load_state_dict(given, strict=False)

@@ -1,0 +1,43 @@
+"""What a run tells on a terminal and elsewhere."""
+
+import io
+
+from rich.console import Console
+
+from conditional_detr.training.report import ConsoleReporter
+
+STEP = {"step": 5, "loss": 1.25, "lr": 1e-4, "images_per_second": 20.0, "data_wait": 0.1}
+EVALUATION = {"epoch": 1.0, "AP": 0.5, "AP50": 0.75, "AP75": 0.4}
+
+
+def tell(terminal: bool) -> str:
+    stream = io.StringIO()
+    reporter = ConsoleReporter(Console(file=stream, force_terminal=terminal, width=200))
+    reporter.message("[a message]")
+    reporter.warning("a warning")
+    reporter.begin(0, 20, 10)
+    for step in (5, 6, 7):
+        reporter.step({**STEP, "step": step})
+    reporter.evaluating(1, 2)
+    reporter.evaluated(EVALUATION, best=True)
+    reporter.evaluated({**EVALUATION, "AP": -1.0}, best=False)
+    reporter.end()
+    return stream.getvalue()
+
+
+def test_plain_lines_when_not_on_a_terminal():
+    text = tell(terminal=False)
+    assert "\x1b" not in text
+    assert text.count("loss 1.250") == 1  # not a line per step, but one now and then
+    for part in ("epoch 1/2  step 5/20", "lr 1.0e-04", "20.0 images/s", "data wait 10%", "eta ", "[a message]"):
+        assert part in text
+    assert "epoch 1: AP 0.500  AP50 0.750  AP75 0.400  (best so far)" in text
+    assert "no boxes to measure AP with" in text
+
+
+def test_live_display_on_a_terminal():
+    text = tell(terminal=True)
+    assert "\x1b" in text
+    assert "evaluating image 1/2" in text  # the one line, as it was last
+    assert "35%" in text
+    assert "warning: a warning" in text
