@@ -5,6 +5,7 @@ import numpy as np
 from conditional_detr.data.coco import CocoAnnotations
 from conditional_detr.errors import InputError
 
+NAMED = 10  # categories without a box that are named
 FEW_IMAGES = 10_000  # a rule of thumb; COCO has 118,287
 
 
@@ -29,9 +30,9 @@ def training_warnings(train: CocoAnnotations, val: CocoAnnotations, queries: int
         )
     present = np.bincount(train.labels, minlength=len(train.categories))
     if empty := [name for name, count in zip(train.categories.names, present, strict=True) if count == 0]:
+        names = ", ".join(empty[:NAMED]) + (f" and {len(empty) - NAMED} more" if len(empty) > NAMED else "")
         found.append(
-            f"no training box has category {', '.join(empty)}: it can't be learned; add examples or remove it from "
-            f"{train.file}"
+            f"no training box has category {names}: it can't be learned; add examples or remove it from {train.file}"
         )
     if not len(val.labels):
         found.append(f"{val.file} has no boxes: AP can't be measured; add annotated validation images")

@@ -1,6 +1,5 @@
 """The training loop: one optimizer step after another, an evaluation after an epoch, a state to go on from."""
 
-import json
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import broadcast_object_list, gather_object, set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
@@ -20,25 +19,21 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.checkpoints.huggingface import save_checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.data.check import check_same_categories
 from conditional_detr.data.coco import read_split
-from conditional_detr.data.loading import Batch, evaluation_batches, training_batches
+from conditional_detr.data.loading import Batch, training_batches
 from conditional_detr.errors import InputError, NonFiniteError
-from conditional_detr.evaluation import CocoEvaluator, detect_batches, standard_max_dets
-from conditional_detr.files import write_text
 from conditional_detr.loss.criterion import TERMS, Losses, build_criterion
 from conditional_detr.model.network import ConditionalDETR, build_model
-from conditional_detr.structures import Detections, Predictions
+from conditional_detr.structures import Predictions
 from conditional_detr.training.introduction import introduce
 from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
 from conditional_detr.training.report import Reporter, TensorBoard
 from conditional_detr.training.run_folder import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
-from conditional_detr.training.run_plots import SampleImages, plot_run
+from conditional_detr.training.states import Progress, load_state, save_state
 from conditional_detr.training.stopping import StopRequest, stop_requests
-
-SHAPE = "shape.json"  # in a state: what a run that resumes from it must have in common with it
+from conditional_detr.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -51,22 +46,6 @@ class Summary:
     best: Metrics | None
 
 
-class Progress:
-    """Where a run is, as far as the optimizer does not know it; saved with every state."""
-
-    def __init__(self, global_batch: int) -> None:
-        self.global_batch = global_batch
-        self.step = 0  # optimizer steps done
-        self.seconds = 0.0  # spent in training steps, over all resumes
-        self.window: list[list[float]] = []  # what the steps since the last line of metrics measured
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-
-
 def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
     """Train a model from the beginning, in a new run folder. Raises ``InputError`` for data or settings at fault."""
     return _Training(settings, None, reporter or Reporter()).run()
@@ -75,7 +54,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
 def resume(run: Path, reporter: Reporter | None = None) -> Summary:
     """Go on with an interrupted run: weights, optimizer, random states and data as if nothing had happened.
 
-    Raises ``InputError`` when ``run`` is not a run folder, or with another number of images per step.
+    Raises ``InputError`` when ``run`` is not a run folder, or with other data or another number of processes.
     """
     folder, settings = open_run(run)
     return _Training(settings, folder, reporter or Reporter()).run()
@@ -110,14 +89,14 @@ class _Training:
         self.train_data = read_split(settings.data, "train")
         self.val_data = read_split(settings.data, "val")
         check_same_categories(self.train_data, self.val_data)
-        self.max_dets = settings.evaluation.max_dets or standard_max_dets(self.val_data)
         self.settings = settings.model_copy(update={"model": settings.model.resolved()})
 
         set_seed(train.seed)
         self.model = self._build()
         set_seed(train.seed, device_specific=True)  # dropout differs between processes, initial weights do not
         self.criterion = build_criterion(settings.loss)
-        self.progress = Progress(train.batch_size * train.accumulate * self.processes)
+        self.progress = Progress()
+        self.global_batch = train.batch_size * train.accumulate * self.processes
         self.lr_scale = self._learning_rate_scale()
         self.optimizer = build_optimizer(self.model, train, self.lr_scale)
         self.averaged: AveragedModel | None = None
@@ -142,8 +121,7 @@ class _Training:
         if self.averaged is not None:
             self.accelerator.register_for_checkpointing(self.averaged)
 
-        self.evaluator = CocoEvaluator(self.val_data.file) if self.main else None
-        self.samples = SampleImages(self.val_data)
+        self.validation = Validation(self.accelerator, self.val_data, settings.data, settings.evaluation, self.reporter)
         self.folder = run or self._new_run(settings)
 
     def run(self) -> Summary:
@@ -157,7 +135,7 @@ class _Training:
             self.val_data,
             self.settings.model,
             self.model,
-            self.max_dets,
+            self.validation.max_dets,
             processes,
         )
         board = TensorBoard(self.folder.path / "tensorboard") if self.main else None
@@ -183,7 +161,7 @@ class _Training:
                         self._log(steps_per_epoch, board)
                     at_end = step % steps_per_epoch == 0 or step == last_step
                     if stopped or at_end or step % self.settings.train.save_every == 0:
-                        self._save_state()
+                        save_state(self.accelerator, self.folder, self.progress, self._shape())
         finally:
             self.reporter.end()
             batches.close()
@@ -290,7 +268,7 @@ class _Training:
             "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # fp16 skips steps that overflow
             "lr": self.optimizer.param_groups[0]["lr"],
             "lr_backbone": self.optimizer.param_groups[1]["lr"],
-            "images_per_second": progress.global_batch / seconds,
+            "images_per_second": self.global_batch / seconds,
             "data_wait": waited / seconds,
             "seconds": progress.seconds,
         }
@@ -315,53 +293,27 @@ class _Training:
         return not done
 
     def _evaluate(self, step: int, steps_per_epoch: int, board: TensorBoard | None, request: StopRequest) -> bool:
-        """Evaluate on every process, record and save; False when asked to stop before the end."""
+        """Evaluate, save and record; False when asked to stop before the end."""
         model = cast(ConditionalDETR, self.averaged.module) if self.averaged is not None else self.model
-        batches = evaluation_batches(
-            self.val_data,
-            self.settings.data,
-            self.settings.evaluation.batch_size,
-            self.accelerator.process_index,
-            self.processes,
-        )
-        results: list[dict[str, Any]] = []
-        kept: dict[int, Detections] = {}
-        found = detect_batches(model, batches, self.val_data.categories, self.max_dets, self.accelerator.device)
-        for done, (target, detections) in enumerate(found, start=1):
-            if request.requested and self.processes == 1:  # several processes must stay together until the next step
-                return False
-            results += detections.to_coco(target.image_id)
-            if target.image_id in self.samples.image_ids:
-                kept[target.image_id] = detections
-            self.reporter.evaluating(min(done * self.processes, len(self.val_data)), len(self.val_data))
-        results = cast("list[dict[str, Any]]", gather_object(results))
-        pictures = dict(cast("list[tuple[int, Detections]]", gather_object(list(kept.items()))))
-        if self.evaluator is not None:
-            metrics = self.evaluator.evaluate(results, self.max_dets)
-            earlier = best_evaluation(read_metrics(self.folder.metrics))
+        found = self.validation.detect(model, lambda: request.requested)
+        if found is None:
+            return False
+        if self.main:
+            results, pictures = found
+            categories = self.val_data.categories
+            metrics = self.validation.evaluate(results)
             record: Metrics = {
                 "kind": "evaluation",
                 "step": step,
                 "epoch": step / steps_per_epoch,
                 **metrics.values,
-                "per_class": {self.val_data.categories.name_of(i): ap for i, ap in metrics.per_class.items()},
+                "per_class": {categories.name_of(id_): ap for id_, ap in metrics.per_class.items()},
                 "max_dets": metrics.max_dets,
                 "seconds": self.progress.seconds,
             }
-            best = earlier is None or record["AP"] > earlier["AP"]
-            checkpoint = Checkpoint(
-                model,
-                self.settings.model,
-                self.val_data.categories,
-                self.settings.data.eval_short_side,
-                self.settings.data.eval_max_size,
-            )
-            save_checkpoint(checkpoint, self.folder.last_model)
-            if best:
-                save_checkpoint(checkpoint, self.folder.best_model)
-            self.folder.plots.mkdir(exist_ok=True)
-            plot_run([*read_metrics(self.folder.metrics), record], self.folder.plots / "curves.png")
-            self.samples.draw(pictures, self.folder.plots / "predictions.jpg")
+            data = self.settings.data
+            checkpoint = Checkpoint(model, self.settings.model, categories, data.eval_short_side, data.eval_max_size)
+            best = self.validation.keep(self.folder, record, checkpoint, pictures)
             self._record(record, board)  # last: a resume takes the evaluation as done from here on
             self.reporter.evaluated(record, best)
         self.accelerator.wait_for_everyone()
@@ -369,32 +321,11 @@ class _Training:
 
     # --- states ---
 
-    def _save_state(self) -> None:
-        if self.processes > 1 and self.progress.window:  # one process writes its own for all
-            window = torch.tensor(self.progress.window, device=self.accelerator.device)
-            self.progress.window = cast(Tensor, self.accelerator.reduce(window, "mean")).tolist()
-        self.accelerator.save_state(str(self.folder.partial_state()))
-        self.accelerator.wait_for_everyone()
-        if self.main:
-            write_text(self.folder.partial_state() / SHAPE, json.dumps(self._shape()))
-            self.folder.keep_state(self.progress.step)
-        self.accelerator.wait_for_everyone()
-
     def _load_state(self) -> None:
         if self.state is None:
             self.reporter.message(f"{self.folder.path} has no state yet: starting from the beginning")
         else:
-            saved = json.loads((self.state / SHAPE).read_text(encoding="utf-8"))
-            for what, count in self._shape().items():
-                if saved[what] != count:
-                    raise InputError(
-                        f"{self.folder.path} was trained with {saved[what]} {what}, now there would be {count}; "
-                        f"resume with the same data, settings and number of processes"
-                    )
-            given = [(group["initial_lr"], group["weight_decay"]) for group in self.optimizer.param_groups]
-            self.accelerator.load_state(str(self.state))
-            for group, (rate, decay) in zip(self.optimizer.param_groups, given, strict=True):
-                group["initial_lr"], group["weight_decay"] = rate, decay  # those of config.yaml, if it was edited
+            load_state(self.accelerator, self.state, self.optimizer, self._shape())
         self.accelerator.wait_for_everyone()
         if self.main:
             self.folder.append({"kind": "resume", "step": self.progress.step})
@@ -404,7 +335,7 @@ class _Training:
         """What a run must have in common with its states."""
         return {
             "processes": self.processes,
-            "images per step": self.progress.global_batch,
+            "images per step": self.global_batch,
             "training images": len(self.train_data),
             "categories": len(self.train_data.categories),
             "queries": self.settings.model.queries,
@@ -441,7 +372,7 @@ class _Training:
         )
 
     def _learning_rate_scale(self) -> float:
-        train, batch = self.settings.train, self.progress.global_batch
+        train, batch = self.settings.train, self.global_batch
         if batch == train.base_batch_size:
             return 1.0
         if train.scale_lr:
