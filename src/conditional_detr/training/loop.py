@@ -157,8 +157,10 @@ class _Training:
                     factor = learning_rate_factor(self.settings.train, step, steps_per_epoch, total_steps)
                     stopped = self._step(batches, factor, request)
                     step = self.progress.step
+                    self.reporter.step(self._measurements(steps_per_epoch, everywhere=False))
                     if step % self.settings.train.log_every == 0 or step == last_step:
-                        self._log(steps_per_epoch, board)
+                        self._record(self._measurements(steps_per_epoch, everywhere=True), board)
+                        self.progress.window = []
                     at_end = step % steps_per_epoch == 0 or step == last_step
                     if stopped or at_end or step % self.settings.train.save_every == 0:
                         save_state(self.accelerator, self.folder, self.progress, self._shape())
@@ -255,14 +257,16 @@ class _Training:
 
     # --- around the steps ---
 
-    def _log(self, steps_per_epoch: int, board: TensorBoard | None) -> None:
-        progress = self.progress
-        means = torch.tensor(progress.window, dtype=torch.float64).mean(0).float().to(self.accelerator.device)
-        loss, *terms, grad_norm, seconds, waited = cast(Tensor, self.accelerator.reduce(means, "mean")).tolist()
-        record: Metrics = {
+    def _measurements(self, steps_per_epoch: int, everywhere: bool) -> Metrics:
+        """Means since the last line of metrics: of this process, or of all."""
+        window = torch.tensor(self.progress.window, dtype=torch.float64).mean(0).float()
+        if everywhere:
+            window = cast(Tensor, self.accelerator.reduce(window.to(self.accelerator.device), "mean"))
+        loss, *terms, grad_norm, seconds, waited = window.tolist()
+        return {
             "kind": "train",
-            "step": progress.step,
-            "epoch": progress.step / steps_per_epoch,
+            "step": self.progress.step,
+            "epoch": self.progress.step / steps_per_epoch,
             "loss": loss,
             **{f"loss_{name}": value for name, value in zip(TERMS, terms, strict=True)},
             "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # fp16 skips steps that overflow
@@ -270,11 +274,8 @@ class _Training:
             "lr_backbone": self.optimizer.param_groups[1]["lr"],
             "images_per_second": self.global_batch / seconds,
             "data_wait": waited / seconds,
-            "seconds": progress.seconds,
+            "seconds": self.progress.seconds,
         }
-        progress.window = []
-        self._record(record, board)
-        self.reporter.step(record)
 
     def _record(self, record: Metrics, board: TensorBoard | None) -> None:
         if self.main:

@@ -127,7 +127,7 @@ def _repeatable(settings: Settings) -> Settings:
     sections: dict[str, Any] = {}
     for name in ("model", "data", "train"):
         section = getattr(settings, name)
-        paths = {key: value.absolute() for key, value in section if isinstance(value, Path)}
+        paths = {key: Path(os.path.abspath(value)) for key, value in section if isinstance(value, Path)}
         sections[name] = section.model_copy(update=paths)
     sections["train"] = sections["train"].model_copy(update={"name": ""})
     return settings.model_copy(update=sections)
