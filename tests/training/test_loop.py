@@ -73,6 +73,7 @@ def test_a_run_leaves_everything_it_promises(quick_run):
     assert any(re.search(r"1 +2 +ellipse", text) for text in reporter.messages)  # the category map
     assert reporter.warnings == []
     assert not [name for name in names if "partial" in name]
+    assert any(name.startswith("tensorboard/events") for name in names)  # a development dependency
 
 
 def test_learns(quick_run):

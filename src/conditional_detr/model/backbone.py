@@ -38,43 +38,34 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilati
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
 
 
-class _Block(nn.Module):
-    """What the two kinds of residual block share: the shortcut and the sum."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm) -> None:
-        super().__init__()
-        self.downsample: nn.Module | None = None
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(_convolution(inputs, outputs, 1, stride), norm(outputs))
-
-    def residual(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return torch.relu(self.residual(x) + shortcut)
+def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
+    """What is added to the residual: the input, or its projection where the shape changes."""
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(_convolution(inputs, outputs, 1, stride), norm(outputs))
 
 
-class BasicBlock(_Block):
+class BasicBlock(nn.Module):
     """Two 3x3 convolutions."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
-        super().__init__(inputs, outputs, stride, norm)
+        super().__init__()
         self.conv1 = _convolution(inputs, outputs, 3, stride, dilation)
         self.bn1 = norm(outputs)
         self.conv2 = _convolution(outputs, outputs, 3, dilation=dilation)
         self.bn2 = norm(outputs)
+        self.downsample = _shortcut(inputs, outputs, stride, norm)
 
-    def residual(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(x)))
-        return self.bn2(self.conv2(x))
+    def forward(self, x: Tensor) -> Tensor:
+        residual = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(residual)) + self.downsample(x))
 
 
-class Bottleneck(_Block):
+class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions; the inner ones have a quarter of the outputs."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
-        super().__init__(inputs, outputs, stride, norm)
+        super().__init__()
         inner = outputs // 4
         self.conv1 = _convolution(inputs, inner, 1)
         self.bn1 = norm(inner)
@@ -82,11 +73,12 @@ class Bottleneck(_Block):
         self.bn2 = norm(inner)
         self.conv3 = _convolution(inner, outputs, 1)
         self.bn3 = norm(outputs)
+        self.downsample = _shortcut(inputs, outputs, stride, norm)
 
-    def residual(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(x)))
-        x = torch.relu(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
+    def forward(self, x: Tensor) -> Tensor:
+        residual = torch.relu(self.bn1(self.conv1(x)))
+        residual = torch.relu(self.bn2(self.conv2(residual)))
+        return torch.relu(self.bn3(self.conv3(residual)) + self.downsample(x))
 
 
 class ResNet(nn.Module):
