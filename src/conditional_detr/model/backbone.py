@@ -50,11 +50,11 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
+        self.downsample = _shortcut(inputs, outputs, stride, norm)
         self.conv1 = _convolution(inputs, outputs, 3, stride, dilation)
         self.bn1 = norm(outputs)
         self.conv2 = _convolution(outputs, outputs, 3, dilation=dilation)
         self.bn2 = norm(outputs)
-        self.downsample = _shortcut(inputs, outputs, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         residual = torch.relu(self.bn1(self.conv1(x)))
@@ -67,13 +67,13 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
         inner = outputs // 4
+        self.downsample = _shortcut(inputs, outputs, stride, norm)
         self.conv1 = _convolution(inputs, inner, 1)
         self.bn1 = norm(inner)
         self.conv2 = _convolution(inner, inner, 3, stride, dilation)
         self.bn2 = norm(inner)
         self.conv3 = _convolution(inner, outputs, 1)
         self.bn3 = norm(outputs)
-        self.downsample = _shortcut(inputs, outputs, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         residual = torch.relu(self.bn1(self.conv1(x)))
