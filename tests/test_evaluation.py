@@ -97,7 +97,11 @@ def test_perfect_and_empty_results(truth):
 def test_optional_keys_may_be_missing(truth, tmp_path):
     content = json.loads(truth.read_text())
     for annotation in content["annotations"]:
-        del annotation["area"], annotation["iscrowd"]
+        del annotation["iscrowd"]
+        if annotation["id"] % 2:
+            del annotation["area"]
+        else:
+            annotation["area"] = None
     file = tmp_path / "x.json"
     file.write_text(json.dumps(content))
     assert CocoEvaluator(file).evaluate(perfect(truth)).values["AP"] == pytest.approx(1)

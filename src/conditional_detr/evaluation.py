@@ -53,7 +53,7 @@ class CocoEvaluator:
                 "image_id": annotation["image_id"],
                 "category_id": annotation["category_id"],
                 "bbox": annotation["bbox"],
-                "area": annotation.get("area", annotation["bbox"][2] * annotation["bbox"][3]),
+                "area": _area(annotation),
                 "iscrowd": int(bool(annotation.get("iscrowd"))),
             }
             for number, annotation in enumerate(content["annotations"], start=1)
@@ -75,6 +75,12 @@ class CocoEvaluator:
         }
         values = {name: float(value) for name, value in zip(NAMES, evaluation.stats[: len(NAMES)], strict=True)}
         return CocoMetrics(values, per_class, max_dets)
+
+
+def _area(annotation: dict[str, Any]) -> float:
+    """That of the object where the file tells it, or of its box."""
+    given = annotation.get("area")
+    return float(annotation["bbox"][2] * annotation["bbox"][3] if given is None else given)
 
 
 def detect_batches(
@@ -103,7 +109,8 @@ def evaluate_detector(
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Metrics of a detector on annotated images, and the COCO results they come from.
 
-    on_image: called after every image with the number of images done. Raises ``InputError`` when the detector does not know a category of the data.
+    on_image: called after every image with the number of images done. Raises ``InputError`` when the detector does not
+    know a category of the data.
     """
     data_id_of = match_categories(detector.categories, data)
     max_dets = settings.max_dets or standard_max_dets(data)

@@ -175,8 +175,8 @@ def test_predict_never_replaces_an_input(run, shapes_root, tmp_path):
     before = picture.read_bytes()
     refused(cdetr("predict", run, picture, "--out", picture.parent), "where pictures are written")
     assert picture.read_bytes() == before
-    for _ in range(2):  # the second call does not take the pictures of the first for inputs
-        result = cdetr("predict", run, ".", cwd=picture.parent)
+    for folder in (".", ".", picture.parent):  # later calls do not take the pictures of the first for inputs
+        result = cdetr("predict", run, folder, cwd=picture.parent)
         assert "in 1 images" in result.stdout, result.stderr
 
 

@@ -48,7 +48,7 @@ def command(
             pictures.draw(file, image, detections)
         for result, name in zip(detections.to_coco(image_id), detections.names, strict=True):
             results.append({"file_name": str(file), **result, "category_name": name})
-    text = json.dumps(results, ensure_ascii=False, indent=1)
+    text = json.dumps(results, indent=1)  # in ASCII: names of files may be no valid text
     if out is not None:
         (out / "detections.json").write_text(text, encoding="utf-8")
     if as_json:
@@ -69,12 +69,13 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
     from conditional_detr.data.images import SUFFIXES
 
     found: dict[Path, None] = {}
+    pictures = None if out is None else out.resolve()
     for text in inputs:
         path = Path(text)
         if path.is_dir():
             below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            skipped = out if out is not None and out.resolve() != path.resolve() else None
-            matches = sorted(file for file in below if skipped is None or skipped not in file.parents)
+            own = pictures == path.resolve()  # refused below
+            matches = sorted(file for file in below if own or pictures not in file.resolve().parents)
             if not matches:
                 raise InputError(f"folder {path} holds no images; name another folder or files")
         elif path.exists():
@@ -85,7 +86,7 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
                 raise InputError(f"{text} is no file, folder or pattern with matches; check the path")
         found.update(dict.fromkeys(matches))
     for file in found:
-        if out is not None and file.resolve().parent == out.resolve():
+        if file.resolve().parent == pictures:
             raise InputError(f"{file} lies in {out}, where pictures are written; name another folder with --out")
     return list(found)
 

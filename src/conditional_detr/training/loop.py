@@ -97,8 +97,7 @@ class _Training:
         self.criterion = build_criterion(settings.loss)
         self.progress = Progress()
         self.global_batch = train.batch_size * train.accumulate * self.processes
-        self.lr_scale = self._learning_rate_scale()
-        self.optimizer = build_optimizer(self.model, train, self.lr_scale)
+        self.optimizer = build_optimizer(self.model, train, self._learning_rate_scale())
         self.averaged: AveragedModel | None = None
         if train.ema_decay:
             average = get_ema_multi_avg_fn(train.ema_decay)
