@@ -7,6 +7,7 @@ import yaml
 
 from conditional_detr.config import BackboneShape, Settings, load_settings, preset_names, setting_keys, settings_from
 from conditional_detr.errors import InputError
+from conditional_detr.loss.criterion import build_criterion
 
 PUBLISHED = "conditional-detr_r50_8xb2-50e_coco"
 OFFICIAL = "official main.py, defaults of its options (Atten4Vis/ConditionalDETR 8ea7c3f)"
@@ -17,6 +18,8 @@ PAPER = "paper, section 4.1"
 OURS = "our own choice"
 RECIPE = {
     "model.backbone": ("resnet50", OFFICIAL),
+    "model.decoder": ("conditional", "the paper"),
+    "model.classification": ("sigmoid", "official models/conditional_detr.py"),
     "model.dilation": (False, OFFICIAL),
     "model.backbone_weights": (None, "a user's file: torchvision's V1 ImageNet weights were used"),
     "model.batch_norm": ("auto", "frozen with weights, as official models/backbone.py"),
@@ -30,13 +33,14 @@ RECIPE = {
     "model.dropout": (0.1, OFFICIAL),
     "model.position_temperature": (10000.0, "official models/position_encoding.py and transformer.py"),
     "model.class_prior": (0.01, "official models/conditional_detr.py, prior_prob"),
-    "loss.class_cost": (2.0, OFFICIAL),
+    "loss.class_cost": ("auto", "2 as official main.py, see below"),
     "loss.l1_cost": (5.0, OFFICIAL),
     "loss.giou_cost": (2.0, OFFICIAL),
-    "loss.class_weight": (2.0, OFFICIAL),
+    "loss.class_weight": ("auto", "2 as official main.py, see below"),
     "loss.l1_weight": (5.0, OFFICIAL),
     "loss.giou_weight": (2.0, OFFICIAL),
     "loss.focal_alpha": (0.25, OFFICIAL),
+    "loss.no_object_weight": (0.1, "of DETR's cross entropy, unused: official main.py of DETR"),
     "loss.focal_gamma": (2.0, "official models/conditional_detr.py, sigmoid_focal_loss"),
     "data.root": (None, "the user's"),
     "data.train_annotations": (None, "the user's"),
@@ -87,6 +91,17 @@ def test_every_value_of_the_published_recipe():
     flat = {key: getattr(getattr(values, key.split(".")[0]), key.split(".")[1]) for key in setting_keys()}
     flat["train.output"] = str(flat["train.output"])
     assert flat == {key: value for key, (value, _) in RECIPE.items()}
+    criterion = build_criterion(values.loss)
+    assert (criterion.matcher.class_cost, criterion.weights, criterion.no_object_weight) == (2, (2, 5, 2), None)
+
+
+def test_plain_detr_brings_its_defaults():
+    """Those of the official DETR: softmax with no-object, 100 queries, class cost and weight 1."""
+    values = load_settings(PUBLISHED, ["model.decoder=detr"])
+    assert (values.model.classification, values.model.queries) == ("softmax", 100)
+    criterion = build_criterion(values.loss, softmax=True)
+    assert (criterion.matcher.class_cost, criterion.weights, criterion.no_object_weight) == (1, (1, 5, 2), 0.1)
+    assert load_settings(PUBLISHED, ["model.decoder=detr", "model.queries=50"]).model.queries == 50
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 
 from conditional_detr import Categories, Detector, InputError
 from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.detector import checkpoint_folder
+from conditional_detr.data.transforms import InputSize
 from conditional_detr.model.network import build_model
 from tests.conftest import SHARED, needs_shared
 
@@ -17,7 +17,7 @@ from tests.conftest import SHARED, needs_shared
 def detector(tiny_model, tiny_settings) -> Detector:
     nn.init.normal_(tiny_model.box_head.layers[-1].weight, std=0.1)
     categories = Categories((7, 0, 90), ("x", "y", "z"))
-    return Detector(Checkpoint(tiny_model, tiny_settings, categories, 96, 160), device="cpu")
+    return Detector(Checkpoint(tiny_model, tiny_settings, categories, InputSize((96, 160))), device="cpu")
 
 
 @pytest.fixture
@@ -81,19 +81,19 @@ def test_saved_and_opened_is_the_same(detector, image, tmp_path):
 
 
 def test_wrong_sources_are_named(tmp_path):
-    with pytest.raises(InputError, match="nowhere is not a folder"):
-        checkpoint_folder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        Detector.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"holds neither config\.json nor model/config\.json"):
-        checkpoint_folder(tmp_path)
+        Detector.from_pretrained(tmp_path)
     (tmp_path / "config.yaml").touch()
     with pytest.raises(InputError, match="has no checkpoint yet"):
-        checkpoint_folder(tmp_path)
+        Detector.from_pretrained(tmp_path)
 
 
 def test_as_many_objects_as_queries(tiny_settings, image):
     """Not only the 100 that COCO counts."""
     settings = tiny_settings.model_copy(update={"queries": 150})
-    checkpoint = Checkpoint(build_model(settings, 1), settings, Categories((1,), ("x",)), 96, 160)
+    checkpoint = Checkpoint(build_model(settings, 1), settings, Categories((1,), ("x",)), InputSize((96, 160)))
     assert len(Detector(checkpoint, device="cpu").predict(image, threshold=0.0)) == 150
 
 

@@ -70,6 +70,10 @@ RESNETS = {
 class ModelSettings(_Settings):
     """The network. Defaults are the published R50 model."""
 
+    decoder: Literal["conditional", "detr"] = "conditional"
+    """the paper's, or plain DETR's, with which come softmax classification and 100 queries"""
+    classification: Literal["sigmoid", "softmax"] = "sigmoid"
+    """a score of its own for every class (focal loss), or classes and "no object" that compete (cross entropy)"""
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | BackboneShape = "resnet50"
     """a ResNet by name, or its shape"""
     dilation: bool = False
@@ -99,6 +103,13 @@ class ModelSettings(_Settings):
     class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """score that the untrained class head gives every class"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_detr(cls, values: Any) -> Any:
+        if isinstance(values, dict) and cast(dict[str, Any], values).get("decoder") == "detr":
+            return {"classification": "softmax", "queries": 100, **values}
+        return values
+
     @model_validator(mode="after")
     def _consistent(self) -> "ModelSettings":
         if self.channels % 4 or self.channels % self.heads:
@@ -120,16 +131,16 @@ class ModelSettings(_Settings):
 
 
 class LossSettings(_Settings):
-    """Matching costs and loss weights, as published: focal loss for classes, DETR's L1 and GIoU for boxes."""
+    """Matching costs and loss weights, as published; "auto" is 2 with sigmoid classification, 1 with softmax."""
 
-    class_cost: NonNegative = 2.0
+    class_cost: NonNegative | Literal["auto"] = "auto"
     """matching cost of the class score"""
     l1_cost: NonNegative = 5.0
     """matching cost of the distance of (cx, cy, w, h)"""
     giou_cost: NonNegative = 2.0
     """matching cost of the generalised IoU"""
-    class_weight: NonNegative = 2.0
-    """weight of the focal loss"""
+    class_weight: NonNegative | Literal["auto"] = "auto"
+    """weight of the class loss: focal loss with sigmoid classification, cross entropy with softmax"""
     l1_weight: NonNegative = 5.0
     """weight of the L1 loss of boxes"""
     giou_weight: NonNegative = 2.0
@@ -138,6 +149,8 @@ class LossSettings(_Settings):
     """weight of the positive class in the focal loss"""
     focal_gamma: NonNegative = 2.0
     """how much easy examples are discounted"""
+    no_object_weight: NonNegative = 0.1
+    """weight of queries without object in the cross entropy"""
 
 
 class DataSettings(_Settings):

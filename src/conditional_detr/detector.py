@@ -9,12 +9,11 @@ import torch
 from PIL import Image
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.checkpoints.huggingface import load_checkpoint, save_checkpoint
+from conditional_detr.checkpoints.huggingface import save_checkpoint
+from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.data.images import from_array, read_image, to_pixels, to_rgb
 from conditional_detr.data.loading import pad
-from conditional_detr.data.transforms import resize_image
-from conditional_detr.errors import InputError
-from conditional_detr.model.network import ConditionalDETR
+from conditional_detr.model.network import DETR
 from conditional_detr.postprocess import PUBLISHED_COUNT, detections_from
 from conditional_detr.structures import Categories, Detections
 
@@ -29,15 +28,18 @@ class Detector:
         found = torch.accelerator.current_accelerator(check_available=True)
         self.device = torch.device(device or found or "cpu")
         self.checkpoint = checkpoint
-        self.model: ConditionalDETR = checkpoint.model.to(self.device).eval()
+        self.model: DETR = checkpoint.model.to(self.device).eval()
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, device: str | torch.device | None = None) -> "Detector":
-        """Open a run folder (its best checkpoint) or a checkpoint folder.
+    def from_pretrained(
+        cls, source: str | Path, device: str | torch.device | None = None, *, dilation: bool | None = None
+    ) -> "Detector":
+        """Open a run folder (its best checkpoint), a checkpoint folder of ours or of transformers, a ``.pth`` file of the
+        official codes or of MMDetection, or an id on the Hugging Face hub; the format is seen from the content.
 
-        Raises ``InputError`` naming what is wrong with ``source``.
+        dilation: whether it is a DC5 model, for files that do not say. Raises ``InputError`` naming what is wrong.
         """
-        return cls(load_checkpoint(checkpoint_folder(source)), device)
+        return cls(open_checkpoint(source, dilation), device)
 
     @property
     def categories(self) -> Categories:
@@ -74,23 +76,12 @@ class Detector:
     @torch.inference_mode()
     def detect(self, images: Sequence[Image.Image]) -> list[Detections]:
         """Detections in every RGB image, in one forward pass, without a threshold: as many as queries, at least 100."""
-        sizes = [(image.height, image.width) for image in images]
-        resized = [resize_image(image, self.checkpoint.short_side, self.checkpoint.max_size) for image in images]
-        batch = pad([to_pixels(image) for image in resized]).to(self.device)
+        size = self.checkpoint.input_size
+        batch = pad([to_pixels(size.resize(image)) for image in images], size.padded).to(self.device)
+        frames = [size.frame(image.height, image.width, batch.size) for image in images]
         count = max(PUBLISHED_COUNT, self.checkpoint.settings.queries)
-        return detections_from(self.model(batch.pixels, batch.padding_mask), sizes, self.categories, count)
-
-
-def checkpoint_folder(source: str | Path) -> Path:
-    """The checkpoint folder that ``source`` means: itself, or the best one of a run. Raises ``InputError``."""
-    path = Path(source)
-    for folder in (path, path / "model", path / "model_last"):
-        if (folder / "config.json").is_file():
-            return folder
-    if (path / "config.yaml").is_file():
-        raise InputError(f"run {source} has no checkpoint yet: it writes the first one after its first evaluation")
-    what = "holds neither config.json nor model/config.json" if path.is_dir() else "is not a folder"
-    raise InputError(f"{source} {what}; give a run folder or a checkpoint folder")
+        predictions = self.model(batch.pixels, batch.padding_mask)
+        return detections_from(predictions, frames, self.categories, count, self.model.softmax)
 
 
 def _open(image: ImageLike) -> Image.Image:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
-from conditional_detr.config import DataSettings, EvaluationSettings
+from conditional_detr.config import EvaluationSettings
 from conditional_detr.data.coco import CocoAnnotations
 from conditional_detr.data.loading import Batch, evaluation_batches
+from conditional_detr.data.transforms import InputSize
 from conditional_detr.detector import Detector
 from conditional_detr.errors import InputError
-from conditional_detr.model.network import ConditionalDETR
+from conditional_detr.model.network import DETR
 from conditional_detr.postprocess import PUBLISHED_COUNT, detections_from
 from conditional_detr.structures import Categories, Detections, Target
 
@@ -84,7 +85,12 @@ def _area(annotation: dict[str, Any]) -> float:
 
 
 def detect_batches(
-    model: ConditionalDETR, batches: Iterable[Batch], categories: Categories, max_dets: int, device: torch.device
+    model: DETR,
+    batches: Iterable[Batch],
+    size: InputSize,
+    categories: Categories,
+    max_dets: int,
+    device: torch.device,
 ) -> Iterator[tuple[Target, Detections]]:
     """Run the model over batches; detections are in pixels of the image file, without a threshold."""
     was_training = model.training
@@ -94,8 +100,10 @@ def detect_batches(
             with torch.inference_mode():
                 images = images.to(device)
                 predictions = model(images.pixels, images.padding_mask)
-            sizes = [target.image_size for target in targets]
-            yield from zip(targets, detections_from(predictions, sizes, categories, max_dets), strict=True)
+            sizes = [size.frame(*target.image_size, images.size) for target in targets]
+            yield from zip(
+                targets, detections_from(predictions, sizes, categories, max_dets, model.softmax), strict=True
+            )
     finally:
         model.train(was_training)
 
@@ -103,20 +111,22 @@ def detect_batches(
 def evaluate_detector(
     detector: Detector,
     data: CocoAnnotations,
-    data_settings: DataSettings,
     settings: EvaluationSettings,
+    workers: int,
+    size: InputSize | None = None,
     on_image: Callable[[int], None] = lambda done: None,
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Metrics of a detector on annotated images, and the COCO results they come from.
 
-    on_image: called after every image with the number of images done. Raises ``InputError`` when the detector does not
+    workers: loading processes. size: that of the images, where it is not to be the detector's. on_image: called after every image with the number of images done. Raises ``InputError`` when the detector does not
     know a category of the data.
     """
     data_id_of = match_categories(detector.categories, data)
     max_dets = settings.max_dets or standard_max_dets(data)
-    batches = evaluation_batches(data, data_settings, settings.batch_size)
+    size = size or detector.checkpoint.input_size
+    batches = evaluation_batches(data, size, settings.batch_size, workers)
     results: list[dict[str, Any]] = []
-    found = detect_batches(detector.model, batches, detector.categories, max_dets, detector.device)
+    found = detect_batches(detector.model, batches, size, detector.categories, max_dets, detector.device)
     for done, (target, detections) in enumerate(found, start=1):
         for result in detections.to_coco(target.image_id):
             if result["category_id"] in data_id_of:

@@ -1,4 +1,4 @@
-"""Predictions -> Detections, as the official code does it: the best query-class pairs, boxes in image pixels."""
+"""Predictions -> Detections, as the official codes do it, boxes in image pixels."""
 
 from collections.abc import Sequence
 
@@ -25,17 +25,31 @@ def top_pairs(
     return scores, index % logits.shape[-1], boxes.gather(1, query[..., None].expand(-1, -1, 4))
 
 
+def best_classes(
+    logits: Float[Tensor, "batch queries classes"], boxes: Float[Tensor, "batch queries 4"], count: int
+) -> tuple[Float[Tensor, "batch top"], Int64[Tensor, "batch top"], Float[Tensor, "batch top 4"]]:
+    """DETR's way, where classes compete and the last logit means "no object": every query with its best class.
+
+    Scores, logit indices and boxes of at most ``count`` queries, best first (the official code leaves them unsorted).
+    """
+    scores, indices = logits.softmax(-1)[..., :-1].max(-1)
+    scores, query = scores.topk(min(count, scores.shape[1]), dim=1)
+    return scores, indices.gather(1, query), boxes.gather(1, query[..., None].expand(-1, -1, 4))
+
+
 def detections_from(
     predictions: Predictions,
-    image_sizes: Sequence[tuple[int, int]],
+    image_sizes: Sequence[tuple[float, float]],
     categories: Categories,
     count: int = PUBLISHED_COUNT,
+    softmax: bool = False,
 ) -> list[Detections]:
     """The ``count`` most confident detections of every image, without a threshold, boxes not clipped.
 
-    image_sizes: (height, width) of the images as given, in pixels.
+    image_sizes: (height, width) that boxes are relative to, in pixels of the images as given. softmax: as in ``DETR``.
     """
-    scores, indices, boxes = top_pairs(predictions.logits[-1], predictions.boxes[-1], count)
+    select = best_classes if softmax else top_pairs
+    scores, indices, boxes = select(predictions.logits[-1], predictions.boxes[-1], count)
     scores, indices, boxes = scores.cpu(), indices.cpu(), centre_to_corners(boxes).cpu().float()
     ids = torch.tensor(categories.ids)
     return [

@@ -49,6 +49,11 @@ class ImageBatch:
     pixels: Float[Tensor, "batch 3 height width"]
     padding_mask: Bool[Tensor, "batch height width"] | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) with padding."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
     def to(self, device: torch.device) -> "ImageBatch":
         mask = None if self.padding_mask is None else self.padding_mask.to(device, non_blocking=True)
         return ImageBatch(self.pixels.to(device, non_blocking=True), mask)

@@ -10,6 +10,7 @@ from PIL import Image
 from conditional_detr.config import DataSettings
 from conditional_detr.data.coco import read_split
 from conditional_detr.data.loading import TrainingBatches, evaluation_batches, pad, training_batches
+from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
 
 
@@ -91,11 +92,10 @@ def test_grouping_by_aspect_ratio():
 
 def test_evaluation_sees_every_image_once(shapes_root):
     data = read_split(DataSettings(root=shapes_root), "val")  # 11 images: odd
-    settings = DataSettings(eval_short_side=96, eval_max_size=96, workers=0)
     seen = [
         target.image_id
         for rank in (0, 1)
-        for _, targets in evaluation_batches(data, settings, 2, rank, 2)
+        for _, targets in evaluation_batches(data, InputSize((96, 96)), 2, 0, rank, 2)
         for target in targets
     ]
     assert sorted(seen) == data.image_ids.tolist()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import to_pixels
-from conditional_detr.data.transforms import LabelledImage, augment, crop, flip, resize, resized_size
+from conditional_detr.data.transforms import LabelledImage, augment, crop, flip, resize_shorter, resized_size
 from tests.conftest import SHARED, needs_shared
 
 
@@ -50,13 +50,13 @@ def test_crop(sample, units):
 @pytest.mark.parametrize(
     ("name", "short", "longest"), [("80_133", 80, 133), ("33_none", 33, None), ("90_100", 90, 100)]
 )
-def test_resize(sample, units, name, short, longest):
-    check(resize(sample, short, longest), units, f"resize_{name}")
+def test_resize_shorter(sample, units, name, short, longest):
+    check(resize_shorter(sample, short, longest), units, f"resize_{name}")
 
 
 @reference
 def test_evaluation_transform(sample, units):
-    result = resize(sample, 64, 107)
+    result = resize_shorter(sample, 64, 107)
     np.testing.assert_allclose(to_pixels(result.image).numpy(), units["transform_val_64_107__out_image"], atol=1e-5)
     np.testing.assert_allclose(result.relative_boxes().numpy(), units["transform_val_64_107__out_boxes"], atol=1e-6)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from conditional_detr.checkpoints.names import official_name
+from conditional_detr.checkpoints.names import names_in
 from conditional_detr.config import ModelSettings
-from conditional_detr.model.network import ConditionalDETR, build_model
+from conditional_detr.model.network import DETR, build_model
 from conditional_detr.structures import ImageBatch, Target
 from tests.conftest import SHARED
 
@@ -19,7 +19,8 @@ class Reference:
     name: str
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray]
-    model: ConditionalDETR
+    model: DETR
+    official: dict[str, str]  # our parameter names -> those of the official code
     batch: ImageBatch
     rule: Any
 
@@ -35,7 +36,9 @@ def load_reference(name: str, rule: Any) -> Reference:
     folder = SHARED / "reference"
     meta = json.loads((folder / f"{name}.json").read_text())
     given = meta["hyperparameters"]
+    decoder = "detr" if meta["implementation"] == "detr" else "conditional"
     settings = ModelSettings(
+        decoder=decoder,
         backbone=given["backbone"],
         dilation=given["dilation"],
         channels=given["hidden_dim"],
@@ -47,14 +50,15 @@ def load_reference(name: str, rule: Any) -> Reference:
         dropout=given["dropout"],
         batch_norm="frozen",
     )
-    model = build_model(settings, meta["logit_width"])
+    model = build_model(settings, meta["num_classes"])
+    assert model.class_head.out_features == meta["logit_width"]
     model.backbone.freeze(1)
     shapes = json.loads((folder / "keys" / f"official_{name}.json").read_text())
     weights = rule.make_weights(shapes, meta["seed"])
     assert rule.checksum_all(weights) == meta["weights_crc32"]
-    ours = {key: official_name(key) for key in model.state_dict()}
-    assert set(ours.values()) == set(weights)
-    model.load_state_dict({key: torch.from_numpy(weights[official]) for key, official in ours.items()})
+    official = {key: names_in("official", decoder, key)[0] for key in model.state_dict()}
+    assert set(official.values()) == set(weights)
+    model.load_state_dict({key: torch.from_numpy(weights[name]) for key, name in official.items()})
 
     images = [rule.make_image(i, h, w, meta["seed"]) for i, (h, w) in enumerate(meta["image_sizes"])]
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
@@ -64,4 +68,4 @@ def load_reference(name: str, rule: Any) -> Reference:
         pixels[i, :, : image.shape[1], : image.shape[2]] = torch.from_numpy(image)
         mask[i, : image.shape[1], : image.shape[2]] = False
     arrays = dict(np.load(folder / f"{name}.npz"))
-    return Reference(name, meta, arrays, model, ImageBatch(pixels, mask), rule)
+    return Reference(name, meta, arrays, model, official, ImageBatch(pixels, mask), rule)

@@ -107,7 +107,7 @@ def test_postprocess(units):
     classes = units["post_process__in_pred_logits"].shape[-1]
     categories = Categories(tuple(range(classes)), tuple(map(str, range(classes))))
     predictions = Predictions(units["post_process__in_pred_logits"][None], units["post_process__in_pred_boxes"][None])
-    sizes = [(height, width) for height, width in units["post_process__in_sizes"].tolist()]
+    sizes = [(float(height), float(width)) for height, width in units["post_process__in_sizes"].tolist()]
     for i, found in enumerate(detections_from(predictions, sizes, categories)):
         close(found.scores, units["post_process__out_scores"][i])
         assert found.labels.tolist() == units["post_process__out_labels"][i].tolist()

@@ -3,36 +3,48 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
+from conditional_detr.checkpoints.names import Layout
 from conditional_detr.config import ModelSettings
+from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
-from conditional_detr.model.network import ConditionalDETR
+from conditional_detr.model.network import DETR
 from conditional_detr.structures import Categories
 
+Format = Literal["huggingface", "official", "mmdetection"]
+OWN_KEY = "conditional_detr"  # in every format: what it has no field for
 COUNTER = "num_batches_tracked"  # of trained batch norm; formats have it or not, and nothing here uses it
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A network and what is needed to use it.
+class Origin:
+    """Where a checkpoint came from.
 
-    settings: those the network was built of. short_side, max_size: image sizes for inference, pixels.
+    names: our parameter names -> names in the file. left_out: what else the file holds -> why it was not taken.
     """
 
-    model: ConditionalDETR
+    format: Format
+    layout: Layout
+    names: Mapping[str, list[str]]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and what is needed to use it. settings: those the network was built of."""
+
+    model: DETR
     settings: ModelSettings
     categories: Categories
-    short_side: int
-    max_size: int
+    input_size: InputSize
+    origin: Origin | None = None
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
-
-    Raises ``InputError`` naming the first that is missing, left over or of another shape.
-    """
+def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Raise ``InputError`` naming the first parameter that is missing, left over or of another shape."""
     expected = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
     given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
     wrong = [
@@ -45,4 +57,12 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) 
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise InputError(f"{source} does not fit the model: {wrong[0]}{more}; give weights of this very architecture")
-    module.load_state_dict(given, strict=False)
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
+
+    Raises ``InputError`` as ``check_fit`` does.
+    """
+    check_fit(module, state, source)
+    module.load_state_dict(state, strict=False)

@@ -1,138 +1,130 @@
 """Checkpoint folders: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``, as transformers has them.
 
-The backbone is written as transformers' own ResNet. DC5 exists there only with timm's, so it is written in the layout of
-``microsoft/conditional-detr-resnet-50``. What transformers has no field for goes under the key ``conditional_detr``.
+The backbone is written as transformers' own ResNet, or with timm's names, which are those of
+``microsoft/conditional-detr-resnet-50`` and ``facebook/detr-resnet-50``. DC5 exists there only with timm's. What
+transformers has no field for goes under the key ``conditional_detr``.
 """
 
 import json
-import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
-from conditional_detr.checkpoints import names
-from conditional_detr.checkpoints.checkpoint import COUNTER, Checkpoint, load_strictly
-from conditional_detr.config import RESNETS, BackboneShape, ModelSettings
+from conditional_detr.checkpoints.architecture import build_from, named_resnet
+from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin
+from conditional_detr.checkpoints.own import STANDARD_TEMPERATURE
+from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
+from conditional_detr.checkpoints.state import read_state, write_state
+from conditional_detr.config import RESNETS, BackboneShape
 from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
+from conditional_detr.data.transforms import InputSize, SizeRule
 from conditional_detr.errors import InputError
-from conditional_detr.files import write_text
-from conditional_detr.model.network import build_model
+from conditional_detr.files import whole_file, write_text
 from conditional_detr.structures import Categories
 
-OWN_KEY = "conditional_detr"
-STANDARD_TEMPERATURE = ModelSettings().position_temperature
+_TYPES = {"conditional": "conditional_detr", "detr": "detr"}
+_CLASSES = {"conditional": "ConditionalDetr", "detr": "Detr"}
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint folder that transformers opens; every file is written under another name and renamed.
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, timm_backbone: bool | None = None) -> dict[str, list[str]]:
+    """Write a checkpoint folder that transformers opens; returns our parameter names -> those in the file.
 
-    Warns when transformers would compute something else from it.
+    timm_backbone: with timm's names for the backbone; by default for DC5 only. Warns when transformers would compute
+    something else from the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = checkpoint.settings
-    if settings.position_temperature != STANDARD_TEMPERATURE:
-        warnings.warn(
-            f"{folder}: transformers ignores position_temperature={settings.position_temperature:g} and will compute other "
-            f"boxes from this checkpoint; conditional_detr reads it back as it is",
-            stacklevel=2,
-        )
-    if settings.dilation and not isinstance(settings.backbone, str):
-        warnings.warn(f"{folder}: transformers has no dilated ResNet of this shape and can't open it", stacklevel=2)
-    write_text(folder / "config.json", json.dumps(_config(checkpoint), indent=2))
+    timm = settings.dilation if timm_backbone is None else timm_backbone
+    for text in _differences(checkpoint, timm):
+        warnings.warn(f"{folder}: {text}; conditional_detr reads it back as it is", stacklevel=2)
+    values, names = write_state(checkpoint.model.state_dict(), "hub" if timm else "hub-native", settings.decoder)
+    write_text(folder / "config.json", json.dumps(_config(checkpoint, timm), indent=2))
     write_text(folder / "preprocessor_config.json", json.dumps(_preprocessor(checkpoint), indent=2))
-    state = to_hub(checkpoint.model.state_dict(), timm_backbone=settings.dilation)
-    partial = folder / ".model.safetensors.partial"
-    save_file(state, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / "model.safetensors")
+    with whole_file(folder / "model.safetensors") as partial:
+        save_file(values, partial, metadata={"format": "pt"})
+    return names
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint folder. Raises ``InputError`` naming the file and what is wrong with it."""
-    config = _read_json(folder / "config.json")
-    if config.get("model_type") != "conditional_detr":
-        raise InputError(f"{folder}/config.json is of a {config.get('model_type')!r} model; conditional_detr is needed")
-    settings, categories = _settings(config, folder), _categories(config, folder)
-    model = build_model(settings, len(categories))
+def load_checkpoint(folder: Path, dilation: bool | None = None) -> Checkpoint:
+    """Read a checkpoint folder. Raises ``InputError`` naming the file and what is wrong with it.
+
+    dilation: what ``config.json`` says must be this, when it is given.
+    """
+    file = folder / "config.json"
+    config = _read_json(file)
+    if config.get("model_type") not in _TYPES.values():
+        raise InputError(f"{file} is of a {config.get('model_type')!r} model; conditional_detr or detr is needed")
+    for key, plain in {"activation_function": "relu", "position_embedding_type": "sine"}.items():
+        if config.get(key, plain) != plain:
+            raise InputError(f"{file}: {key}={config[key]!r} is not supported; give a model with {plain!r}")
+    if config.get("auxiliary_loss"):
+        raise InputError(
+            f"{file}: with auxiliary_loss=true transformers computes another function (each layer gets the normalised "
+            f"output of the one before), which is not supported; for weights trained without, set it to false"
+        )
     weights = folder / "model.safetensors"
-    try:
-        state = load_file(weights)
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no model.safetensors; give a complete checkpoint folder") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights} can't be read ({error}); copy or download it again") from error
-    ours = [name for name in model.state_dict() if not name.endswith(COUNTER)]
-    load_strictly(model, from_hub(state, ours), weights)
-    size = _read_json(folder / "preprocessor_config.json").get("size", {})
-    try:
-        short_side, max_size = int(size["shortest_edge"]), int(size["longest_edge"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder}/preprocessor_config.json needs size.shortest_edge and size.longest_edge") from error
-    return Checkpoint(model, settings, categories, short_side, max_size)
+    if weights.is_file():
+        given = load_safetensors(weights)
+    elif (folder / "pytorch_model.bin").is_file():
+        weights = folder / "pytorch_model.bin"
+        given = load_pth(weights)
+    else:
+        raise InputError(f"{folder} holds neither model.safetensors nor pytorch_model.bin; give a complete folder")
+    if not isinstance(given, dict):
+        raise InputError(f"{weights} must map names to tensors")
+    categories = _categories(config, file)
+    state = read_state(given, weights)
+    model, settings = build_from(state, _declared(config, file), dilation, folder)
+    classes = model.class_head.out_features - model.softmax
+    if len(categories) != classes:
+        raise InputError(f"{file}: id2label names {len(categories)} classes, the class head of {weights} has {classes}")
+    input_size = _input_size(_read_json(folder / "preprocessor_config.json"), _own(config), folder)
+    origin = Origin("huggingface", state.layout, state.names, state.left_out)
+    return Checkpoint(model, settings, categories, input_size, origin)
 
 
-def to_hub(state: Mapping[str, Tensor], timm_backbone: bool) -> dict[str, Tensor]:
-    """Our parameters under the names of the hub, in float32 and contiguous."""
-    backbone_name = names.timm_backbone_name if timm_backbone else names.native_backbone_name
-    out: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if name.endswith(COUNTER):
-            continue
-        value = value.detach().cpu().float().contiguous()
-        if name.startswith("backbone."):
-            out[backbone_name(name)] = value
-        elif ".in_proj." in name:
-            target = names.hub_name(name)
-            for part, rows in zip(("q_proj", "k_proj", "v_proj"), value.chunk(3), strict=True):
-                out[target.replace("in_proj", part)] = rows.clone()
-        else:
-            out[names.hub_name(name)] = value
-    return out
+# --- writing ---
 
 
-def from_hub(state: Mapping[str, Tensor], ours: Iterable[str]) -> dict[str, Tensor]:
-    """The hub's parameters under the names of ``ours``; what has no counterpart keeps its name."""
-    rest = dict(state)
-    out: dict[str, Tensor] = {}
-    for name in ours:
-        if ".in_proj." in name:
-            targets = [names.hub_name(name).replace("in_proj", part) for part in ("q_proj", "k_proj", "v_proj")]
-            if all(target in rest for target in targets):
-                out[name] = torch.cat([rest.pop(target) for target in targets])
-        else:
-            candidates = (
-                (names.native_backbone_name(name), names.timm_backbone_name(name))
-                if name.startswith("backbone.")
-                else (names.hub_name(name),)
-            )
-            for target in candidates:
-                if target in rest:
-                    out[name] = rest.pop(target)
-    return {**out, **rest}
+def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
+    """What transformers would do otherwise."""
+    settings = checkpoint.settings
+    found: list[str] = []
+    if settings.position_temperature != STANDARD_TEMPERATURE:
+        ignored = f"position_temperature={settings.position_temperature:g}"
+        found.append(f"transformers ignores {ignored} and will compute other boxes from this checkpoint")
+    if (settings.classification == "softmax") != (settings.decoder == "detr"):
+        found.append(f"transformers has no {settings.classification} classification for this decoder")
+    if timm and not isinstance(settings.backbone, str):
+        found.append("timm has no ResNet of this shape, so transformers can't open it")
+    if settings.dilation and not timm:
+        found.append("transformers' own ResNet has no dilation and will compute something else")
+    if checkpoint.input_size.boxes == "padded":
+        found.append("boxes are relative to the padded image, which transformers leaves to its user")
+    return found
 
 
-def _config(checkpoint: Checkpoint) -> dict[str, Any]:
+def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
     settings, categories = checkpoint.settings, checkpoint.categories
+    shape = settings.backbone_shape()
     own: dict[str, Any] = {"category_ids": list(categories.ids)}
     if settings.position_temperature != STANDARD_TEMPERATURE:
         own["position_temperature"] = settings.position_temperature
-    shape = settings.backbone_shape()
-    if settings.dilation:
+    if settings.classification != ("softmax" if settings.decoder == "detr" else "sigmoid"):
+        own["classification"] = settings.classification
+    if checkpoint.input_size.boxes != "image":
+        own["boxes"] = checkpoint.input_size.boxes
+    if timm:
         name = settings.backbone if isinstance(settings.backbone, str) else None
         backbone = {"use_timm_backbone": True, "backbone": name, "backbone_config": None}
-        if name is None:
-            own["backbone"] = shape.model_dump(mode="json")
     else:
         backbone = {"use_timm_backbone": False, "backbone": None, "backbone_config": _resnet_config(shape)}
     return {
-        "architectures": ["ConditionalDetrForObjectDetection"],
-        "model_type": "conditional_detr",
+        "architectures": [f"{_CLASSES[settings.decoder]}ForObjectDetection"],
+        "model_type": _TYPES[settings.decoder],
         **backbone,
         "use_pretrained_backbone": False,
         "dilation": settings.dilation,
@@ -170,12 +162,23 @@ def _resnet_config(shape: BackboneShape) -> dict[str, Any]:
     }
 
 
+_MAX_SIDE = 100_000
+# rule of ``InputSize`` -> keys of the processor's size
+_SIZE_KEYS: dict[SizeRule, tuple[str, str]] = {
+    "shortest_edge": ("shortest_edge", "longest_edge"),
+    "fit": ("max_height", "max_width"),
+    "stretch": ("height", "width"),
+}
+
+
 def _preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
+    size = checkpoint.input_size
+    padded = {} if size.padded is None else {"pad_size": {"height": size.padded[0], "width": size.padded[1]}}
     return {
-        "image_processor_type": "ConditionalDetrImageProcessor",
+        "image_processor_type": f"{_CLASSES[checkpoint.settings.decoder]}ImageProcessor",
         "format": "coco_detection",
         "do_resize": True,
-        "size": {"shortest_edge": checkpoint.short_side, "longest_edge": checkpoint.max_size},
+        "size": dict(zip(_SIZE_KEYS[size.rule], size.sides, strict=True)),
         "resample": 2,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -183,55 +186,91 @@ def _preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
         "image_mean": list(IMAGENET_MEAN),
         "image_std": list(IMAGENET_STD),
         "do_pad": True,
+        **padded,
     }
 
 
-def _settings(config: Mapping[str, Any], folder: Path) -> ModelSettings:
-    own = cast(Mapping[str, Any], config.get(OWN_KEY, {}))
-    backbone: Any = own.get("backbone") or config.get("backbone")
-    resnet = config.get("backbone_config")
-    if isinstance(resnet, dict) and cast(dict[str, Any], resnet).get("model_type") == "resnet":
-        backbone = _known_resnet(cast(dict[str, Any], resnet))
-    try:
-        return ModelSettings(
-            backbone=backbone,
-            dilation=config["dilation"],
-            batch_norm="frozen",
-            frozen_stages=1,
-            channels=config["d_model"],
-            heads=config["encoder_attention_heads"],
-            feed_forward=config["encoder_ffn_dim"],
-            encoder_layers=config["encoder_layers"],
-            decoder_layers=config["decoder_layers"],
-            queries=config["num_queries"],
-            dropout=config["dropout"],
-            position_temperature=own.get("position_temperature", STANDARD_TEMPERATURE),
+# --- reading ---
+
+
+def _own(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], config.get(OWN_KEY, {}))
+
+
+def _declared(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """``ModelSettings`` fields that a config tells. Raises ``InputError``."""
+    resnet = cast(Mapping[str, Any], config.get("backbone_config") or {})
+    heads = config.get("encoder_attention_heads")
+    if heads != config.get("decoder_attention_heads"):
+        raise InputError(
+            f"{file}: encoder and decoder have different numbers of attention heads, which is not supported"
         )
+    try:
+        declared: dict[str, Any] = {
+            "decoder": {kind: decoder for decoder, kind in _TYPES.items()}[config["model_type"]],
+            "dilation": bool(config["dilation"]) or resnet.get("output_stride") == 16,
+            "channels": config["d_model"],
+            "heads": heads,
+            "feed_forward": config["encoder_ffn_dim"],
+            "encoder_layers": config["encoder_layers"],
+            "decoder_layers": config["decoder_layers"],
+            "queries": config["num_queries"],
+            "dropout": config["dropout"],
+        }
     except KeyError as error:
-        raise InputError(f"{folder}/config.json lacks {error.args[0]!r}; give a complete checkpoint folder") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{folder}/config.json: {first['loc'][0]}: {first['msg']}, got {first['input']!r}") from error
+        raise InputError(f"{file} lacks {error.args[0]!r}; give a complete checkpoint folder") from error
+    own = _own(config)
+    for key in ("position_temperature", "classification"):
+        if key in own:
+            declared[key] = own[key]
+    name = config.get("backbone") or resnet.get("backbone")  # of timm, with the tag of its weights behind a dot
+    if resnet.get("model_type") == "resnet":
+        shape = {"block": "layer_type", "depths": "depths", "widths": "hidden_sizes", "stem_width": "embedding_size"}
+        declared["backbone"] = named_resnet({ours: resnet.get(theirs) for ours, theirs in shape.items()})
+        if resnet.get("downsample_in_bottleneck") or resnet.get("downsample_in_first_stage"):
+            raise InputError(
+                f"{file}: a ResNet that downsamples in its 1x1 convolutions or first stage is not supported"
+            )
+    elif str(name).partition(".")[0] in RESNETS:
+        declared["backbone"] = str(name).partition(".")[0]
+    return declared
 
 
-def _known_resnet(config: Mapping[str, Any]) -> str | dict[str, Any]:
-    shape = {
-        "block": config.get("layer_type"),
-        "depths": config.get("depths"),
-        "widths": config.get("hidden_sizes"),
-        "stem_width": config.get("embedding_size"),
-    }
-    return next((name for name, known in RESNETS.items() if known.model_dump(mode="json") == shape), shape)
-
-
-def _categories(config: Mapping[str, Any], folder: Path) -> Categories:
-    own = cast(Mapping[str, Any], config.get(OWN_KEY, {}))
+def _categories(config: Mapping[str, Any], file: Path) -> Categories:
     try:
         labels = {int(index): str(name) for index, name in config["id2label"].items()}
-        ids = own.get("category_ids", range(len(labels)))
+        ids = _own(config).get("category_ids", range(len(labels)))
         return Categories(tuple(int(id_) for id_ in ids), tuple(labels[i] for i in range(len(labels))))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{folder}/config.json: id2label must name classes 0, 1, 2, ... ({error!r})") from error
+        raise InputError(f"{file}: id2label must name classes 0, 1, 2, ... ({error!r})") from error
+
+
+def _input_size(config: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> InputSize:
+    """Raises ``InputError`` for a preprocessing that ours does not do."""
+    file = folder / "preprocessor_config.json"
+    expected = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "resample": 2, "do_resize": True}
+    for key, value in expected.items():
+        if config.get(key, value) != value:
+            raise InputError(f"{file}: {key}={config[key]} is not supported; {value} is what the published models need")
+    size = config.get("size", {})
+    if isinstance(size, int):  # as early releases wrote it
+        size = {"shortest_edge": size}
+    if "shortest_edge" in size and "longest_edge" not in size:
+        size = {**size, "longest_edge": config.get("max_size", InputSize().sides[1])}
+    pad = config.get("pad_size") or None
+    try:
+        rules: list[SizeRule] = [rule for rule, keys in _SIZE_KEYS.items() if all(size.get(key) for key in keys)]
+        first, second = _SIZE_KEYS[rules[0]]
+        sides = int(size[first]), int(size[second])
+        padded = None if pad is None else (int(pad["height"]), int(pad["width"]))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file}: size must have shortest_edge and longest_edge, or max_height and max_width, or height and width; "
+            f"got {size} and pad_size {pad}"
+        ) from error
+    if not all(1 <= side <= _MAX_SIDE for side in (*sides, *(padded or ()))):
+        raise InputError(f"{file}: sizes must be from 1 to {_MAX_SIDE} pixels, got {size} and pad_size {pad}")
+    return InputSize(sides, rules[0], padded, own.get("boxes", "image"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -239,7 +278,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content: Any = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror}); give a complete checkpoint folder") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); copy or download it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a JSON object, not {type(content).__name__}")

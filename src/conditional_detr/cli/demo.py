@@ -46,7 +46,7 @@ def command(
     detector = Detector.from_pretrained(summary.run.path)
     shapes = out / "shapes"
     data = read_annotations(shapes / "annotations" / "instances_test2017.json", [shapes / "test2017"])
-    metrics, _ = evaluate_detector(detector, data, settings.data, settings.evaluation)
+    metrics, _ = evaluate_detector(detector, data, settings.evaluation, settings.data.workers)
     print_table(metrics, data)
     samples = SampleImages(data, PICTURES)
     found = detector.predict([data.path(i) for i in samples.indices], SHOWN_ABOVE)

@@ -29,6 +29,7 @@ def command(
 
     from conditional_detr.config import settings_from
     from conditional_detr.data.coco import read_split
+    from conditional_detr.data.transforms import InputSize
     from conditional_detr.detector import Detector
     from conditional_detr.evaluation import evaluate_detector
     from conditional_detr.training.run_folder import open_run
@@ -42,12 +43,14 @@ def command(
     detector = Detector.from_pretrained(source)
     run = Path(source)
     values = open_run(run)[1].model_dump() if (run / "config.yaml").is_file() else {}
-    checkpoint = detector.checkpoint
+    size = detector.checkpoint.input_size
     data_values: dict[str, Any] = values.get("data", {})
-    data_values |= {"eval_short_side": checkpoint.short_side, "eval_max_size": checkpoint.max_size}
+    data_values |= {"eval_short_side": size.sides[0], "eval_max_size": size.sides[1]}
     if any(override.startswith("data.root=") for override in overrides):  # other data, not the files that the run names
         data_values |= {"val_annotations": None, "val_images": None}
     resolved = settings_from({**values, "data": data_values}, overrides)
+    if (sides := (resolved.data.eval_short_side, resolved.data.eval_max_size)) != size.sides:
+        size = InputSize(sides, boxes=size.boxes)
     if save_predictions is not None:  # an unwritable place is better found before the work than after
         save_predictions.parent.mkdir(parents=True, exist_ok=True)
         save_predictions.touch()
@@ -56,7 +59,12 @@ def command(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("evaluating", total=len(data))
         metrics, results = evaluate_detector(
-            detector, data, resolved.data, resolved.evaluation, lambda done: progress.update(task, completed=done)
+            detector,
+            data,
+            resolved.evaluation,
+            resolved.data.workers,
+            size,
+            lambda done: progress.update(task, completed=done),
         )
     if save_predictions is not None:
         save_predictions.write_text(json.dumps(results), encoding="utf-8")

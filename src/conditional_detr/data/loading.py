@@ -1,7 +1,8 @@
 """Annotations -> batches, the same from one seed whatever the number of workers, and restartable at any batch."""
 
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from conditional_detr.config import DataSettings
 from conditional_detr.data.coco import CocoAnnotations
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.transforms import LabelledImage, augment, resize
+from conditional_detr.data.transforms import InputSize, LabelledImage, augment, resize
 from conditional_detr.errors import InputError
 from conditional_detr.structures import ImageBatch, Target
 
@@ -20,9 +21,12 @@ Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
 
 
-def pad(images: Sequence[Tensor]) -> ImageBatch:
-    """One batch of normalised images ``[3, height, width]``, padded with zeros on the right and at the bottom."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+def pad(images: Sequence[Tensor], size: tuple[int, int] | None = None) -> ImageBatch:
+    """One batch of normalised images ``[3, height, width]``, padded with zeros on the right and at the bottom.
+
+    size: (height, width) to pad to, where that is more than the largest of the images.
+    """
+    height, width = (max([*(size or ())[i : i + 1], *(image.shape[i + 1] for image in images)]) for i in (0, 1))
     if all(image.shape[1:] == (height, width) for image in images):
         return ImageBatch(torch.stack(list(images)))
     pixels = torch.zeros(len(images), 3, height, width)
@@ -34,16 +38,16 @@ def pad(images: Sequence[Tensor]) -> ImageBatch:
 
 
 class CocoDataset(Dataset[Sample | InputError]):
-    """Images and targets of an annotation file. A key is (epoch, index); the epoch seeds the augmentation.
+    """Images and targets of an annotation file. A key is (epoch, index).
 
-    augmentation_seed: None for evaluation, which only resizes. A file that can't be used is returned as an
+    transform: what is done to an image, from image, epoch and index. A file that can't be used is returned as an
     ``InputError``, which travels from a loading process as one sentence where a raised one would carry a traceback.
     """
 
-    def __init__(self, annotations: CocoAnnotations, settings: DataSettings, augmentation_seed: int | None) -> None:
-        self.annotations = annotations
-        self.settings = settings
-        self.seed = augmentation_seed
+    def __init__(
+        self, annotations: CocoAnnotations, transform: Callable[[LabelledImage, int, int], LabelledImage]
+    ) -> None:
+        self.annotations, self.transform = annotations, transform
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -69,10 +73,7 @@ class CocoDataset(Dataset[Sample | InputError]):
         sample = LabelledImage(
             image, torch.from_numpy(annotations.boxes[rows].copy()), torch.from_numpy(annotations.labels[rows].copy())
         )
-        if self.seed is None:
-            sample = resize(sample, self.settings.eval_short_side, self.settings.eval_max_size)
-        else:
-            sample = augment(sample, self.settings, np.random.default_rng([self.seed, epoch, index]))
+        sample = self.transform(sample, epoch, index)
         target = Target(
             labels=sample.labels,
             boxes=sample.relative_boxes(),
@@ -156,27 +157,38 @@ def training_batches(
     sampler = TrainingBatches(
         upright, len(annotations), batch_size, accumulate, rank, processes, seed, start_step=start_step
     )
-    dataset = CocoDataset(annotations, settings, augmentation_seed=seed)
+    dataset = CocoDataset(annotations, partial(_augmented, settings, seed))
     return _batches(dataset, sampler, settings.workers), sampler.steps_per_epoch
 
 
 def evaluation_batches(
-    annotations: CocoAnnotations, settings: DataSettings, batch_size: int, rank: int = 0, processes: int = 1
+    annotations: CocoAnnotations, size: InputSize, batch_size: int, workers: int, rank: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
-    """Every ``processes``-th image once, resized only. ``next`` raises ``InputError`` naming an unusable image."""
+    """Every ``processes``-th image once, brought to its size only. ``next`` raises ``InputError`` naming an unusable image."""
     indices = range(rank, len(annotations), processes)
     keys = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
-    return _batches(CocoDataset(annotations, settings, augmentation_seed=None), keys, settings.workers)
+    return _batches(CocoDataset(annotations, partial(_resized, size)), keys, workers, size.padded)
+
+
+def _augmented(settings: DataSettings, seed: int, sample: LabelledImage, epoch: int, index: int) -> LabelledImage:
+    return augment(sample, settings, np.random.default_rng([seed, epoch, index]))
+
+
+def _resized(size: InputSize, sample: LabelledImage, epoch: int, index: int) -> LabelledImage:
+    return resize(sample, *size.resized(sample.image.height, sample.image.width))
 
 
 def _batches(
-    dataset: CocoDataset, keys: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]], workers: int
+    dataset: CocoDataset,
+    keys: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]],
+    workers: int,
+    padded: tuple[int, int] | None = None,
 ) -> Generator[Batch]:
     loader = DataLoader(
         dataset,
         batch_sampler=keys,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=partial(_collate, padded),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_ignore_signals,
         # The data has seeds of its own; without a generator each loader would draw from the one that dropout uses.
@@ -194,10 +206,10 @@ def _ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _collate(samples: list[Sample | InputError]) -> Batch | InputError:
+def _collate(padded: tuple[int, int] | None, samples: list[Sample | InputError]) -> Batch | InputError:
     usable: list[Sample] = []
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
         usable.append(sample)
-    return pad([pixels for pixels, _ in usable]), [target for _, target in usable]
+    return pad([pixels for pixels, _ in usable], padded), [target for _, target in usable]

@@ -4,6 +4,7 @@ Boxes are x0, y0, x1, y1 in pixels of the image they come with.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -44,17 +45,66 @@ def resized_size(height: int, width: int, short_side: int, max_size: int | None)
     return short_side, int(short_side * width / height)
 
 
-def resize_image(image: Image.Image, short_side: int, max_size: int | None) -> Image.Image:
-    """Scale an image to ``resized_size`` (Pillow, bilinear with antialiasing)."""
-    height, width = resized_size(image.height, image.width, short_side, max_size)
+SizeRule = Literal["shortest_edge", "fit", "stretch"]
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """How images are brought to the size in which a model sees them.
+
+    sides: pixels. rule: "shortest_edge", the published one, scales the shorter side to the first, the longer one to at
+    most the second; "fit" makes the image as large as fits into (height, width); "stretch" makes it exactly that.
+    padded: (height, width) that every image is padded to; None: the largest of its batch.
+    boxes: what predicted boxes are relative to, the image without padding (published) or with it.
+    """
+
+    sides: tuple[int, int] = (800, 1333)
+    rule: SizeRule = "shortest_edge"
+    padded: tuple[int, int] | None = None
+    boxes: Literal["image", "padded"] = "image"
+
+    def __post_init__(self) -> None:
+        if self.rule not in get_args(SizeRule) or self.boxes not in ("image", "padded"):
+            raise ValueError(f"unknown rule {self.rule!r} or frame of boxes {self.boxes!r}")
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that an image of this size is scaled to."""
+        if self.rule == "shortest_edge":
+            return resized_size(height, width, *self.sides)
+        if self.rule == "stretch":
+            return self.sides
+        scale = min(self.sides[0] / height, self.sides[1] / width)
+        return max(int(height * scale), 1), max(int(width * scale), 1)
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        return scale_image(image, *self.resized(image.height, image.width))
+
+    def frame(self, height: int, width: int, padded: tuple[int, int]) -> tuple[float, float]:
+        """(height, width) that boxes of 0..1 are multiplied with, in pixels of the image as given.
+
+        height, width: of the image as given. padded: (height, width) of the batch that the model saw.
+        """
+        if self.boxes == "image":
+            return float(height), float(width)
+        resized = self.resized(height, width)
+        return height * padded[0] / resized[0], width * padded[1] / resized[1]
+
+
+def scale_image(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Scale an image (Pillow, bilinear with antialiasing)."""
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def resize(sample: LabelledImage, short_side: int, max_size: int | None) -> LabelledImage:
+def resize(sample: LabelledImage, height: int, width: int) -> LabelledImage:
     """Scale image and boxes."""
-    image = resize_image(sample.image, short_side, max_size)
+    image = scale_image(sample.image, height, width)
     ratio = [image.width / sample.image.width, image.height / sample.image.height]
     return replace(sample, image=image, boxes=sample.boxes * torch.tensor(ratio * 2, dtype=torch.float32))
+
+
+def resize_shorter(sample: LabelledImage, short_side: int, max_size: int | None) -> LabelledImage:
+    """Scale image and boxes to ``resized_size``."""
+    return resize(sample, *resized_size(sample.image.height, sample.image.width, short_side, max_size))
 
 
 def flip(sample: LabelledImage) -> LabelledImage:
@@ -79,7 +129,7 @@ def augment(sample: LabelledImage, settings: DataSettings, rng: np.random.Genera
     if rng.random() < settings.flip:
         sample = flip(sample)
     if rng.random() < settings.crop:
-        sample = resize(sample, int(rng.choice(settings.crop_short_sides)), None)
+        sample = resize_shorter(sample, int(rng.choice(settings.crop_short_sides)), None)
         width, height = (
             int(rng.integers(min(settings.crop_min, side), min(settings.crop_max, side) + 1))
             for side in sample.image.size
@@ -87,4 +137,4 @@ def augment(sample: LabelledImage, settings: DataSettings, rng: np.random.Genera
         top = int(rng.integers(sample.image.height - height + 1))
         left = int(rng.integers(sample.image.width - width + 1))
         sample = crop(sample, top, left, height, width)
-    return resize(sample, int(rng.choice(settings.short_sides)), settings.max_size)
+    return resize_shorter(sample, int(rng.choice(settings.short_sides)), settings.max_size)

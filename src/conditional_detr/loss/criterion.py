@@ -1,10 +1,10 @@
-"""The training loss: focal classification, L1 and GIoU on matched pairs, for every decoder layer."""
+"""The training loss: classification, L1 and GIoU on matched pairs, for every decoder layer."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -51,7 +51,8 @@ def focal_negative(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) 
 class Criterion:
     """Set prediction loss over all decoder layers at once, with one matcher call.
 
-    The weights are of the focal loss, of the L1 loss and of the GIoU loss; alpha and gamma are the focal loss's.
+    The weights are of the class loss, of the L1 loss and of the GIoU loss. The class loss is the focal loss with alpha
+    and gamma, or, when no_object_weight is given, DETR's cross entropy.
     """
 
     def __init__(
@@ -62,46 +63,88 @@ class Criterion:
         giou_weight: float,
         alpha: float,
         gamma: float,
+        no_object_weight: float | None,
     ) -> None:
         self.matcher = matcher
         self.weights = (class_weight, l1_weight, giou_weight)
         self.alpha, self.gamma = alpha, gamma
+        self.no_object_weight = no_object_weight
 
-    def __call__(self, predictions: Predictions, targets: Sequence[Target], num_boxes: float) -> Losses:
+    def __call__(
+        self, predictions: Predictions, targets: Sequence[Target], num_boxes: float, share: float = 1.0
+    ) -> Losses:
         """Losses of a batch.
 
-        num_boxes: what every term is divided by. Published: the objects of the whole batch, averaged over processes. Images without objects have a class loss only; so have objects beyond the number of queries.
+        num_boxes: what every term is divided by. Published: the objects of the whole batch, averaged over processes. The
+        cross entropy is instead a weighted mean over the queries of this batch, times ``share``: the part of an optimizer
+        step that the batch is.
+        Images without objects have a class loss only; so have objects beyond the number of queries.
         Raises ``NonFiniteError`` when a prediction is NaN or infinite.
         """
         logits, boxes = predictions
         padded = PaddedTargets(targets, logits.device, boxes.dtype)
         query_of, matched = self.matcher(predictions, padded)
 
-        # Everything counts as a negative; the matched logit of each object is then exchanged for a positive.
-        negatives = focal_negative(logits, self.alpha, self.gamma)
         labels = padded.labels.expand_as(query_of)
-        flat_index = query_of * logits.shape[-1] + labels
-        matched_logits = logits.flatten(2).gather(-1, flat_index)
-        exchange = focal_positive(matched_logits, self.alpha, self.gamma) - focal_negative(
-            matched_logits, self.alpha, self.gamma
-        )
-        class_loss = negatives.sum((-2, -1)) + (exchange * matched).sum(-1)
+        if self.no_object_weight is None:
+            class_loss = self._focal(logits, query_of, labels, matched) / num_boxes
+        else:
+            class_loss = self._cross_entropy(logits, query_of, labels, matched, self.no_object_weight) * share
 
         matched_boxes = boxes.gather(2, query_of[..., None].expand(-1, -1, -1, 4))
         target_boxes = padded.boxes.expand_as(matched_boxes)
-        l1_loss = ((matched_boxes - target_boxes).abs().sum(-1) * matched).sum(-1)
+        l1_loss = ((matched_boxes - target_boxes).abs().sum(-1) * matched).sum(-1) / num_boxes
         _, giou = iou_and_giou(centre_to_corners(matched_boxes), centre_to_corners(target_boxes))
-        giou_loss = ((1 - giou) * matched).sum(-1)
+        giou_loss = ((1 - giou) * matched).sum(-1) / num_boxes
 
-        terms = torch.stack([class_loss, l1_loss, giou_loss]) / num_boxes
+        terms = torch.stack([class_loss, l1_loss, giou_loss])
         total = sum(
             (weight * term.sum() for weight, term in zip(self.weights, terms, strict=True)), terms.new_zeros(())
         )
         return Losses(total, terms.detach())
 
+    def _focal(
+        self,
+        logits: Float[Tensor, "layers batch queries classes"],
+        query_of: Int64[Tensor, "layers batch objects"],
+        labels: Int64[Tensor, "layers batch objects"],
+        matched: Bool[Tensor, "layers batch objects"],
+    ) -> Float[Tensor, "layers batch"]:
+        """Sums over queries and classes."""
+        # Everything counts as a negative; the matched logit of each object is then exchanged for a positive.
+        negatives = focal_negative(logits, self.alpha, self.gamma)
+        matched_logits = logits.flatten(2).gather(-1, query_of * logits.shape[-1] + labels)
+        exchange = focal_positive(matched_logits, self.alpha, self.gamma) - focal_negative(
+            matched_logits, self.alpha, self.gamma
+        )
+        return negatives.sum((-2, -1)) + (exchange * matched).sum(-1)
 
-def build_criterion(settings: LossSettings) -> Criterion:
-    """The criterion of these settings."""
+    def _cross_entropy(
+        self,
+        logits: Float[Tensor, "layers batch queries classes"],
+        query_of: Int64[Tensor, "layers batch objects"],
+        labels: Int64[Tensor, "layers batch objects"],
+        matched: Bool[Tensor, "layers batch objects"],
+        no_object_weight: float,
+    ) -> Float[Tensor, "layers batch"]:
+        """The images' parts of the weighted mean over the queries of a batch (DETR, section 3.1)."""
+        loss = -logits.log_softmax(-1)
+        # Every query counts as "no object", the last class; those of objects are then exchanged.
+        nothing = loss[..., -1]
+        of_object = loss.flatten(2).gather(-1, query_of * logits.shape[-1] + labels)
+        exchange = of_object - no_object_weight * nothing.gather(-1, query_of)
+        sums = no_object_weight * nothing.sum(-1) + (exchange * matched).sum(-1)
+        objects = matched.sum((-2, -1)).to(loss.dtype)
+        weights = no_object_weight * nothing[0].numel() + (1 - no_object_weight) * objects
+        return sums / weights[:, None]
+
+
+def build_criterion(settings: LossSettings, softmax: bool = False) -> Criterion:
+    """The criterion of these settings, for a model whose classes have sigmoids or share a softmax."""
     alpha, gamma = settings.focal_alpha, settings.focal_gamma
-    matcher = HungarianMatcher(settings.class_cost, settings.l1_cost, settings.giou_cost, alpha, gamma)
-    return Criterion(matcher, settings.class_weight, settings.l1_weight, settings.giou_weight, alpha, gamma)
+    published = 1.0 if softmax else 2.0
+    class_cost = published if settings.class_cost == "auto" else settings.class_cost
+    class_weight = published if settings.class_weight == "auto" else settings.class_weight
+    matcher = HungarianMatcher(class_cost, settings.l1_cost, settings.giou_cost, softmax, alpha, gamma)
+    no_object_weight = settings.no_object_weight if softmax else None
+    return Criterion(matcher, class_weight, settings.l1_weight, settings.giou_weight, alpha, gamma, no_object_weight)

@@ -37,14 +37,17 @@ class PaddedTargets:
 
 
 class HungarianMatcher:
-    """Minimum-cost one-to-one assignment (DETR, section 3.1; class cost of the focal loss, as Deformable DETR).
+    """Minimum-cost one-to-one assignment (DETR, section 3.1).
 
-    Costs are weights of: focal class cost, L1 of (cx, cy, w, h), negative GIoU.
+    Costs are weights of: class cost, L1 of (cx, cy, w, h), negative GIoU. The class cost is that of the focal loss, with
+    its alpha and gamma (as Deformable DETR), or with ``softmax`` the negative probability (as DETR).
     """
 
-    def __init__(self, class_cost: float, l1_cost: float, giou_cost: float, alpha: float, gamma: float) -> None:
+    def __init__(
+        self, class_cost: float, l1_cost: float, giou_cost: float, softmax: bool, alpha: float, gamma: float
+    ) -> None:
         self.class_cost, self.l1_cost, self.giou_cost = class_cost, l1_cost, giou_cost
-        self.alpha, self.gamma = alpha, gamma
+        self.softmax, self.alpha, self.gamma = softmax, alpha, gamma
 
     @torch.no_grad()
     def cost(self, predictions: Predictions, targets: PaddedTargets) -> Float[Tensor, "layers batch queries objects"]:
@@ -52,13 +55,17 @@ class HungarianMatcher:
         logits, boxes = predictions
         layers, _, queries, _ = logits.shape
         labels = targets.labels[None, :, None, :].expand(layers, -1, queries, -1)
-        score = logits.gather(-1, labels).sigmoid()
-        positive = self.alpha * (1 - score) ** self.gamma * -(score + EPSILON).log()
-        negative = (1 - self.alpha) * score**self.gamma * -(1 - score + EPSILON).log()
+        if self.softmax:
+            class_cost = -logits.softmax(-1).gather(-1, labels)
+        else:
+            score = logits.gather(-1, labels).sigmoid()
+            positive = self.alpha * (1 - score) ** self.gamma * -(score + EPSILON).log()
+            negative = (1 - self.alpha) * score**self.gamma * -(1 - score + EPSILON).log()
+            class_cost = positive - negative
         pairs = boxes[..., :, None, :], targets.boxes[None, :, None, :, :]
         l1 = (pairs[0] - pairs[1]).abs().sum(-1)
         _, giou = iou_and_giou(centre_to_corners(pairs[0]), centre_to_corners(pairs[1]))
-        return self.class_cost * (positive - negative) + self.l1_cost * l1 - self.giou_cost * giou
+        return self.class_cost * class_cost + self.l1_cost * l1 - self.giou_cost * giou
 
     @torch.no_grad()
     def __call__(

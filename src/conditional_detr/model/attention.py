@@ -1,4 +1,4 @@
-"""Multi-head attention on projected inputs, and the two small networks every layer is made of."""
+"""Multi-head attention, and the two small networks every layer is made of."""
 
 from itertools import pairwise
 
@@ -27,6 +27,29 @@ def attend(
     allowed = None if padding_mask is None else ~padding_mask[:, None, None, :]
     out = functional.scaled_dot_product_attention(query, key, value, allowed, dropout)
     return out.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """DETR's self-attention: queries and keys carry the position, values do not."""
+
+    def __init__(self, channels: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.in_proj = nn.Linear(channels, 3 * channels)  # rows: query, key, value
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens channels"],
+        position: Float[Tensor, "#batch tokens channels"],
+        padding_mask: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch tokens channels"]:
+        split = 2 * x.shape[-1]
+        weight, bias = self.in_proj.weight, self.in_proj.bias
+        query, key = functional.linear(x + position, weight[:split], bias[:split]).chunk(2, dim=-1)
+        value = functional.linear(x, weight[split:], bias[split:])
+        query, key, value = (split_heads(each, self.heads) for each in (query, key, value))
+        return self.out_proj(attend(query, key, value, padding_mask, self.dropout if self.training else 0.0))
 
 
 class FeedForward(nn.Module):

@@ -4,33 +4,9 @@ from typing import cast
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from conditional_detr.model.attention import FeedForward, attend, split_heads
-
-
-class SelfAttention(nn.Module):
-    """Self-attention whose queries and keys carry the position, and whose values do not."""
-
-    def __init__(self, channels: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.in_proj = nn.Linear(channels, 3 * channels)  # rows: query, key, value
-        self.out_proj = nn.Linear(channels, channels)
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch cells channels"],
-        position: Float[Tensor, "#batch cells channels"],
-        padding_mask: Bool[Tensor, "batch cells"] | None,
-    ) -> Float[Tensor, "batch cells channels"]:
-        split = 2 * x.shape[-1]
-        weight, bias = self.in_proj.weight, self.in_proj.bias
-        query, key = functional.linear(x + position, weight[:split], bias[:split]).chunk(2, dim=-1)
-        value = functional.linear(x, weight[split:], bias[split:])
-        query, key, value = (split_heads(each, self.heads) for each in (query, key, value))
-        return self.out_proj(attend(query, key, value, padding_mask, self.dropout if self.training else 0.0))
+from conditional_detr.model.attention import FeedForward, SelfAttention
 
 
 class EncoderLayer(nn.Module):

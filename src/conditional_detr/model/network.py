@@ -11,48 +11,49 @@ from conditional_detr.config import ModelSettings
 from conditional_detr.model.attention import MLP
 from conditional_detr.model.backbone import ResNet
 from conditional_detr.model.decoder import ConditionalDecoder, Memory
+from conditional_detr.model.detr_decoder import DETRDecoder
 from conditional_detr.model.encoder import Encoder
 from conditional_detr.model.position import grid_encoding, inverse_sigmoid
 from conditional_detr.structures import Predictions
 
 
-class ConditionalDETR(nn.Module):
-    """Conditional DETR (Meng et al., ICCV 2021).
+class DETR(nn.Module):
+    """DETR (Carion et al., ECCV 2020): backbone, encoder, decoder, and heads that all decoder layers share.
 
-    class_prior: the score that an untrained class head gives every class, as in focal loss.
+    softmax: classes compete, and the last logit means "no object"; without, every class has a sigmoid of its own.
+    class_prior: the score that an untrained class head with sigmoids gives every class, as in focal loss.
     """
 
     def __init__(
         self,
         backbone: ResNet,
         encoder: Encoder,
-        decoder: ConditionalDecoder,
+        decoder: DETRDecoder | ConditionalDecoder,
         channels: int,
         classes: int,
+        softmax: bool,
         class_prior: float,
+        position_temperature: float,
     ) -> None:
         super().__init__()
+        self.softmax = softmax
+        self.position_temperature = position_temperature
         self.backbone = backbone
         self.input_proj = nn.Conv2d(backbone.channels, channels, 1)
         self.encoder = encoder
         self.decoder = decoder
-        self.class_head = nn.Linear(channels, classes)
+        self.class_head = nn.Linear(channels, classes + softmax)
         self.box_head = MLP(channels, channels, 4, 3)
-        self._initialise(class_prior)
 
-    def _initialise(self, class_prior: float) -> None:
-        """As published; the backbone initialises itself."""
+        # As published; the backbone initialises itself.
         for part in (self.encoder, self.decoder):
             for name, parameter in part.named_parameters():
                 if parameter.dim() > 1 and name != "query_position.weight":
                     nn.init.xavier_uniform_(parameter)
                 if name.endswith(("in_proj.bias", "out_proj.bias")):
                     nn.init.zeros_(parameter)
-        nn.init.constant_(self.class_head.bias, -math.log((1 - class_prior) / class_prior))
-        last = self.box_head.layers[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        if not softmax:
+            nn.init.constant_(self.class_head.bias, -math.log((1 - class_prior) / class_prior))
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
@@ -73,7 +74,7 @@ class ConditionalDETR(nn.Module):
             mask = functional.interpolate(padding_mask[:, None].float(), size=features.shape[-2:])[:, 0].bool()
             valid = ~mask
             mask = mask.flatten(1)
-        position = grid_encoding(valid, features.shape[1], self.decoder.temperature).to(features.dtype)
+        position = grid_encoding(valid, features.shape[1], self.position_temperature).to(features.dtype)
         position = position.flatten(2).transpose(1, 2)
         content = self.encoder(features.flatten(2).transpose(1, 2), position, mask)
         return Memory(content, position, mask)
@@ -91,14 +92,45 @@ class ConditionalDETR(nn.Module):
         # Under autocast the heads stay in full precision: half precision would move boxes by pixels.
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(self.class_head.weight.dtype)
-            offset = self.box_head(embeddings)
-            reference = inverse_sigmoid(self.decoder.reference_points())
-            boxes = torch.cat([offset[..., :2] + reference, offset[..., 2:]], dim=-1).sigmoid()
-            return Predictions(self.class_head(embeddings), boxes)
+            return Predictions(self.class_head(embeddings), self._boxes(embeddings))
+
+    def _boxes(self, embeddings: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch 4"]:
+        return self.box_head(embeddings).sigmoid()
 
 
-def build_model(settings: ModelSettings, classes: int) -> ConditionalDETR:
-    """An untrained network of these settings. Loading weights and freezing stages is left to the caller."""
+class ConditionalDETR(DETR):
+    """Conditional DETR (Meng et al., ICCV 2021): boxes are predicted relative to the queries' reference points."""
+
+    decoder: ConditionalDecoder
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        encoder: Encoder,
+        decoder: ConditionalDecoder,
+        channels: int,
+        classes: int,
+        softmax: bool,
+        class_prior: float,
+        position_temperature: float,
+    ) -> None:
+        super().__init__(backbone, encoder, decoder, channels, classes, softmax, class_prior, position_temperature)
+        last = self.box_head.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def _boxes(self, embeddings: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch 4"]:
+        offset = self.box_head(embeddings)
+        reference = inverse_sigmoid(self.decoder.reference_points())
+        return torch.cat([offset[..., :2] + reference, offset[..., 2:]], dim=-1).sigmoid()
+
+
+def build_model(settings: ModelSettings, classes: int) -> DETR:
+    """An untrained network of these settings: ``ConditionalDETR``, or ``DETR`` with ``decoder="detr"``.
+
+    Loading weights and freezing stages is left to the caller.
+    """
     settings = settings.resolved()
     shape = settings.backbone_shape()
     backbone = ResNet(
@@ -106,5 +138,15 @@ def build_model(settings: ModelSettings, classes: int) -> ConditionalDETR:
     )
     common = (settings.channels, settings.heads, settings.feed_forward, settings.dropout)
     encoder = Encoder(settings.encoder_layers, *common)
+    heads = (
+        settings.channels,
+        classes,
+        settings.classification == "softmax",
+        settings.class_prior,
+        settings.position_temperature,
+    )
+    if settings.decoder == "detr":
+        decoder = DETRDecoder(settings.decoder_layers, *common, settings.queries)
+        return DETR(backbone, encoder, decoder, *heads)
     decoder = ConditionalDecoder(settings.decoder_layers, *common, settings.queries, settings.position_temperature)
-    return ConditionalDETR(backbone, encoder, decoder, settings.channels, classes, settings.class_prior)
+    return ConditionalDETR(backbone, encoder, decoder, *heads)

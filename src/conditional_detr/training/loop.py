@@ -25,7 +25,7 @@ from conditional_detr.data.coco import read_split
 from conditional_detr.data.loading import Batch, training_batches
 from conditional_detr.errors import InputError, NonFiniteError
 from conditional_detr.loss.criterion import TERMS, Losses, build_criterion
-from conditional_detr.model.network import ConditionalDETR, build_model
+from conditional_detr.model.network import DETR, build_model
 from conditional_detr.structures import Predictions
 from conditional_detr.training.introduction import introduce
 from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
@@ -94,7 +94,7 @@ class _Training:
         set_seed(train.seed)
         self.model = self._build()
         set_seed(train.seed, device_specific=True)  # dropout differs between processes, initial weights do not
-        self.criterion = build_criterion(settings.loss)
+        self.criterion = build_criterion(settings.loss, self.model.softmax)
         self.progress = Progress()
         self.global_batch = train.batch_size * train.accumulate * self.processes
         self.optimizer = build_optimizer(self.model, train, self._learning_rate_scale())
@@ -115,7 +115,7 @@ class _Training:
             "tuple[nn.Module, AdamW]", self.accelerator.prepare(wrapped, self.optimizer)
         )
         # SyncBatchNorm replaces modules in place, and devices move them: this is the network that trains.
-        self.model = cast(ConditionalDETR, self.accelerator.unwrap_model(self.wrapped))
+        self.model = cast(DETR, self.accelerator.unwrap_model(self.wrapped))
         self.accelerator.register_for_checkpointing(self.progress)
         if self.averaged is not None:
             self.accelerator.register_for_checkpointing(self.averaged)
@@ -193,7 +193,7 @@ class _Training:
                 with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                     images = images.to(self.accelerator.device)
                     predictions = cast(Predictions, self.wrapped(images.pixels, images.padding_mask))
-                    loss = self.criterion(predictions, targets, num_boxes)
+                    loss = self.criterion(predictions, targets, num_boxes, share=1 / len(parts))
                     self.accelerator.backward(loss.total)
                 losses.append(loss)
             self._update(parts, losses, started, waited)
@@ -294,7 +294,7 @@ class _Training:
 
     def _evaluate(self, step: int, steps_per_epoch: int, board: TensorBoard | None, request: StopRequest) -> bool:
         """Evaluate, save and record; False when asked to stop before the end."""
-        model = cast(ConditionalDETR, self.averaged.module) if self.averaged is not None else self.model
+        model = cast(DETR, self.averaged.module) if self.averaged is not None else self.model
         found = self.validation.detect(model, lambda: request.requested)
         if found is None:
             return False
@@ -311,8 +311,7 @@ class _Training:
                 "max_dets": metrics.max_dets,
                 "seconds": self.progress.seconds,
             }
-            data = self.settings.data
-            checkpoint = Checkpoint(model, self.settings.model, categories, data.eval_short_side, data.eval_max_size)
+            checkpoint = Checkpoint(model, self.settings.model, categories, self.validation.input_size)
             best = self.validation.keep(self.folder, record, checkpoint, pictures)
             self._record(record, board)  # last: a resume takes the evaluation as done from here on
             self.reporter.evaluated(record, best)
@@ -344,7 +343,7 @@ class _Training:
 
     # --- putting it together ---
 
-    def _build(self) -> ConditionalDETR:
+    def _build(self) -> DETR:
         settings = self.settings.model
         model = build_model(settings, len(self.train_data.categories))
         if settings.backbone_weights is not None and self.state is None:  # a state has them already

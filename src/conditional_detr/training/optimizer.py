@@ -6,10 +6,10 @@ from itertools import chain
 from torch.optim import AdamW
 
 from conditional_detr.config import TrainSettings
-from conditional_detr.model.network import ConditionalDETR
+from conditional_detr.model.network import DETR
 
 
-def build_optimizer(model: ConditionalDETR, settings: TrainSettings, scale: float = 1.0) -> AdamW:
+def build_optimizer(model: DETR, settings: TrainSettings, scale: float = 1.0) -> AdamW:
     """AdamW on what trains: transformer and heads in the first group, the backbone in the second.
 
     scale: what both learning rates are multiplied with. Each group keeps its full rate as ``initial_lr``.

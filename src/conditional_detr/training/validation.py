@@ -11,8 +11,9 @@ from conditional_detr.checkpoints.huggingface import save_checkpoint
 from conditional_detr.config import DataSettings, EvaluationSettings
 from conditional_detr.data.coco import CocoAnnotations
 from conditional_detr.data.loading import evaluation_batches
+from conditional_detr.data.transforms import InputSize
 from conditional_detr.evaluation import CocoEvaluator, CocoMetrics, detect_batches, standard_max_dets
-from conditional_detr.model.network import ConditionalDETR
+from conditional_detr.model.network import DETR
 from conditional_detr.structures import Detections
 from conditional_detr.training.report import Reporter
 from conditional_detr.training.run_folder import Metrics, RunFolder, best_evaluation, read_metrics
@@ -31,22 +32,30 @@ class Validation:
         reporter: Reporter,
     ) -> None:
         self.accelerator, self.data, self.reporter = accelerator, data, reporter
-        self.data_settings, self.settings = data_settings, settings
+        self.settings, self.workers = settings, data_settings.workers
+        self.input_size = InputSize((data_settings.eval_short_side, data_settings.eval_max_size))
         self.max_dets = settings.max_dets or standard_max_dets(data)
         self.samples = SampleImages(data)
         self.evaluator = CocoEvaluator(data.file) if accelerator.is_main_process else None
 
     def detect(
-        self, model: ConditionalDETR, asked_to_stop: Callable[[], bool]
+        self, model: DETR, asked_to_stop: Callable[[], bool]
     ) -> tuple[list[dict[str, Any]], dict[int, Detections]] | None:
         """COCO results of all processes, and the detections in the sample images; None when asked to stop."""
         processes = self.accelerator.num_processes
         batches = evaluation_batches(
-            self.data, self.data_settings, self.settings.batch_size, self.accelerator.process_index, processes
+            self.data,
+            self.input_size,
+            self.settings.batch_size,
+            self.workers,
+            self.accelerator.process_index,
+            processes,
         )
         results: list[dict[str, Any]] = []
         kept: list[tuple[int, Detections]] = []
-        found = detect_batches(model, batches, self.data.categories, self.max_dets, self.accelerator.device)
+        found = detect_batches(
+            model, batches, self.input_size, self.data.categories, self.max_dets, self.accelerator.device
+        )
         for done, (target, detections) in enumerate(found, start=1):
             if asked_to_stop() and processes == 1:  # several processes must stay together until the next step
                 return None

@@ -1,0 +1,113 @@
+"""From parameters to a network: what their shapes say, checked against what a file's settings say."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from conditional_detr.checkpoints.checkpoint import check_fit, load_strictly
+from conditional_detr.checkpoints.state import State
+from conditional_detr.config import RESNETS, ModelSettings
+from conditional_detr.errors import InputError
+from conditional_detr.model.network import DETR, build_model
+
+PUBLISHED_HEADS = ModelSettings().heads
+
+
+def build_from(
+    state: State, declared: Mapping[str, Any], dilation: bool | None, source: Path
+) -> tuple[DETR, ModelSettings]:
+    """The network that a file's parameters belong to, with them in it.
+
+    declared: ``ModelSettings`` fields that the file tells. dilation: what the user says, where the file does not.
+    Raises ``InputError`` when the file contradicts itself or the user, lacks a parameter, or when nobody says whether
+    the model is a DC5 one.
+    """
+    visible = _visible(state, source)
+    for key, value in visible.items():
+        if key in declared and declared[key] != value:
+            raise InputError(
+                f"{source}: its settings say {key}={declared[key]}, its weights have {value}; "
+                f"give weights and settings that belong together"
+            )
+    settings = {"heads": PUBLISHED_HEADS, "batch_norm": "frozen", "frozen_stages": 1, **declared, **visible}
+    if "dilation" not in settings:
+        if dilation is None:
+            raise InputError(
+                f"{source} does not say whether it is a DC5 model, and the weights look the same; "
+                f"say --dc5 or --no-dc5 (in Python: dilation=True or False)"
+            )
+        settings["dilation"] = dilation
+    elif dilation is not None and dilation != settings["dilation"]:
+        raise InputError(
+            f"{source} says itself that it is {'a' if settings['dilation'] else 'no'} DC5 model; "
+            f"leave out --{'' if dilation else 'no-'}dc5 (in Python: dilation)"
+        )
+    try:
+        resolved = ModelSettings.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:1]) or "settings"
+        raise InputError(
+            f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+        ) from error
+    classes = len(state.values["class_head.weight"]) - (resolved.classification == "softmax")
+    if classes < 1:
+        raise InputError(f"{source} has no classes; give weights of a detector")
+    with torch.device("meta"):  # no memory and no random numbers: everything comes from the file
+        model = build_model(resolved, classes)
+    check_fit(model, state.values, source)
+    model = model.to_empty(device="cpu")
+    load_strictly(model, state.values, source)
+    return model, resolved
+
+
+def _visible(state: State, source: Path) -> dict[str, Any]:
+    """The settings that shapes and names tell. Raises ``InputError`` naming a parameter that is missing."""
+    values = state.values
+    try:
+        feed_forward = next(len(values[name]) for name in values if name.endswith("feed_forward.linear1.weight"))
+        return {
+            "decoder": state.decoder,
+            "backbone": _backbone(values),
+            "channels": len(values["input_proj.weight"]),
+            "feed_forward": feed_forward,
+            "encoder_layers": _count(values, r"encoder\.layers\.(\d+)\."),
+            "decoder_layers": _count(values, r"decoder\.layers\.(\d+)\."),
+            "queries": len(values["decoder.query_position.weight"]),
+        }
+    except KeyError as error:
+        raise InputError(f"{source}: {error.args[0]} is missing; give complete weights") from error
+    except (StopIteration, IndexError, TypeError) as error:
+        raise InputError(
+            f"{source} lacks whole layers or has them in shapes of no DETR; give complete weights"
+        ) from error
+
+
+def _backbone(values: Mapping[str, Tensor]) -> str | dict[str, Any]:
+    """A ResNet's name, or its shape."""
+    stages = _count(values, r"backbone\.layer(\d+)\.")
+    block = "bottleneck" if "backbone.layer1.0.conv3.weight" in values else "basic"
+    last = "conv3" if block == "bottleneck" else "conv2"
+    shape = {
+        "block": block,
+        "depths": [_count(values, rf"backbone\.layer{stage}\.(\d+)\.") for stage in range(1, stages + 1)],
+        "widths": [len(values[f"backbone.layer{stage}.0.{last}.weight"]) for stage in range(1, stages + 1)],
+        "stem_width": len(values["backbone.conv1.weight"]),
+    }
+    return named_resnet(shape)
+
+
+def named_resnet(shape: dict[str, Any]) -> str | dict[str, Any]:
+    """The name of a ResNet of this shape, or the shape."""
+    return next((name for name, known in RESNETS.items() if known.model_dump(mode="json") == shape), shape)
+
+
+def _count(values: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different numbers the names have in the place of the group."""
+    matches = (re.match(pattern, name) for name in values)
+    return len({match[1] for match in matches if match})

@@ -1,0 +1,95 @@
+"""``.pth`` files of the official codes: Atten4Vis/ConditionalDETR and facebookresearch/detr."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from conditional_detr.checkpoints.architecture import build_from
+from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin
+from conditional_detr.checkpoints.coco_categories import COCO_91
+from conditional_detr.checkpoints.own import check_published_network, own_values, read_input_size
+from conditional_detr.checkpoints.state import State, write_state
+from conditional_detr.errors import InputError
+from conditional_detr.files import whole_file
+from conditional_detr.structures import Categories
+
+# Option of the official main.py -> field of our ModelSettings.
+_OPTIONS = {
+    "backbone": "backbone",
+    "dilation": "dilation",
+    "hidden_dim": "channels",
+    "nheads": "heads",
+    "dim_feedforward": "feed_forward",
+    "enc_layers": "encoder_layers",
+    "dec_layers": "decoder_layers",
+    "num_queries": "queries",
+    "dropout": "dropout",
+}
+_LARGEST_ID = 10_000  # the class head has a row for every id up to the largest
+_SILENT = -100.0  # bias of a row that stands for no category
+
+
+def from_official(state: State, rest: Mapping[str, Any], dilation: bool | None, source: Path) -> Checkpoint:
+    """The checkpoint of a file's weights and of what else it holds. Raises ``InputError`` when it can't be one of ours."""
+    args = cast(object, rest.get("args"))
+    declared = {ours: getattr(args, option) for option, ours in _OPTIONS.items() if hasattr(args, option)}
+    for option, plain in {"position_embedding": "sine", "pre_norm": False, "masks": False}.items():
+        if getattr(args, option, plain) != plain:
+            raise InputError(
+                f"{source} was trained with {option}={getattr(args, option)!r}, which is not supported; "
+                f"give a detector trained with {option}={plain!r}"
+            )
+    own = cast(Mapping[str, Any], rest.get(OWN_KEY, {}))
+    rows = len(state.values["class_head.weight"]) - (state.decoder == "detr")
+    if own:
+        categories = Categories(tuple(own["category_ids"]), tuple(own["category_names"]))
+        keep = [*categories.ids, *range(rows, rows + (state.decoder == "detr"))]
+        for name in ("class_head.weight", "class_head.bias"):
+            state.values[name] = state.values[name][keep]
+    elif rows == len(COCO_91):
+        categories = COCO_91
+    else:
+        categories = Categories(tuple(range(rows)), tuple(f"class {i}" for i in range(rows)))
+    model, settings = build_from(state, declared, dilation, source)
+    left_out = dict(state.left_out) | {key: "training state" for key in rest if key not in ("args", OWN_KEY)}
+    origin = Origin("official", state.layout, state.names, left_out)
+    return Checkpoint(model, settings, categories, read_input_size(own, source), origin)
+
+
+def save_official(checkpoint: Checkpoint, file: Path) -> dict[str, list[str]]:
+    """Write a file that the official code loads; returns our parameter names -> those in the file.
+
+    The class head gets a row for every category id, as the official code has it. Raises ``InputError`` for a network that
+    the official code does not have.
+    """
+    check_published_network(checkpoint, "the official code")
+    settings, ids = checkpoint.settings, checkpoint.categories.ids
+    state = dict(checkpoint.model.state_dict())
+    if max(ids) > _LARGEST_ID or min(ids) < 0:
+        raise InputError(
+            f"category ids from {min(ids)} to {max(ids)} need a class head of as many rows in the official format; "
+            f"convert to huggingface instead"
+        )
+    if list(ids) != list(range(len(ids))):
+        softmax = checkpoint.model.softmax
+        for name, silent in (("class_head.weight", 0.0), ("class_head.bias", _SILENT)):
+            value = state[name]
+            spread = value.new_full((max(ids) + 1 + softmax, *value.shape[1:]), silent)
+            spread[[*ids, *[max(ids) + 1] * softmax]] = value
+            state[name] = spread
+    values, names = write_state(state, "official", settings.decoder)
+    args = argparse.Namespace(
+        **{option: getattr(settings, ours) for option, ours in _OPTIONS.items()},
+        position_embedding="sine",
+        pre_norm=False,
+        masks=False,
+        aux_loss=True,
+        dataset_file="coco",
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file) as partial:
+        torch.save({"model": values, "args": args, OWN_KEY: own_values(checkpoint)}, partial)
+    return names

@@ -1,0 +1,86 @@
+"""Parameters of a file under our names, and ours under those of a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from conditional_detr.checkpoints.checkpoint import COUNTER
+from conditional_detr.checkpoints.names import Decoder, Layout, names_in, ours_of, recognise
+from conditional_detr.errors import InputError
+
+
+class State(NamedTuple):
+    """Parameters and statistics of a file under our names, in float32.
+
+    names: ours -> those in the file. left_out: what else was in the file -> why it was not taken.
+    """
+
+    values: dict[str, Tensor]
+    layout: Layout
+    decoder: Decoder
+    names: dict[str, list[str]]
+    left_out: dict[str, str]
+
+
+def read_state(given: Mapping[str, Tensor], source: Path) -> State:
+    """Recognise the layout of a file's parameters and give them our names.
+
+    Raises ``InputError`` when they are not those of a (Conditional) DETR, or one is left over or no number.
+    """
+    layout, decoder = recognise(given)
+    parts: dict[str, list[tuple[str, Tensor] | None]] = {}
+    left_out: dict[str, str] = {}
+    unknown: list[str] = []
+    for name, value in given.items():
+        part = ours_of(layout, decoder, name)
+        if name.endswith(COUNTER):
+            left_out[name] = "a counter of batch norm, which nothing reads"
+        elif part is None:
+            unknown.append(name)
+        elif not value.is_floating_point():
+            raise InputError(f"{source}: {name} holds {value.dtype} instead of floating-point numbers")
+        else:
+            parts.setdefault(part.ours, [None] * part.parts)[part.part] = name, value
+    if "class_head.weight" not in parts or "decoder.query_position.weight" not in parts:
+        first = next(iter(given), "nothing")
+        raise InputError(
+            f"{source} holds no weights of Conditional DETR or DETR (its first entry is {first}); give such a checkpoint"
+        )
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise InputError(
+            f"{source}: {unknown[0]} is not part of a {'Conditional DETR' if decoder == 'conditional' else 'DETR'}{more}; "
+            f"give weights of a detector of this architecture, without masks or other additions"
+        )
+    values: dict[str, Tensor] = {}
+    names: dict[str, list[str]] = {}
+    for ours, found in parts.items():
+        whole = [each for each in found if each is not None]
+        if len(whole) < len(found):
+            missing = names_in(layout, decoder, ours)[found.index(None)]
+            raise InputError(f"{source}: {missing} is missing; give complete weights")
+        try:
+            values[ours] = torch.cat([value for _, value in whole]).float()
+        except RuntimeError as error:
+            raise InputError(f"{source}: {whole[0][0]} and its other parts have shapes that do not fit") from error
+        names[ours] = [name for name, _ in whole]
+    return State(values, layout, decoder, names, left_out)
+
+
+def write_state(
+    state: Mapping[str, Tensor], layout: Layout, decoder: Decoder
+) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """Our parameters under the names of a layout, in float32, contiguous and on the CPU; and ours -> those names."""
+    values: dict[str, Tensor] = {}
+    names: dict[str, list[str]] = {}
+    for ours, value in state.items():
+        if ours.endswith(COUNTER):
+            continue
+        names[ours] = names_in(layout, decoder, ours)
+        value = value.detach().cpu().float()
+        for name, part in zip(names[ours], value.chunk(len(names[ours])), strict=True):
+            values[name] = part.clone(memory_format=torch.contiguous_format)
+    return values, names
