@@ -13,6 +13,7 @@ from conditional_detr.checkpoints.huggingface import save_checkpoint
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.data.images import from_array, read_image, to_pixels, to_rgb
 from conditional_detr.data.loading import pad
+from conditional_detr.data.transforms import BoxFrame
 from conditional_detr.model.network import DETR
 from conditional_detr.postprocess import PUBLISHED_COUNT, detections_from
 from conditional_detr.structures import Categories, Detections
@@ -32,14 +33,20 @@ class Detector:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: str | torch.device | None = None, *, dilation: bool | None = None
+        cls,
+        source: str | Path,
+        device: str | torch.device | None = None,
+        *,
+        dilation: bool | None = None,
+        boxes: BoxFrame | None = None,
     ) -> "Detector":
         """Open a run folder (its best checkpoint), a checkpoint folder of ours or of transformers, a ``.pth`` file of the
         official codes or of MMDetection, or an id on the Hugging Face hub; the format is seen from the content.
 
-        dilation: whether it is a DC5 model, for files that do not say. Raises ``InputError`` naming what is wrong.
+        dilation: whether it is a DC5 model, for files that do not say. boxes: what its boxes are relative to, where that
+        differs from what the file says or implies (``InputSize``). Raises ``InputError`` naming what is wrong.
         """
-        return cls(open_checkpoint(source, dilation), device)
+        return cls(open_checkpoint(source, dilation, boxes), device)
 
     @property
     def categories(self) -> Categories:
@@ -77,7 +84,7 @@ class Detector:
     def detect(self, images: Sequence[Image.Image]) -> list[Detections]:
         """Detections in every RGB image, in one forward pass, without a threshold: as many as queries, at least 100."""
         size = self.checkpoint.input_size
-        batch = pad([to_pixels(size.resize(image)) for image in images], size.padded).to(self.device)
+        batch = pad([to_pixels(size.resize(image)) for image in images], size.padded, size.mask).to(self.device)
         frames = [size.frame(image.height, image.width, batch.size) for image in images]
         count = max(PUBLISHED_COUNT, self.checkpoint.settings.queries)
         predictions = self.model(batch.pixels, batch.padding_mask)

@@ -3,38 +3,25 @@
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from PIL import Image
+from safetensors.torch import save_file
 
+from conditional_detr import Detector
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.huggingface import load_checkpoint, save_checkpoint
 from conditional_detr.config import BackboneShape, ModelSettings
-from conditional_detr.data.shapes import SHAPES
+from conditional_detr.data.images import to_pixels
+from conditional_detr.data.loading import pad
 from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
 from conditional_detr.structures import Categories
+from tests.checkpoints.models import SMALL, randomised, small
 from tests.conftest import SHARED, needs_shared
-
-SMALL = {"channels": 64, "heads": 4, "feed_forward": 96, "encoder_layers": 1, "decoder_layers": 2, "queries": 9}
-
-
-def randomised(settings: ModelSettings, categories: Categories = SHAPES, seed: int = 0) -> Checkpoint:
-    """A model whose every parameter and statistic differs from its initial value."""
-    torch.manual_seed(seed)
-    model = build_model(settings, len(categories))
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
-            nn.init.normal_(parameter, 1.0 if parameter.mean() > 0.5 else 0.0, 0.1)
-    nn.init.normal_(model.box_head.layers[-1].weight, std=0.1)
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_var"):
-            buffer.uniform_(0.5, 1.5)
-        elif name.endswith("running_mean"):
-            buffer.normal_(0, 0.1)
-    return Checkpoint(model.eval(), settings, categories, InputSize((96, 128)))
 
 
 @pytest.mark.parametrize(
@@ -71,29 +58,248 @@ def test_there_and_back_is_bit_equal(settings, tmp_path):
     torch.testing.assert_close(loaded.model.eval()(pixels), saved.model(pixels), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", None], ids=["r50", "demo"])
+def run_transformers(model, pixels, mask=None):
+    """Logits and boxes of a transformers model; mask is True where padded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own
+        answer = model.eval()(pixel_values=pixels, pixel_mask=None if mask is None else (~mask).long())
+    return answer.logits, answer.pred_boxes
+
+
+def some_images():
+    """Two images of different size, always the same."""
+    torch.manual_seed(1)
+    pixels = torch.randn(2, 3, 96, 128)
+    mask = torch.zeros(2, 96, 128, dtype=torch.bool)
+    mask[1, 64:] = True
+    pixels[1, :, 64:] = 0
+    return pixels, mask
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101", "demo", "detr"])
 @torch.no_grad()
 def test_transformers_opens_what_we_write(backbone, tiny_settings, tmp_path):
+    """Full-size networks and the demo's: no key missing or left over, our logits and boxes."""
     transformers = pytest.importorskip("transformers")
-    settings = tiny_settings if backbone is None else ModelSettings(backbone=backbone, batch_norm="frozen", **SMALL)
+    if backbone == "demo":
+        settings = tiny_settings
+    elif backbone == "detr":
+        settings = small("detr", "resnet50")
+    else:
+        settings = ModelSettings(backbone=backbone, batch_norm="frozen")
     ours = randomised(settings)
     save_checkpoint(ours, tmp_path)
+    kind = transformers.DetrForObjectDetection if backbone == "detr" else transformers.ConditionalDetrForObjectDetection
+    theirs, info = kind.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert theirs.config.id2label == {0: "rectangle", 1: "ellipse", 2: "triangle"}
+    logits, boxes = run_transformers(theirs, *some_images())
+    predictions = ours.model(*some_images())
+    torch.testing.assert_close(logits, predictions.logits[-1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(boxes, predictions.boxes[-1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("names", ["hub", "memory"])
+@pytest.mark.parametrize("decoder", ["conditional", "detr"])
+@torch.no_grad()
+def test_we_open_what_transformers_writes(decoder, names, tmp_path):
+    """A fine-tune with three labels, saved under the hub's names or those that transformers 5 has in memory."""
+    transformers = pytest.importorskip("transformers")
+    ours = randomised(small(decoder))
+    save_checkpoint(ours, tmp_path / "start")
+    kind = transformers.DetrForObjectDetection if decoder == "detr" else transformers.ConditionalDetrForObjectDetection
+    config = kind.config_class.from_pretrained(tmp_path / "start")
+    del config.conditional_detr  # what a program without us would have
+    config.id2label = {0: "cat", 1: "dog", 2: "N/A"}
+    theirs = kind.from_pretrained(tmp_path / "start", config=config, attn_implementation="eager")
+    theirs.save_pretrained(tmp_path / "saved")
+    processor = {"size": {"shortest_edge": 96, "longest_edge": 128}, "do_pad": True, "format": "coco_detection"}
+    (tmp_path / "saved" / "preprocessor_config.json").write_text(json.dumps(processor))
+    if names == "memory":
+        save_file(theirs.state_dict(), tmp_path / "saved" / "model.safetensors")
+    opened = load_checkpoint(tmp_path / "saved")
+    assert opened.origin.layout == ("hub-native" if names == "hub" else "memory-native")
+    assert opened.categories == Categories((0, 1, 2), ("cat", "dog", "N/A"))
+    assert opened.input_size == InputSize((96, 128), rule="transformers")
+    logits, boxes = run_transformers(theirs, *some_images())
+    predictions = opened.model.eval()(*some_images())
+    torch.testing.assert_close(logits, predictions.logits[-1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(boxes, predictions.boxes[-1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dilation", [False, True])
+@torch.no_grad()
+def test_transformers_with_timm(dilation, tmp_path):
+    """The hub's layout; DC5 exists in no other."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip(
+        "timm", reason="timm, which needs torchvision, is not here", exc_type=(ImportError, RuntimeError)
+    )
+    ours = randomised(small(backbone="resnet50", dilation=dilation))
+    save_checkpoint(ours, tmp_path, timm_backbone=True)
     theirs, info = transformers.ConditionalDetrForObjectDetection.from_pretrained(
         tmp_path, output_loading_info=True, attn_implementation="eager"
     )
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
-    assert theirs.config.id2label == {0: "rectangle", 1: "ellipse", 2: "triangle"}
-    pixels = torch.randn(2, 3, 96, 128)
-    mask = torch.zeros(2, 96, 128, dtype=torch.bool)
-    mask[1, 64:] = True
-    pixels[1, :, 64:] = 0
+    logits, boxes = run_transformers(theirs, *some_images())
+    predictions = ours.model(*some_images())
+    torch.testing.assert_close(logits, predictions.logits[-1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(boxes, predictions.boxes[-1], atol=1e-4, rtol=0)
+
+
+# --- preprocessing ---
+
+
+def processor_of(folder):
+    """transformers' image processor for Pillow; the other one needs torchvision."""
+    pytest.importorskip("transformers")
+    from transformers.models.conditional_detr.image_processing_pil_conditional_detr import (
+        ConditionalDetrImageProcessorPil,
+    )
+
+    return ConditionalDetrImageProcessorPil.from_pretrained(folder)
+
+
+def pictures(*sizes):
+    generator = np.random.default_rng(0)
+    # Smooth, as photos are; noise would show rounding at its worst.
+    small_ones = [generator.integers(0, 256, (4, 5, 3), dtype=np.uint8) for _ in sizes]
+    return [
+        Image.fromarray(each).resize((width, height), Image.Resampling.BICUBIC)
+        for each, (height, width) in zip(small_ones, sizes, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "same"),
+    [
+        (InputSize((800, 1333), rule="transformers"), True),
+        (InputSize((480, 640), rule="fit"), True),
+        (InputSize((320, 256), rule="stretch"), True),
+        (InputSize((480, 640), rule="fit", padded=(480, 640), boxes="padded-with-mask"), True),
+        (InputSize((800, 1333)), False),  # the published rounding: other sizes where the limit binds
+    ],
+    ids=["transformers", "fit", "stretch", "padded", "published"],
+)
+def test_preprocessing_is_that_of_transformers(size, same, tmp_path):
+    """Pixels to 1e-5 (they are of the order of 1) and masks, alone and together."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers' own
-        answer = theirs.eval()(pixel_values=pixels, pixel_mask=(~mask).long())
-    predictions = ours.model(pixels, mask)
-    torch.testing.assert_close(answer.logits, predictions.logits[-1], atol=1e-4, rtol=0)
-    torch.testing.assert_close(answer.pred_boxes, predictions.boxes[-1], atol=1e-4, rtol=0)
+        warnings.simplefilter("ignore")  # transformers would use boxes otherwise
+        save_checkpoint(randomised(small(), size=size), tmp_path)
+    processor = processor_of(tmp_path)
+    images = pictures((480, 640), (333, 500), (427, 333), (100, 400), (401, 201), (612, 612))
+    for group in ([image] for image in images) if size.padded is None else ([image] for image in images[:2]):
+        check_pixels(group, processor, size, same)
+    if same:
+        check_pixels(images, processor, size, same)
+
+
+def check_pixels(images, processor, size, same):
+    theirs = processor(images, return_tensors="pt")
+    batch = pad([to_pixels(size.resize(image)) for image in images], size.padded, size.mask)
+    if not same and theirs["pixel_values"].shape != batch.pixels.shape:
+        difference = np.abs(np.subtract(theirs["pixel_values"].shape, batch.pixels.shape)).max()
+        assert difference <= 4
+        return
+    torch.testing.assert_close(theirs["pixel_values"], batch.pixels, atol=1e-5, rtol=0)
+    mask = torch.zeros_like(theirs["pixel_mask"]).bool() if batch.padding_mask is None else batch.padding_mask
+    assert torch.equal(theirs["pixel_mask"] == 0, mask)
+
+
+@torch.no_grad()
+def test_boxes_are_those_of_transformers(tmp_path):
+    """From image to boxes in its pixels, by both: published frame of boxes."""
+    transformers = pytest.importorskip("transformers")
+    size = InputSize((96, 128), rule="transformers")
+    ours = Detector(randomised(small(), size=size), device="cpu")
+    ours.save_pretrained(tmp_path)
+    theirs = transformers.ConditionalDetrForObjectDetection.from_pretrained(
+        tmp_path, attn_implementation="eager"
+    ).eval()
+    processor = processor_of(tmp_path)
+    for image in pictures((480, 640), (427, 333), (100, 400)):
+        inputs = processor([image], return_tensors="pt")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs = theirs(**inputs)
+        (expected,) = processor.post_process_object_detection(
+            outputs, threshold=0.0, target_sizes=[(image.height, image.width)]
+        )
+        found = ours.predict(image, threshold=0.0)
+        torch.testing.assert_close(found.scores, expected["scores"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.boxes, expected["boxes"], atol=1e-2, rtol=0)
+        assert torch.equal(found.labels, expected["labels"] + 1)  # category ids, and logit indices
+
+
+@pytest.mark.parametrize("boxes", [None, "padded", "padded-with-mask", "image"])
+@torch.no_grad()
+def test_fine_tunes_on_padded_images(boxes, tmp_path):
+    """transformers normalises targets by the padded image, and its guide trains without a mask (docs/checkpoints.md).
+
+    Boxes of such a model, seen with the padding it was trained with, are parts of the padded image.
+    """
+    transformers = pytest.importorskip("transformers")
+    save_checkpoint(randomised(small()), tmp_path)
+    theirs = transformers.ConditionalDetrForObjectDetection.from_pretrained(
+        tmp_path, attn_implementation="eager"
+    ).eval()
+    processor = {"size": {"max_height": 96, "max_width": 96}, "pad_size": {"height": 96, "width": 96}, "do_pad": True}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    damage(tmp_path, lambda config: config.pop("conditional_detr"))
+    if boxes is None:
+        with pytest.warns(UserWarning, match="taken to be relative to the padded image"):
+            ours = Detector.from_pretrained(tmp_path, device="cpu")
+    else:
+        ours = Detector.from_pretrained(tmp_path, device="cpu", boxes=boxes)
+    assert ours.checkpoint.input_size.boxes == (boxes or "padded")
+    (image,) = pictures((200, 400))
+    inputs = processor_of(tmp_path)([image], return_tensors="pt")
+    assert inputs["pixel_mask"].sum() == 48 * 96
+    mask = (
+        inputs["pixel_mask"] == 0
+        if boxes in ("image", "padded-with-mask")
+        else torch.zeros(1, 96, 96, dtype=torch.bool)
+    )
+    logits, relative = run_transformers(theirs, inputs["pixel_values"], mask)
+    scores, best = logits[0].flatten().sigmoid().topk(20)
+    frame = torch.tensor([400, 200] if boxes == "image" else [400, 400])  # padding doubles the height: in image pixels
+    centre, extent = relative[0, best // 3].split(2, -1)
+    expected = torch.cat([(centre - extent / 2) * frame, (centre + extent / 2) * frame], -1)
+    found = ours.predict(image, threshold=0.0)
+    torch.testing.assert_close(found.scores[:20], scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.boxes[:20], expected, atol=1e-2, rtol=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours.save_pretrained(tmp_path / "again")  # recorded: nobody has to say it again
+    assert (
+        Detector.from_pretrained(tmp_path / "again", device="cpu").checkpoint.input_size == ours.checkpoint.input_size
+    )
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ({"size": 800, "max_size": 1000}, InputSize((800, 1000), rule="transformers")),  # of 2020
+        ({"size": {"shortest_edge": 600}}, InputSize((600, 1333), rule="transformers")),
+        ({"size": {"height": 300, "width": 200}, "pad_size": None}, InputSize((300, 200), rule="stretch")),
+        ({"size": {"max_height": 1, "max_width": 2}, "do_pad": False, "pad_size": {"height": 9, "width": 9}}, InputSize((1, 2), rule="fit")),
+        ({}, "size must have shortest_edge"),
+        ({"size": {"longest_edge": 5}}, "size must have shortest_edge"),
+        ({"size": {"height": -3, "width": 2}}, "must be from 1 to"),
+        ({"size": 800, "image_mean": [0.5, 0.5, 0.5]}, "image_mean=.* is not supported"),
+        ({"size": 800, "do_resize": False}, "do_resize=False is not supported"),
+    ],
+)  # fmt: skip
+def test_sizes_that_transformers_knows(processor, expected, tmp_path):
+    save_checkpoint(randomised(small()), tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            load_checkpoint(tmp_path)
+    else:
+        assert load_checkpoint(tmp_path).input_size == expected
 
 
 def test_transformers_would_compute_something_else_is_said(tmp_path, tiny_settings):
@@ -171,8 +377,6 @@ def test_missing_and_cut_files_are_one_sentence(tiny_settings, tmp_path):
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_backbone_weights_of_torchvision(batch_norm, suffix, tmp_path):
     """torchvision's files have the classifier and the counters of batch norm besides."""
-    from safetensors.torch import save_file
-
     source = randomised(ModelSettings(backbone="resnet18", batch_norm="trained", **SMALL)).model.backbone
     state = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     file = tmp_path / f"resnet18{suffix}"

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from conditional_detr.checkpoints.checkpoint import check_fit, load_strictly
+from conditional_detr.checkpoints.checkpoint import load_strictly
 from conditional_detr.checkpoints.state import State
 from conditional_detr.config import RESNETS, ModelSettings
 from conditional_detr.errors import InputError
@@ -58,12 +57,20 @@ def build_from(
     classes = len(state.values["class_head.weight"]) - (resolved.classification == "softmax")
     if classes < 1:
         raise InputError(f"{source} has no classes; give weights of a detector")
-    with torch.device("meta"):  # no memory and no random numbers: everything comes from the file
-        model = build_model(resolved, classes)
-    check_fit(model, state.values, source)
-    model = model.to_empty(device="cpu")
+    _check_size(resolved, state, source)
+    model = build_model(resolved, classes)
     load_strictly(model, state.values, source)
     return model, resolved
+
+
+def _check_size(settings: ModelSettings, state: State, source: Path) -> None:
+    """Raise ``InputError`` when the network would be much larger than the file, whose single shapes can claim anything."""
+    shape = settings.backbone_shape()
+    layers = settings.encoder_layers + settings.decoder_layers
+    least = layers * settings.channels * (settings.channels + settings.feed_forward)
+    least += sum(depth * width**2 // 4 for depth, width in zip(shape.depths, shape.widths, strict=True))
+    if least > sum(value.numel() for value in state.values.values()):
+        raise InputError(f"{source} holds fewer numbers than the network that it describes; give complete weights")
 
 
 def _visible(state: State, source: Path) -> dict[str, Any]:

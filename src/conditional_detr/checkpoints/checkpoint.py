@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -32,6 +32,13 @@ class Origin:
     left_out: Mapping[str, str]
 
 
+class Written(NamedTuple):
+    """What a writer did. names: our parameter names -> names in the file. remarks: what else happened, in sentences."""
+
+    names: Mapping[str, list[str]]
+    remarks: list[str]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A network and what is needed to use it. settings: those the network was built of."""
@@ -43,8 +50,11 @@ class Checkpoint:
     origin: Origin | None = None
 
 
-def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Raise ``InputError`` naming the first parameter that is missing, left over or of another shape."""
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
+
+    Raises ``InputError`` naming the first that is missing, left over or of another shape.
+    """
     expected = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
     given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
     wrong = [
@@ -58,11 +68,4 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> N
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise InputError(f"{source} does not fit the model: {wrong[0]}{more}; give weights of this very architecture")
 
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
-
-    Raises ``InputError`` as ``check_fit`` does.
-    """
-    check_fit(module, state, source)
-    module.load_state_dict(state, strict=False)
+    module.load_state_dict(given, strict=False)

@@ -14,13 +14,13 @@ from typing import Any, cast
 from safetensors.torch import save_file
 
 from conditional_detr.checkpoints.architecture import build_from, named_resnet
-from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin
+from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin, Written
 from conditional_detr.checkpoints.own import STANDARD_TEMPERATURE
 from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
 from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.config import RESNETS, BackboneShape
 from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
-from conditional_detr.data.transforms import InputSize, SizeRule
+from conditional_detr.data.transforms import BoxFrame, InputSize, SizeRule
 from conditional_detr.errors import InputError
 from conditional_detr.files import whole_file, write_text
 from conditional_detr.structures import Categories
@@ -29,8 +29,8 @@ _TYPES = {"conditional": "conditional_detr", "detr": "detr"}
 _CLASSES = {"conditional": "ConditionalDetr", "detr": "Detr"}
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path, timm_backbone: bool | None = None) -> dict[str, list[str]]:
-    """Write a checkpoint folder that transformers opens; returns our parameter names -> those in the file.
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, timm_backbone: bool | None = None) -> Written:
+    """Write a checkpoint folder that transformers opens.
 
     timm_backbone: with timm's names for the backbone; by default for DC5 only. Warns when transformers would compute
     something else from the folder.
@@ -45,13 +45,14 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, timm_backbone: bool | 
     write_text(folder / "preprocessor_config.json", json.dumps(_preprocessor(checkpoint), indent=2))
     with whole_file(folder / "model.safetensors") as partial:
         save_file(values, partial, metadata={"format": "pt"})
-    return names
+    return Written(names, [])
 
 
-def load_checkpoint(folder: Path, dilation: bool | None = None) -> Checkpoint:
+def load_checkpoint(folder: Path, dilation: bool | None = None, boxes: BoxFrame | None = None) -> Checkpoint:
     """Read a checkpoint folder. Raises ``InputError`` naming the file and what is wrong with it.
 
-    dilation: what ``config.json`` says must be this, when it is given.
+    dilation: what ``config.json`` says must be this, when it is given. boxes: what predicted boxes are relative to, in
+    place of what the folder says; warns when nobody says and it has to be concluded.
     """
     file = folder / "config.json"
     config = _read_json(file)
@@ -81,7 +82,9 @@ def load_checkpoint(folder: Path, dilation: bool | None = None) -> Checkpoint:
     classes = model.class_head.out_features - model.softmax
     if len(categories) != classes:
         raise InputError(f"{file}: id2label names {len(categories)} classes, the class head of {weights} has {classes}")
-    input_size = _input_size(_read_json(folder / "preprocessor_config.json"), _own(config), folder)
+    input_size = _input_size(
+        _read_json(folder / "preprocessor_config.json"), boxes or _own(config).get("boxes"), folder
+    )
     origin = Origin("huggingface", state.layout, state.names, state.left_out)
     return Checkpoint(model, settings, categories, input_size, origin)
 
@@ -102,8 +105,8 @@ def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
         found.append("timm has no ResNet of this shape, so transformers can't open it")
     if settings.dilation and not timm:
         found.append("transformers' own ResNet has no dilation and will compute something else")
-    if checkpoint.input_size.boxes == "padded":
-        found.append("boxes are relative to the padded image, which transformers leaves to its user")
+    if checkpoint.input_size.boxes != "image":
+        found.append("boxes are relative to the padded image, which transformers' own pipeline does not know")
     return found
 
 
@@ -115,8 +118,7 @@ def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
         own["position_temperature"] = settings.position_temperature
     if settings.classification != ("softmax" if settings.decoder == "detr" else "sigmoid"):
         own["classification"] = settings.classification
-    if checkpoint.input_size.boxes != "image":
-        own["boxes"] = checkpoint.input_size.boxes
+    own["boxes"] = checkpoint.input_size.boxes
     if timm:
         name = settings.backbone if isinstance(settings.backbone, str) else None
         backbone = {"use_timm_backbone": True, "backbone": name, "backbone_config": None}
@@ -165,7 +167,8 @@ def _resnet_config(shape: BackboneShape) -> dict[str, Any]:
 _MAX_SIDE = 100_000
 # rule of ``InputSize`` -> keys of the processor's size
 _SIZE_KEYS: dict[SizeRule, tuple[str, str]] = {
-    "shortest_edge": ("shortest_edge", "longest_edge"),
+    "transformers": ("shortest_edge", "longest_edge"),
+    "published": ("shortest_edge", "longest_edge"),
     "fit": ("max_height", "max_width"),
     "stretch": ("height", "width"),
 }
@@ -187,6 +190,7 @@ def _preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
         "image_std": list(IMAGENET_STD),
         "do_pad": True,
         **padded,
+        OWN_KEY: {"rule": size.rule},
     }
 
 
@@ -245,8 +249,8 @@ def _categories(config: Mapping[str, Any], file: Path) -> Categories:
         raise InputError(f"{file}: id2label must name classes 0, 1, 2, ... ({error!r})") from error
 
 
-def _input_size(config: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> InputSize:
-    """Raises ``InputError`` for a preprocessing that ours does not do."""
+def _input_size(config: Mapping[str, Any], boxes: BoxFrame | None, folder: Path) -> InputSize:
+    """What a preprocessor does to sizes; ``boxes`` when it is known. Raises ``InputError`` for a preprocessing that ours does not do."""
     file = folder / "preprocessor_config.json"
     expected = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "resample": 2, "do_resize": True}
     for key, value in expected.items():
@@ -257,7 +261,7 @@ def _input_size(config: Mapping[str, Any], own: Mapping[str, Any], folder: Path)
         size = {"shortest_edge": size}
     if "shortest_edge" in size and "longest_edge" not in size:
         size = {**size, "longest_edge": config.get("max_size", InputSize().sides[1])}
-    pad = config.get("pad_size") or None
+    pad = config.get("pad_size") if config.get("do_pad", True) else None
     try:
         rules: list[SizeRule] = [rule for rule, keys in _SIZE_KEYS.items() if all(size.get(key) for key in keys)]
         first, second = _SIZE_KEYS[rules[0]]
@@ -270,7 +274,17 @@ def _input_size(config: Mapping[str, Any], own: Mapping[str, Any], folder: Path)
         ) from error
     if not all(1 <= side <= _MAX_SIDE for side in (*sides, *(padded or ()))):
         raise InputError(f"{file}: sizes must be from 1 to {_MAX_SIDE} pixels, got {size} and pad_size {pad}")
-    return InputSize(sides, rules[0], padded, own.get("boxes", "image"))
+    if boxes is None and padded is not None:
+        # transformers normalises targets by the padded image (its PR 28363), and its guide trains without a mask.
+        boxes = "padded"
+        warnings.warn(
+            f"{file} pads images to {padded[0]} x {padded[1]}: boxes are taken to be relative to the padded image, and "
+            f"padding not to be masked, as transformers' guide for fine-tuning does it; otherwise say "
+            f"--boxes padded-with-mask or --boxes image (in Python: boxes)",
+            stacklevel=2,
+        )
+    rule: SizeRule = config.get(OWN_KEY, {}).get("rule", rules[0])
+    return InputSize(sides, rule, padded, boxes or "image")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from conditional_detr.checkpoints.architecture import build_from
-from conditional_detr.checkpoints.checkpoint import COUNTER, OWN_KEY, Checkpoint, Origin
+from conditional_detr.checkpoints.checkpoint import COUNTER, OWN_KEY, Checkpoint, Origin, Written
 from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED
 from conditional_detr.checkpoints.own import check_published_network, own_values, read_input_size
 from conditional_detr.checkpoints.state import State, write_state
@@ -52,8 +52,8 @@ def from_mmdetection(state: State, rest: Mapping[str, Any], dilation: bool | Non
     return Checkpoint(model, settings, categories, read_input_size(own, source), origin)
 
 
-def save_mmdetection(checkpoint: Checkpoint, file: Path) -> dict[str, list[str]]:
-    """Write a file that MMDetection loads; returns our parameter names -> those in the file.
+def save_mmdetection(checkpoint: Checkpoint, file: Path) -> Written:
+    """Write a file that MMDetection loads.
 
     Rows of the class head whose category is "N/A" are set aside under our own key. Raises ``InputError`` for a network
     that MMDetection does not have.
@@ -72,13 +72,20 @@ def save_mmdetection(checkpoint: Checkpoint, file: Path) -> dict[str, list[str]]
         own[name] = state[name][unused].cpu()
         state[name] = state[name][[i for i in range(len(state[name])) if i not in unused]]
     values, names = write_state(state, "mmdetection", settings.decoder)
-    values |= {name.replace("running_var", COUNTER): torch.tensor(0) for name in values if name.endswith("running_var")}
+    counters = [name.replace("running_var", COUNTER) for name in values if name.endswith("running_var")]
+    values |= {name: torch.tensor(0) for name in counters}
+    remarks = [f"{len(counters)} {COUNTER} of batch norm were added as 0, which MMDetection expects and nothing reads"]
+    if unused:
+        remarks.append(
+            f"{len(unused)} rows of the class head that stand for no category ({UNUSED}) were set aside under {OWN_KEY!r}, "
+            f"from where conditional_detr reads them back"
+        )
     classes = tuple(name for name in categories.names if name != UNUSED)
     meta = {"cfg": _config_text(settings, len(classes)), "dataset_meta": {"classes": classes}}
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as partial:
         torch.save({"meta": meta, "state_dict": values, OWN_KEY: own}, partial)
-    return names
+    return Written(names, remarks)
 
 
 def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from conditional_detr.checkpoints.architecture import build_from
-from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin
+from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin, Written
 from conditional_detr.checkpoints.coco_categories import COCO_91
 from conditional_detr.checkpoints.own import check_published_network, own_values, read_input_size
 from conditional_detr.checkpoints.state import State, write_state
@@ -59,8 +59,8 @@ def from_official(state: State, rest: Mapping[str, Any], dilation: bool | None, 
     return Checkpoint(model, settings, categories, read_input_size(own, source), origin)
 
 
-def save_official(checkpoint: Checkpoint, file: Path) -> dict[str, list[str]]:
-    """Write a file that the official code loads; returns our parameter names -> those in the file.
+def save_official(checkpoint: Checkpoint, file: Path) -> Written:
+    """Write a file that the official code loads.
 
     The class head gets a row for every category id, as the official code has it. Raises ``InputError`` for a network that
     the official code does not have.
@@ -73,7 +73,13 @@ def save_official(checkpoint: Checkpoint, file: Path) -> dict[str, list[str]]:
             f"category ids from {min(ids)} to {max(ids)} need a class head of as many rows in the official format; "
             f"convert to huggingface instead"
         )
+    remarks: list[str] = []
     if list(ids) != list(range(len(ids))):
+        added = max(ids) + 1 - len(ids)
+        remarks.append(
+            f"the class head got a row for every category id up to {max(ids)}: {added} rows that stand for no category "
+            f"were added, with a bias of {_SILENT:g}"
+        )
         softmax = checkpoint.model.softmax
         for name, silent in (("class_head.weight", 0.0), ("class_head.bias", _SILENT)):
             value = state[name]
@@ -92,4 +98,4 @@ def save_official(checkpoint: Checkpoint, file: Path) -> dict[str, list[str]]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as partial:
         torch.save({"model": values, "args": args, OWN_KEY: own_values(checkpoint)}, partial)
-    return names
+    return Written(names, remarks)

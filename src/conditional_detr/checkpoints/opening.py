@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,23 +14,27 @@ from conditional_detr.checkpoints.mmdetection import from_mmdetection
 from conditional_detr.checkpoints.official import from_official
 from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.checkpoints.state import read_state
+from conditional_detr.data.transforms import BoxFrame
 from conditional_detr.errors import InputError
 
 _HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
-def open_checkpoint(source: str | Path, dilation: bool | None = None) -> Checkpoint:
+def open_checkpoint(source: str | Path, dilation: bool | None = None, boxes: BoxFrame | None = None) -> Checkpoint:
     """The model in a run folder (its best), a checkpoint folder, a ``.pth`` file, or on the Hugging Face hub.
 
-    dilation: whether it is a DC5 model, for files that do not say. Raises ``InputError`` naming what is wrong.
+    dilation: whether it is a DC5 model, for files that do not say. boxes: what its boxes are relative to, in place of what
+    the file says. Raises ``InputError`` naming what is wrong.
     """
     path = Path(source)
     if not path.exists() and _is_hub_id(str(source)):
         path = _download(str(source))
     try:
         if path.is_dir():
-            return load_checkpoint(checkpoint_folder(path), dilation)
-        return _open_file(path, dilation)
+            return load_checkpoint(checkpoint_folder(path), dilation, boxes)
+        checkpoint = _open_file(path, dilation)
+        size = checkpoint.input_size
+        return replace(checkpoint, input_size=replace(size, boxes=boxes or size.boxes))
     except InputError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

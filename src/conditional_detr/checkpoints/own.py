@@ -51,7 +51,7 @@ def check_published_network(checkpoint: Checkpoint, program: str) -> None:
         f"position_temperature={settings.position_temperature:g}": settings.position_temperature
         != STANDARD_TEMPERATURE,
         f"{settings.classification} classification": settings.classification != published,
-        "boxes relative to the padded image": checkpoint.input_size.boxes == "padded",
+        "boxes relative to the padded image": checkpoint.input_size.boxes != "image",
     }
     for what, is_different in different.items():
         if is_different:

@@ -96,14 +96,14 @@ def _names(file: Path) -> set[str]:
             with file.open("rb") as stream:
                 return _names_of_row(stream)
         with zipfile.ZipFile(file) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
+            if not any(name.endswith("/data.pkl") for name in pickles) or len(pickles) > 1:
+                raise InputError(f"{file} is a zip file but no .pth file of weights; give one that torch.save wrote")
             # torch stores without compression; anything else could unfold to any size.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise InputError(f"{file} is compressed, which files of weights are not; take it from another source")
             if sum(entry.file_size for entry in archive.infolist()) > file.stat().st_size:
                 raise InputError(f"{file} claims entries larger than the file; download it again")
-            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-            if not any(name.endswith("/data.pkl") for name in pickles) or len(pickles) > 1:
-                raise InputError(f"{file} is a zip file but no .pth file of weights; give one that torch.save wrote")
             return _names_in(io.BytesIO(archive.read(pickles[0])))
     except (InputError, OSError):
         raise

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conditional_detr.cli.options import Boxes, Dilation, Source
 from conditional_detr.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or checkpoint folder.")],
+    source: Source,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="data.* and evaluation.* settings.")
     ] = None,
@@ -22,6 +23,8 @@ def command(
     save_predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all detections as COCO results.")
     ] = None,
+    dilation: Dilation = None,
+    boxes: Boxes = None,
 ) -> None:
     """COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.console import Console
@@ -40,7 +43,7 @@ def command(
             raise InputError(
                 f"{override!r}: evaluation takes data.* and evaluation.* settings, such as data.root=FOLDER"
             )
-    detector = Detector.from_pretrained(source)
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
     run = Path(source)
     values = open_run(run)[1].model_dump() if (run / "config.yaml").is_file() else {}
     size = detector.checkpoint.input_size

@@ -1,21 +1,23 @@
 """The ``cdetr`` command."""
 
 import sys
+import warnings
 
 import typer
 
-from conditional_detr.cli import dataset, demo, evaluate, predict, train
+from conditional_detr.cli import convert, dataset, demo, evaluate, predict, train
 from conditional_detr.errors import InputError, NonFiniteError
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Conditional DETR: train, evaluate and run the detector of Meng et al., ICCV 2021.",
+    help="Conditional DETR: train, evaluate, run and convert the detector of Meng et al., ICCV 2021.",
 )
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
+app.command("convert")(convert.command)
 app.add_typer(dataset.app, name="dataset")
 app.command("demo")(demo.command)
 
@@ -36,6 +38,7 @@ _PLACES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryE
 
 def main() -> None:
     """Run ``cdetr``. Exit code 2: the user's input is at fault; 1: anything else that went wrong."""
+    warnings.formatwarning = _one_line
     try:
         app()
     except InputError as error:
@@ -47,6 +50,10 @@ def main() -> None:
             raise
         # A place that can't be read or written is the user's to choose; anything else, such as a full disk, is not.
         sys.exit(_say(f"{error.filename}: {error.strerror}", 2 if isinstance(error, _PLACES) else 1))
+
+
+def _one_line(message: Warning | str, *_: object) -> str:
+    return f"warning: {message}\n"
 
 
 def _say(error: Exception | str, code: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conditional_detr.cli.options import Boxes, Dilation, Source
 from conditional_detr.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or checkpoint folder.")],
+    source: Source,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders or glob patterns.")],
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For pictures and detections.json [default: predictions]")
@@ -25,6 +26,8 @@ def command(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once; more than 1 pads them.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the detections; pictures only with --out.")] = False,
+    dilation: Dilation = None,
+    boxes: Boxes = None,
 ) -> None:
     """Find objects in images; an unusable file is reported, skipped, and makes the exit code 2."""
     from conditional_detr.detector import Detector
@@ -34,7 +37,7 @@ def command(
     files = find_images(inputs, out)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    detector = Detector.from_pretrained(source)
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
     results: list[dict[str, Any]] = []
     failed = 0
     pictures = _Pictures(out, detector.categories) if out is not None else None

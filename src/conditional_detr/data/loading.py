@@ -21,20 +21,20 @@ Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
 
 
-def pad(images: Sequence[Tensor], size: tuple[int, int] | None = None) -> ImageBatch:
+def pad(images: Sequence[Tensor], size: tuple[int, int] | None = None, mask: bool = True) -> ImageBatch:
     """One batch of normalised images ``[3, height, width]``, padded with zeros on the right and at the bottom.
 
-    size: (height, width) to pad to, where that is more than the largest of the images.
+    size: (height, width) to pad to, where that is more than the largest of the images. mask: mark the padding.
     """
     height, width = (max([*(size or ())[i : i + 1], *(image.shape[i + 1] for image in images)]) for i in (0, 1))
     if all(image.shape[1:] == (height, width) for image in images):
         return ImageBatch(torch.stack(list(images)))
     pixels = torch.zeros(len(images), 3, height, width)
-    mask = torch.ones(len(images), height, width, dtype=torch.bool)
+    padding_mask = torch.ones(len(images), height, width, dtype=torch.bool)
     for i, image in enumerate(images):
         pixels[i, :, : image.shape[1], : image.shape[2]] = image
-        mask[i, : image.shape[1], : image.shape[2]] = False
-    return ImageBatch(pixels, mask)
+        padding_mask[i, : image.shape[1], : image.shape[2]] = False
+    return ImageBatch(pixels, padding_mask if mask else None)
 
 
 class CocoDataset(Dataset[Sample | InputError]):
@@ -167,7 +167,7 @@ def evaluation_batches(
     """Every ``processes``-th image once, brought to its size only. ``next`` raises ``InputError`` naming an unusable image."""
     indices = range(rank, len(annotations), processes)
     keys = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
-    return _batches(CocoDataset(annotations, partial(_resized, size)), keys, workers, size.padded)
+    return _batches(CocoDataset(annotations, partial(_resized, size)), keys, workers, size)
 
 
 def _augmented(settings: DataSettings, seed: int, sample: LabelledImage, epoch: int, index: int) -> LabelledImage:
@@ -182,13 +182,13 @@ def _batches(
     dataset: CocoDataset,
     keys: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]],
     workers: int,
-    padded: tuple[int, int] | None = None,
+    size: InputSize | None = None,
 ) -> Generator[Batch]:
     loader = DataLoader(
         dataset,
         batch_sampler=keys,
         num_workers=workers,
-        collate_fn=partial(_collate, padded),
+        collate_fn=partial(_collate, size or InputSize()),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_ignore_signals,
         # The data has seeds of its own; without a generator each loader would draw from the one that dropout uses.
@@ -206,10 +206,10 @@ def _ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _collate(padded: tuple[int, int] | None, samples: list[Sample | InputError]) -> Batch | InputError:
+def _collate(size: InputSize, samples: list[Sample | InputError]) -> Batch | InputError:
     usable: list[Sample] = []
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
         usable.append(sample)
-    return pad([pixels for pixels, _ in usable], padded), [target for _, target in usable]
+    return pad([pixels for pixels, _ in usable], size.padded, size.mask), [target for _, target in usable]

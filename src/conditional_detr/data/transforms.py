@@ -45,32 +45,44 @@ def resized_size(height: int, width: int, short_side: int, max_size: int | None)
     return short_side, int(short_side * width / height)
 
 
-SizeRule = Literal["shortest_edge", "fit", "stretch"]
+SizeRule = Literal["published", "transformers", "fit", "stretch"]
+BoxFrame = Literal["image", "padded", "padded-with-mask"]
 
 
 @dataclass(frozen=True)
 class InputSize:
     """How images are brought to the size in which a model sees them.
 
-    sides: pixels. rule: "shortest_edge", the published one, scales the shorter side to the first, the longer one to at
-    most the second; "fit" makes the image as large as fits into (height, width); "stretch" makes it exactly that.
+    sides: pixels. rule: "published" scales the shorter side to the first, the longer one to at most the second;
+    "transformers" does so with a rounding of its own where the limit binds; "fit" makes the image as large as fits into
+    (height, width); "stretch" makes it exactly that.
     padded: (height, width) that every image is padded to; None: the largest of its batch.
-    boxes: what predicted boxes are relative to, the image without padding (published) or with it.
+    boxes: what predicted boxes are relative to: the image without padding (published), or with it, which is then not
+    marked by a mask, or is.
     """
 
     sides: tuple[int, int] = (800, 1333)
-    rule: SizeRule = "shortest_edge"
+    rule: SizeRule = "published"
     padded: tuple[int, int] | None = None
-    boxes: Literal["image", "padded"] = "image"
+    boxes: BoxFrame = "image"
 
     def __post_init__(self) -> None:
-        if self.rule not in get_args(SizeRule) or self.boxes not in ("image", "padded"):
-            raise ValueError(f"unknown rule {self.rule!r} or frame of boxes {self.boxes!r}")
+        if self.rule not in get_args(SizeRule):
+            raise ValueError(f"rule must be one of {get_args(SizeRule)}, got {self.rule!r}")
+        if self.boxes not in get_args(BoxFrame):
+            raise ValueError(f"boxes must be one of {get_args(BoxFrame)}, got {self.boxes!r}")
+
+    @property
+    def mask(self) -> bool:
+        """Whether the model is told what is padding."""
+        return self.boxes != "padded"
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of this size is scaled to."""
-        if self.rule == "shortest_edge":
+        if self.rule == "published":
             return resized_size(height, width, *self.sides)
+        if self.rule == "transformers":
+            return _resized_size_of_transformers(height, width, *self.sides)
         if self.rule == "stretch":
             return self.sides
         scale = min(self.sides[0] / height, self.sides[1] / width)
@@ -88,6 +100,18 @@ class InputSize:
             return float(height), float(width)
         resized = self.resized(height, width)
         return height * padded[0] / resized[0], width * padded[1] / resized[1]
+
+
+def _resized_size_of_transformers(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:
+    """As ``resized_size``, but the longer side follows from the shorter one before that is rounded."""
+    shorter, longer = min(height, width), max(height, width)
+    exact: float = short_side
+    if longer / shorter * short_side > max_size:
+        exact = max_size * shorter / longer
+        short_side = max(round(exact), 1)
+    if shorter == short_side:
+        return height, width
+    return (int(exact * height / width), short_side) if width < height else (short_side, int(exact * width / height))
 
 
 def scale_image(image: Image.Image, height: int, width: int) -> Image.Image:

@@ -1,0 +1,52 @@
+"""``cdetr convert``."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from conditional_detr.cli.options import Boxes, Dilation, Source
+
+
+def command(
+    source: Source,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder (huggingface) or .pth file.")],
+    to: Annotated[Literal["huggingface", "official", "mmdetection"], typer.Option(help="The format of OUT.")],
+    timm_backbone: Annotated[
+        bool | None,
+        typer.Option(
+            "--timm-backbone/--native-backbone",
+            help="huggingface: the backbone with timm's names, as the hub has it. [default: for DC5 only]",
+        ),
+    ] = None,
+    dilation: Dilation = None,
+    boxes: Boxes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Write a checkpoint in another format, such as: cdetr convert model.pth out --to huggingface"""
+    from conditional_detr.checkpoints.conversion import convert
+    from conditional_detr.checkpoints.opening import open_checkpoint
+
+    checkpoint = open_checkpoint(source, dilation, boxes)
+    rows, remarks = convert(checkpoint, out, to, timm_backbone)
+    origin = checkpoint.origin
+    source_format = "conditional_detr" if origin is None else origin.format
+    if as_json:
+        typer.echo(
+            json.dumps({"from": source_format, "to": to, "rows": [row._asdict() for row in rows], "remarks": remarks})
+        )
+        return
+    lines = [("tensors", f"{source_format}: {source}", f"{to}: {out}", "what")]
+    lines += [(str(row.tensors), row.source, row.target or "-", row.what) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for tensors, *texts in lines:  # not a table of rich, which would cut long names
+        cells = (text.ljust(width) for text, width in zip(texts, widths[1:], strict=True))
+        typer.echo(f"{tensors:>{widths[0]}}  {'  '.join(cells)}".rstrip())
+    for remark in remarks:
+        typer.echo(remark)
+    dropped = sum(row.tensors for row in rows if not row.target)
+    total = sum(row.tensors for row in rows if row.target)
+    left = f"{dropped} entries of the source were left out, as the table says" if dropped else "nothing was left out"
+    kind = type(checkpoint.model).__name__
+    typer.echo(f"{total} parameters and statistics of a {kind} written to {out}; {left}")

@@ -1,0 +1,34 @@
+"""Models whose every parameter and statistic differs from its initial value, for checkpoints to be made of."""
+
+import torch
+from torch import nn
+
+from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.config import ModelSettings
+from conditional_detr.data.shapes import SHAPES
+from conditional_detr.data.transforms import InputSize
+from conditional_detr.model.network import build_model
+from conditional_detr.structures import Categories
+
+SMALL = {"channels": 64, "heads": 4, "feed_forward": 96, "encoder_layers": 1, "decoder_layers": 2, "queries": 9}
+
+
+def randomised(settings: ModelSettings, categories: Categories = SHAPES, size: InputSize | None = None) -> Checkpoint:
+    torch.manual_seed(0)
+    model = build_model(settings, len(categories))
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, 1.0 if parameter.mean() > 0.5 else 0.0, 0.1)
+    nn.init.normal_(model.box_head.layers[-1].weight, std=0.1)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+        elif name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+    return Checkpoint(model.eval(), settings, categories, size or InputSize((96, 128)))
+
+
+def small(decoder: str = "conditional", backbone: str = "resnet18", **changes) -> ModelSettings:
+    """Of a shape that every format has."""
+    values = {"decoder": decoder, "backbone": backbone, "batch_norm": "frozen", "frozen_stages": 1, **SMALL, **changes}
+    return ModelSettings.model_validate(values)

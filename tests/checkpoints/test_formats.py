@@ -1,0 +1,365 @@
+"""Every format opens, and there and back through every pair changes no bit."""
+
+import argparse
+import itertools
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conditional_detr import Detector
+from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.coco_categories import COCO_80, COCO_91
+from conditional_detr.checkpoints.conversion import convert
+from conditional_detr.checkpoints.names import Part, names_in, ours_of, recognise
+from conditional_detr.checkpoints.opening import open_checkpoint
+from conditional_detr.checkpoints.safe_load import load_pth
+from conditional_detr.checkpoints.state import read_state, write_state
+from conditional_detr.data.transforms import InputSize
+from conditional_detr.errors import InputError
+from conditional_detr.structures import Categories
+from tests.checkpoints.models import randomised, small
+from tests.conftest import SHARED, needs_shared
+from tests.model.reference import load_reference
+
+KEYS = SHARED / "reference" / "keys"
+FORMATS = ["huggingface", "timm", "official", "mmdetection"]
+CATEGORIES = {"91": COCO_91, "80": COCO_80, "own": Categories((3, 0, 90), ("x", "y", "z"))}
+
+
+def write(checkpoint: Checkpoint, folder, to: str):
+    """Convert; "timm" is huggingface with timm's names."""
+    out = folder / (to if to in ("huggingface", "timm") else f"{to}.pth")
+    convert(checkpoint, out, "huggingface" if to == "timm" else to, True if to == "timm" else None)
+    return out
+
+
+def tensors(path):
+    """What a file holds, with the class head sorted out of the rest of an official or MMDetection file."""
+    if path.is_dir():
+        return load_file(path / "model.safetensors")
+    content = load_pth(path)
+    return content["model"] if "model" in content else content["state_dict"]
+
+
+# --- names ---
+
+
+@needs_shared("reference/keys")
+@pytest.mark.parametrize(
+    ("layout", "decoder", "file"),
+    [
+        ("mmdetection", "conditional", "map_official_to_mmdet"),
+        ("hub", "conditional", "map_official_to_hf_hub"),
+        ("hub-native", "conditional", "map_official_to_hf_hub_native"),
+        ("memory", "conditional", "map_official_to_hf5"),
+        ("memory-native", "conditional", "map_official_to_hf5_native"),
+        ("mmdetection", "detr", "map_detr_to_mmdet"),
+        ("hub", "detr", "map_detr_to_hf_hub"),
+    ],
+)
+def test_names_are_those_of_the_published_files(layout, decoder, file):
+    names = json.loads((KEYS / f"{file}.json").read_text())
+    for official, targets in names.items():
+        part = ours_of("official", decoder, official)
+        assert part is not None
+        assert names_in("official", decoder, part.ours) == [official]
+        found = names_in(layout, decoder, part.ours)
+        assert found == [name for name, _ in targets]
+        for i, name in enumerate(found):
+            assert ours_of(layout, decoder, name) == Part(part.ours, i, len(found))
+    assert recognise(names) == ("official", decoder)
+    assert recognise([name for targets in names.values() for name, _ in targets]) == (layout, decoder)
+
+
+@needs_shared("reference/sample_expected.json")
+@pytest.mark.parametrize(
+    ("file", "layout"),
+    [
+        ("sample_official.pth", "official"),
+        ("sample_mmdet.pth", "mmdetection"),
+        ("sample_mmdet_slim.pth", "mmdetection"),
+        ("sample_mmdet_train.pth", "mmdetection"),
+        ("sample_hf_hub.safetensors", "hub"),
+        ("sample_hf_hf5.safetensors", "memory"),
+        ("sample_hf_native.safetensors", "hub-native"),
+    ],
+)
+def test_samples_of_published_files(file, layout):
+    """Containers as the programs write them: every tensor arrives, whatever the file calls it."""
+    path = SHARED / "reference" / file
+    given = load_file(path) if path.suffix == ".safetensors" else load_pth(path)
+    given = given.get("model") or given.get("state_dict") if path.suffix == ".pth" else given
+    state = read_state(given, path)
+    assert (state.layout, state.decoder) == (layout, "conditional")
+    expected = json.loads((SHARED / "reference" / "sample_expected.json").read_text())["tensors"]
+    if file == "sample_mmdet_train.pth":
+        expected = {name: value for name, value in expected.items() if "decoder.layers.1." not in name}
+    found = {names_in("official", "conditional", name)[0]: value for name, value in state.values.items()}
+    assert found.keys() == expected.keys()
+    for name, (shape, checksum) in expected.items():
+        assert list(found[name].shape) == shape
+        assert zlib.crc32(found[name].numpy().astype("<f4").tobytes()) == checksum, name
+
+
+# --- there and back ---
+
+
+PAIRS = list(itertools.permutations(FORMATS, 2))
+CASES = [
+    *(("conditional", "91", pair) for pair in PAIRS),
+    *(("detr", "own", pair) for pair in itertools.combinations(FORMATS, 2)),
+    *(("conditional", "80", pair) for pair in PAIRS if set(pair) == {"official", "mmdetection"}),
+]
+
+
+@pytest.mark.parametrize(("decoder", "categories", "pair"), CASES)
+def test_there_and_back_through_every_pair_is_bit_equal(decoder, categories, pair, tmp_path):
+    original = randomised(small(decoder), CATEGORIES[categories])
+    start = write(original, tmp_path, pair[0])
+    there = write(open_checkpoint(start), tmp_path, pair[1])
+    (tmp_path / "back").mkdir()
+    back = open_checkpoint(there)
+    before, after = tensors(start), tensors(write(back, tmp_path / "back", pair[0]))
+    assert before.keys() == after.keys()
+    for name in before:
+        assert torch.equal(before[name], after[name]), name
+    assert back.categories == original.categories
+    assert back.input_size == original.input_size
+    assert back.settings == original.settings
+    for name, value in back.model.state_dict().items():
+        assert torch.equal(value, original.model.state_dict()[name]), name
+
+
+def test_account_of_a_conversion(tmp_path):
+    """Every tensor of the source is in the table, and so is what was left out."""
+    source = write(randomised(small(), COCO_91), tmp_path, "official")
+    content = torch.load(source, weights_only=False)
+    torch.save({**content, "optimizer": {}, "epoch": 49}, source)
+    rows, remarks = convert(open_checkpoint(source), tmp_path / "x.pth", "mmdetection")
+    assert sum(row.tensors for row in rows if row.target) == len(content["model"])
+    assert {(row.source, row.what) for row in rows if not row.target} == {
+        ("optimizer", "dropped: training state"),
+        ("epoch", "dropped: training state"),
+    }
+    assert (
+        "transformer.decoder.layers.N.sa_qpos_proj.*",
+        "decoder.layers.N.self_attn.qpos_proj.*",
+        4,
+        "renamed",
+    ) in rows
+    assert len(remarks) == 2
+    assert "11 rows of the class head" in remarks[1]
+    rows, _ = convert(open_checkpoint(tmp_path / "x.pth"), tmp_path / "hf", "huggingface")
+    packed = [row for row in rows if row.what == "split in 3"]
+    assert [row.target for row in packed] == ["model.encoder.layers.N.self_attn.{q,k,v}_proj.*"]
+    assert sum(row.tensors for row in rows if "counter of batch norm" in row.what) == 20
+
+
+def test_class_heads_mean_the_same_in_every_format(tmp_path):
+    """Row of the official head = category id; MMDetection's rows are contiguous; silent rows never score."""
+    original = randomised(small(), COCO_80)
+    official = load_pth(write(original, tmp_path, "official"))["model"]
+    assert official["class_embed.weight"].shape == (91, 64)
+    for row, category_id in enumerate(COCO_80.ids):
+        assert torch.equal(official["class_embed.weight"][category_id], original.model.class_head.weight[row])
+    assert (official["class_embed.bias"][[0, 12, 83]].sigmoid() < 1e-30).all()
+    del official  # as a foreign file, without our key: 91 logits
+    path = tmp_path / "official.pth"
+    content = torch.load(path, weights_only=False)
+    content.pop("conditional_detr")
+    torch.save(content, path)
+    assert open_checkpoint(path).categories == COCO_91
+    mmdetection = load_pth(write(open_checkpoint(path), tmp_path, "mmdetection"))
+    assert torch.equal(mmdetection["state_dict"]["bbox_head.fc_cls.weight"], original.model.class_head.weight)
+    assert mmdetection["meta"]["dataset_meta"]["classes"] == COCO_80.names
+
+
+# --- what files say and don't say ---
+
+
+def test_dc5_is_read_or_asked_for_never_guessed(tmp_path):
+    path = write(randomised(small(dilation=True), COCO_91), tmp_path, "official")
+    assert open_checkpoint(path).settings.dilation is True
+    with pytest.raises(InputError, match="says itself that it is a DC5 model"):
+        open_checkpoint(path, dilation=False)
+    content = torch.load(path, weights_only=False)
+    torch.save({"model": content["model"]}, path)  # as facebookresearch/detr publishes
+    with pytest.raises(InputError, match="does not say whether it is a DC5 model"):
+        open_checkpoint(path)
+    for dilation in (False, True):
+        assert open_checkpoint(path, dilation=dilation).settings.dilation is dilation
+    with pytest.raises(InputError, match="another network than DC5"):
+        write(open_checkpoint(path, dilation=True), tmp_path, "mmdetection")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        ("model = dict(type='ConditionalDETR', backbone=dict(type='ResNet', depth=18))", False),
+        ("model = dict(type='ConditionalDETR')", "does not say"),
+        ("", "does not say"),
+        ("model = (", "does not say"),
+        ("model = dict(backbone=dict(dilations=(1, 1, 1, 2)))", "another network than the published DC5"),
+        ("model = dict(backbone=dict(style='caffe'))", "style 'caffe'"),
+        ("model = dict(type='DeformableDETR')", "is a DeformableDETR of MMDetection"),
+        ("model = dict(num_queries=7, backbone=dict())", "queries=7, its weights have 9"),
+        ("model = dict(type=__import__('os').system('touch /tmp/ran'), backbone=dict())", False),
+    ],
+)
+def test_configurations_of_mmdetection(cfg, expected, tmp_path):
+    """The text is parsed, never run."""
+    path = write(randomised(small(), COCO_80), tmp_path, "mmdetection")
+    content = load_pth(path)
+    torch.save({"meta": {**content["meta"], "cfg": cfg}, "state_dict": content["state_dict"]}, path)
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            open_checkpoint(path)
+    else:
+        opened = open_checkpoint(path)
+        assert opened.settings.dilation is expected
+        assert opened.categories == COCO_80
+
+
+def test_categories_of_a_fine_tune_with_mmdetection(tmp_path):
+    path = write(randomised(small(), Categories((5, 6, 7), ("a", "b", "c"))), tmp_path, "mmdetection")
+    content = load_pth(path)
+    content.pop("conditional_detr")
+    torch.save(content, path)
+    assert open_checkpoint(path).categories == Categories((0, 1, 2), ("a", "b", "c"))
+    content["meta"]["dataset_meta"] = {"classes": COCO_80.names}  # who forgot metainfo has COCO's 80 there
+    torch.save(content, path)
+    opened = open_checkpoint(path)
+    assert opened.categories == Categories((0, 1, 2), ("class 0", "class 1", "class 2"))
+    assert opened.origin.left_out["meta.dataset_meta"] == "it names 80 classes, the class head has 3"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda c: c["model"].pop("query_embed.weight"), "holds no weights of Conditional DETR or DETR"),
+        (lambda c: c["model"].pop("bbox_embed.layers.1.bias"), r"box_head\.layers\.1\.bias is missing"),
+        (lambda c: c["model"].pop("input_proj.weight"), r"input_proj\.weight is missing"),
+        (lambda c: c["model"].update({"detr.mask_head.x": torch.zeros(1)}), "is not part of a Conditional DETR"),
+        (lambda c: c["model"].update({"input_proj.bias": torch.zeros(64, dtype=torch.int)}), r"holds torch\.int32"),
+        (lambda c: c["model"].update({"input_proj.bias": torch.zeros(65)}), r"has shape \[65\] instead of \[64\]"),
+        (lambda c: c["model"].update({"class_embed.weight": torch.zeros(0, 64)}), "contradict|no classes"),
+        (lambda c: setattr(c["args"], "hidden_dim", 256), "channels=256, its weights have 64"),
+        (lambda c: setattr(c["args"], "position_embedding", "learned"), "position_embedding='learned'"),
+        (lambda c: setattr(c["args"], "masks", True), "masks=True, which is not supported"),
+        (lambda c: setattr(c["args"], "nheads", 7), "multiple of 4 and of heads"),
+        (lambda c: setattr(c["args"], "dropout", "much"), "dropout: .* got 'much'"),
+        (lambda c: c.update(model={"backbone.conv1.weight": torch.zeros(2)}), "holds no weights of"),
+        (lambda c: c.update(model={}), "holds no weights of"),
+        (lambda c: c["conditional_detr"].update(category_ids=[1]), "contradict"),
+        (lambda c: c["conditional_detr"].update(input_size=3), "image size is damaged"),
+    ],
+)
+def test_wrong_files_are_one_sentence(change, sentence, tmp_path):
+    path = write(randomised(small(), COCO_91), tmp_path, "official")
+    content = torch.load(path, weights_only=False)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(InputError, match=sentence) as caught:
+        open_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_sources_are_one_sentence(tmp_path):
+    hub = write(randomised(small()), tmp_path, "huggingface")
+    torch.save(load_file(hub / "model.safetensors"), tmp_path / "hub.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"a": 1}, tmp_path / "other.pth")
+    for source, sentence in {
+        hub / "model.safetensors": "give the folder, with config.json in it",
+        tmp_path / "hub.pth": "part of a Hugging Face checkpoint",
+        tmp_path / "list.pth": "holds a list instead of named weights",
+        tmp_path / "other.pth": "holds other things than weights",
+        tmp_path / "nothing.pth": "does not exist",
+    }.items():
+        with pytest.raises(InputError, match=sentence) as caught:
+            open_checkpoint(source)
+        assert str(source) in str(caught.value)
+
+
+def test_what_other_programs_do_not_have_is_refused(tiny_settings, tmp_path):
+    odd = {
+        "a backbone of its own shape": randomised(tiny_settings),
+        "position_temperature=20": randomised(small(position_temperature=20.0)),
+        "softmax classification": randomised(small(classification="softmax")),
+        "boxes relative to the padded image": randomised(small(), size=InputSize((96, 96), boxes="padded")),
+        "category ids from 1 to 90000": randomised(small(), Categories((1, 90000), ("a", "b"))),
+    }
+    for sentence, checkpoint in odd.items():
+        with pytest.raises(InputError, match=sentence):
+            convert(checkpoint, tmp_path / "x.pth", "official")
+        assert not (tmp_path / "x.pth").exists()
+
+
+def test_nothing_is_overwritten(tmp_path):
+    checkpoint = randomised(small())
+    for to in ("official", "huggingface"):
+        out = write(checkpoint, tmp_path, to)
+        with pytest.raises(InputError, match="exists; remove it or choose another place"):
+            write(checkpoint, tmp_path, to)
+        assert open_checkpoint(out).categories == checkpoint.categories
+
+
+# --- the numbers of the official code, through every format ---
+
+
+@pytest.fixture(scope="module")
+def reference(weight_rule):
+    return load_reference("conddetr_small", weight_rule)
+
+
+@needs_shared("reference/conddetr_small.json")
+@pytest.mark.parametrize("to", ["official", "mmdetection", "hub", "hub-native", "memory", "memory-native", "old"])
+@torch.no_grad()
+def test_the_official_numbers_come_out_of_every_format(to, reference, tmp_path):
+    official = {reference.official[name]: value for name, value in reference.model.state_dict().items()}
+    path = tmp_path / "official.pth"
+    torch.save({"model": official, "args": argparse.Namespace(**reference.meta["hyperparameters"])}, path)
+    if to == "mmdetection":
+        path = write(open_checkpoint(path), tmp_path, to)
+    elif to != "official":
+        folder = write(open_checkpoint(path), tmp_path, "timm" if to in ("hub", "memory", "old") else "huggingface")
+        values, _ = write_state(reference.model.state_dict(), "hub" if to == "old" else to, "conditional")
+        (folder / "model.safetensors").unlink()
+        if to == "old":  # as the hub had it before safetensors, with a counter left in
+            values["model.backbone.conv_encoder.model.layer1.0.downsample.1.num_batches_tracked"] = torch.tensor(0)
+            torch.save(values, folder / "pytorch_model.bin")
+        else:
+            from safetensors.torch import save_file
+
+            save_file(values, folder / "model.safetensors")
+        path = folder
+    opened = open_checkpoint(path)
+    assert opened.categories == COCO_91
+    predictions = opened.model.eval()(reference.batch.pixels, reference.batch.padding_mask)
+    np.testing.assert_allclose(predictions.logits[-1].numpy(), reference.arrays["pred_logits"], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(predictions.boxes[-1].numpy(), reference.arrays["pred_boxes"], atol=2e-5, rtol=0)
+
+
+# --- the hub ---
+
+
+def test_a_hub_id_opens_from_the_cache(tmp_path, monkeypatch):
+    """What was fetched once opens without a network."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    repo = tmp_path / "models--owner--name"
+    convert(randomised(small()), repo / "snapshots" / "abc", "huggingface")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    detector = Detector.from_pretrained("owner/name", device="cpu")
+    assert detector.categories.names == ("rectangle", "ellipse", "triangle")
+    with pytest.raises(InputError, match="owner/other is no file or folder here, and can't be fetched") as caught:
+        Detector.from_pretrained("owner/other")
+    assert "\n" not in str(caught.value)

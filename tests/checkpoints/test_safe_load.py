@@ -1,0 +1,253 @@
+"""Files of weights are read without running what they say."""
+
+import argparse
+import io
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+from collections import OrderedDict
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from conditional_detr.checkpoints.huggingface import save_checkpoint
+from conditional_detr.checkpoints.opening import open_checkpoint
+from conditional_detr.checkpoints.safe_load import load_pth
+from conditional_detr.checkpoints.state import read_state, write_state
+from conditional_detr.config import BackboneShape, ModelSettings
+from conditional_detr.errors import InputError
+from tests.checkpoints.models import SMALL, randomised
+from tests.conftest import SHARED, needs_shared
+
+
+class Calls:
+    """Pickled as a call of something."""
+
+    def __init__(self, function, *arguments) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def save(content, path, container: str, protocol: int = 2) -> None:
+    if container == "plain":
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    else:
+        torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=container == "zip")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("container", ["zip", "legacy", "plain"])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda mark: Calls(os.system, f"touch {mark}"), r"(posix|nt)\.system"),
+        (lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"), r"builtins\.eval"),
+        (lambda mark: Calls(torch.hub.load, "owner/repo", "model"), r"torch\.hub\.load"),
+        (lambda mark: Calls(torch.load, str(mark)), r"torch\.serialization\.load"),
+        (lambda mark: {"model": [OrderedDict(x=(1, Calls(os.mkdir, str(mark))))]}, r"(posix|nt)\.mkdir"),
+        (lambda mark: argparse.Namespace(lr=Calls(exec, f"open({str(mark)!r}, 'w')")), r"builtins\.exec"),
+    ],
+    ids=["system", "eval", "hub", "load", "nested", "in args"],
+)
+def test_files_that_call_something_are_refused_by_its_name(make, name, container, protocol, tmp_path):
+    mark, path = tmp_path / "mark", tmp_path / "x.pth"
+    save(make(mark), path, container, protocol)
+    with pytest.raises(InputError, match=f"wants to call .*{name}.*nothing was run") as caught:
+        load_pth(path)
+    assert str(path) in str(caught.value)
+    assert not mark.exists()
+
+
+def test_names_put_together_at_run_time_are_refused(tmp_path):
+    """getattr of an allowed module could reach anything; here it is a stand-in that does nothing."""
+    mark = tmp_path / "mark"
+    path = tmp_path / "x.pth"
+    code = b"\x80\x02c__builtin__\ngetattr\nq\x00ccollections\nOrderedDict\nX\x05\x00\x00\x00clear\x86R."
+    path.write_bytes(code)
+    with pytest.raises(InputError):
+        load_pth(path)
+    path.write_bytes(b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x8c\x01x\x85R.")
+    with pytest.raises(InputError, match=r"posix\.system"):
+        load_pth(path)
+    # the name does not stand before its use, but is fetched from the memo
+    path.write_bytes(b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94000\x8c\x01a\x8c\x01bh\x00h\x01\x93\x8c\x01x\x85R.")
+    with pytest.raises(InputError):
+        load_pth(path)
+    assert not mark.exists()
+
+
+def test_objects_of_libraries_become_stand_ins(tmp_path):
+    import numpy as np
+
+    path = tmp_path / "x.pth"
+    torch.save(
+        {"x": torch.ones(2), "scalar": np.float64(3), "array": np.ones(2), "args": argparse.Namespace(a=1)}, path
+    )
+    content = load_pth(path)
+    assert torch.equal(content["x"], torch.ones(2))
+    assert content["args"] == argparse.Namespace(a=1)
+    assert type(content["array"]).__module__.startswith("conditional_detr")
+
+
+def test_damaged_files_are_one_sentence(tmp_path):
+    good = tmp_path / "good.pth"
+    torch.save({"model": {"a": torch.zeros(100)}}, good)
+    data = good.read_bytes()
+    (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "cut.pth").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.pth").write_text("hello, this is not a model")
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html>Quota exceeded</html>")
+    with zipfile.ZipFile(tmp_path / "photos.pth", "w") as archive:
+        archive.writestr("a.jpg", "x")
+    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in archive.namelist():
+            bomb.writestr(name, archive.read(name) if "data/0" not in name else bytes(10**7))
+    torch.save({"model": {"a": torch.zeros(1).expand(10**9)}}, tmp_path / "large.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pth")
+    sentences = {
+        "empty": "is empty",
+        "cut": "damaged or no .pth file",
+        "text": "damaged or no .pth file",
+        "page": "damaged or no .pth file",
+        "photos": "is a zip file but no .pth file of weights",
+        "bomb": "is compressed",
+        "large": "claims tensors larger than the file",
+        "script": "no .pth file of weights",
+        "nowhere": "can't be read",
+    }
+    for name, sentence in sentences.items():
+        with pytest.raises(InputError, match=sentence) as caught:
+            load_pth(tmp_path / f"{name}.pth")
+        assert f"{name}.pth" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_safetensors_header_can_not_claim_more_than_the_file(tmp_path):
+    header = b'{"a":{"dtype":"F32","shape":[1000000000,1000],"data_offsets":[0,4000000000000]}}'
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    (tmp_path / "config.json").write_text('{"model_type": "conditional_detr", "id2label": {"0": "a"}}')
+    with pytest.raises(InputError, match=r"model\.safetensors can't be read"):
+        open_checkpoint(tmp_path)
+    file.write_bytes(struct.pack("<Q", 10**15) + header)
+    with pytest.raises(InputError, match=r"model\.safetensors can't be read"):
+        open_checkpoint(tmp_path)
+
+
+# --- fuzz: real files with changed bytes end in our error or in tensors ---
+
+SAMPLES = ["sample_official.pth", "sample_mmdet.pth", "sample_mmdet_slim.pth", "sample_mmdet_train.pth"]
+fuzz = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+
+
+def mutated(data: bytes, changes: list[tuple[float, int]], cut: float) -> bytes:
+    """Bytes at relative positions exchanged, and the end cut off."""
+    out = bytearray(data)
+    for position, value in changes:
+        out[int(position * (len(out) - 1))] = value
+    return bytes(out[: max(1, int(len(out) * cut))])
+
+
+CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8)
+CUT = st.one_of(st.just(1.0), st.floats(0, 1))
+
+
+@needs_shared("reference/sample_official.pth")
+@pytest.mark.parametrize("name", SAMPLES)
+@fuzz
+@given(changes=CHANGES, cut=CUT)
+def test_changed_files(name, changes, cut, tmp_path):
+    path = tmp_path / "x.pth"
+    path.write_bytes(mutated((SHARED / "reference" / name).read_bytes(), changes, cut))
+    try:
+        open_checkpoint(path)
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@needs_shared("reference/sample_official.pth")
+@pytest.mark.parametrize("name", ["sample_official.pth", "sample_mmdet_train.pth"])
+@fuzz
+@given(changes=CHANGES)
+def test_changed_pickles_in_whole_archives(name, changes, tmp_path):
+    """The archive is right and its pickle wrong: gets past the checksums of zip."""
+    path = tmp_path / "x.pth"
+    target = io.BytesIO()
+    with zipfile.ZipFile(SHARED / "reference" / name) as archive, zipfile.ZipFile(target, "w") as out:
+        for entry in archive.namelist():
+            data = archive.read(entry)
+            out.writestr(entry, mutated(data, changes, 1.0) if entry.endswith("data.pkl") else data)
+    path.write_bytes(target.getvalue())
+    try:
+        open_checkpoint(path)
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hf")
+    shape = BackboneShape(block="basic", depths=(1,), widths=(16,), stem_width=8)
+    save_checkpoint(randomised(ModelSettings(backbone=shape, batch_norm="frozen", **SMALL)), folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+@fuzz
+@given(changes=CHANGES, cut=CUT)
+def test_changed_folders(name, changes, cut, folder, tmp_path):
+    """Of the weights the header is changed, where structure is; other bytes are numbers."""
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        if path.name == name:
+            end = 8 + struct.unpack("<Q", data[:8])[0] if path.suffix == ".safetensors" else len(data)
+            data = mutated(data[:end], changes, cut) + data[end:]
+        (tmp_path / path.name).write_bytes(data)
+    try:
+        open_checkpoint(tmp_path)
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@settings(fuzz, max_examples=25)
+@given(
+    values=st.dictionaries(
+        st.sampled_from(["model", "args", "state_dict", "meta", "conditional_detr", "epoch"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+            max_leaves=6,
+        ),
+    )
+)
+def test_strange_contents_beside_good_weights(values, folder, tmp_path):
+    """What a file holds besides weights can be anything."""
+    state = read_state(load_file(folder / "model.safetensors"), folder)
+    for layout, key in (("official", "model"), ("mmdetection", "state_dict")):
+        weights, _ = write_state(state.values, layout, "conditional")
+        torch.save({**values, key: weights}, tmp_path / "x.pth")
+        try:
+            open_checkpoint(tmp_path / "x.pth", dilation=False)
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_half_precision_is_widened(folder, tmp_path):
+    values = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    save_file(values, tmp_path / "model.safetensors")
+    model = open_checkpoint(tmp_path).model
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    assert torch.equal(model.input_proj.bias, values["model.input_projection.bias"].float())
