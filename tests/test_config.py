@@ -22,6 +22,7 @@ RECIPE = {
     "model.classification": ("sigmoid", "official models/conditional_detr.py"),
     "model.dilation": (False, OFFICIAL),
     "model.backbone_weights": (None, "a user's file: torchvision's V1 ImageNet weights were used"),
+    "model.init_from": (None, OURS),
     "model.batch_norm": ("auto", "frozen with weights, as official models/backbone.py"),
     "model.frozen_stages": ("auto", "stem and stage one with weights, as official models/backbone.py"),
     "model.channels": (256, OFFICIAL),

@@ -80,8 +80,10 @@ class ModelSettings(_Settings):
     """DC5: the last stage keeps its resolution (stride 16 instead of 32) and dilates"""
     backbone_weights: Path | None = None
     """ImageNet weights: a torchvision .pth or .safetensors file; random without"""
+    init_from: str | None = None
+    """fine-tuning: a run, checkpoint folder, .pth file or hub id to start from; fitting class rows and queries are kept"""
     batch_norm: Literal["auto", "frozen", "trained"] = "auto"
-    """auto: frozen with backbone weights (published), trained without"""
+    """auto: frozen with weights to start from (published), trained without"""
     frozen_stages: Literal["auto"] | Annotated[int, Field(ge=-1, le=4)] = "auto"
     """stages that do not train: -1 none, 0 the stem, 1 also stage one; auto: 1 with weights (published), or -1"""
     channels: PositiveInt = 256
@@ -114,6 +116,8 @@ class ModelSettings(_Settings):
     def _consistent(self) -> "ModelSettings":
         if self.channels % 4 or self.channels % self.heads:
             raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
+        if self.backbone_weights is not None and self.init_from is not None:
+            raise ValueError("init_from brings its own backbone: leave out backbone_weights")
         return self
 
     def backbone_shape(self) -> BackboneShape:
@@ -121,7 +125,7 @@ class ModelSettings(_Settings):
 
     def resolved(self) -> "ModelSettings":
         """With every "auto" replaced by what it means."""
-        pretrained = self.backbone_weights is not None
+        pretrained = self.backbone_weights is not None or self.init_from is not None
         changes: dict[str, Any] = {}
         if self.batch_norm == "auto":
             changes["batch_norm"] = "frozen" if pretrained else "trained"
@@ -356,7 +360,7 @@ def setting_keys() -> list[str]:
     return list(setting_fields())
 
 
-_TEXT = {str(kind) for kind in (str, Path, Path | None)}
+_TEXT = {str(kind) for kind in (str, Path, str | None, Path | None)}
 
 
 def _is_text(section: str, field: str) -> bool:

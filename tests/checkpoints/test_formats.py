@@ -184,7 +184,7 @@ def test_class_heads_mean_the_same_in_every_format(tmp_path):
 def test_dc5_is_read_or_asked_for_never_guessed(tmp_path):
     path = write(randomised(small(dilation=True), COCO_91), tmp_path, "official")
     assert open_checkpoint(path).settings.dilation is True
-    with pytest.raises(InputError, match="says itself that it is a DC5 model"):
+    with pytest.raises(InputError, match="is a DC5 model by its own account"):
         open_checkpoint(path, dilation=False)
     content = torch.load(path, weights_only=False)
     torch.save({"model": content["model"]}, path)  # as facebookresearch/detr publishes

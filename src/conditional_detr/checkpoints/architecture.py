@@ -42,10 +42,9 @@ def build_from(
             )
         settings["dilation"] = dilation
     elif dilation is not None and dilation != settings["dilation"]:
-        raise InputError(
-            f"{source} says itself that it is {'a' if settings['dilation'] else 'no'} DC5 model; "
-            f"leave out --{'' if dilation else 'no-'}dc5 (in Python: dilation)"
-        )
+        kind = "a DC5 model" if settings["dilation"] else "no DC5 model"
+        asked = "--dc5, model.dilation=true" if dilation else "--no-dc5, model.dilation=false"
+        raise InputError(f"{source} is {kind} by its own account, but dilation={dilation} was asked for ({asked})")
     try:
         resolved = ModelSettings.model_validate(settings)
     except ValidationError as error:

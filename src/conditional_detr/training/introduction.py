@@ -24,7 +24,8 @@ def introduce(
         f"evaluating on {len(val)} ({val.file}, {max_dets} detections per image)"
     )
     reporter.message(category_table(train.categories))
-    random_backbone = isinstance(settings.backbone, str) and settings.backbone_weights is None
+    from_nothing = settings.backbone_weights is None and settings.init_from is None
+    random_backbone = isinstance(settings.backbone, str) and from_nothing
     for text in training_warnings(train, val, settings.queries, random_backbone):
         reporter.warning(text)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -19,6 +19,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.initialisation import initialise
+from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.data.check import check_same_categories
 from conditional_detr.data.coco import read_split
@@ -346,8 +348,13 @@ class _Training:
     def _build(self) -> DETR:
         settings = self.settings.model
         model = build_model(settings, len(self.train_data.categories))
-        if settings.backbone_weights is not None and self.state is None:  # a state has them already
-            load_backbone_weights(model.backbone, settings.backbone_weights)
+        if self.state is None:  # which has its weights already
+            if settings.backbone_weights is not None:
+                load_backbone_weights(model.backbone, settings.backbone_weights)
+            if settings.init_from is not None:
+                start = open_checkpoint(settings.init_from, settings.dilation)
+                for text in initialise(model, settings, self.train_data.categories, start):
+                    self.reporter.message(text)
         assert isinstance(settings.frozen_stages, int)
         model.backbone.freeze(settings.frozen_stages)
         model.set_gradient_checkpointing(self.settings.train.gradient_checkpointing)

@@ -1,0 +1,94 @@
+"""Fine-tuning: a new model that starts from a checkpoint with other categories or another number of queries."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from conditional_detr.checkpoints.checkpoint import Checkpoint, load_strictly
+from conditional_detr.checkpoints.coco_categories import UNUSED
+from conditional_detr.config import BackboneShape, ModelSettings
+from conditional_detr.errors import InputError
+from conditional_detr.model.network import DETR
+from conditional_detr.structures import Categories
+
+# What makes parameters fit, or mean the same.
+_SHARED = (
+    "decoder",
+    "classification",
+    "backbone",
+    "dilation",
+    "channels",
+    "heads",
+    "feed_forward",
+    "encoder_layers",
+    "decoder_layers",
+    "position_temperature",
+)
+
+
+def initialise(model: DETR, settings: ModelSettings, categories: Categories, start: Checkpoint) -> list[str]:
+    """Load a checkpoint into a new model; returns what was kept and what replaced, in sentences.
+
+    Class rows of categories with the same name are kept, others stay as they were initialised; so are queries beyond the
+    checkpoint's, and of more the first are taken. Raises ``InputError`` when the networks differ otherwise.
+    """
+    source = Path(settings.init_from or "checkpoint")
+    wanted = {key: getattr(start.settings, key) for key in _SHARED}
+    if isinstance(wanted["backbone"], str) != isinstance(settings.backbone, str):
+        wanted["backbone"] = start.settings.backbone_shape()
+    different = [key for key in _SHARED if wanted[key] != getattr(settings, key)]
+    if different:
+        theirs = " ".join(_as_setting(key, wanted[key]) for key in different)
+        raise InputError(f"model.init_from={source} is another network; take the preset that fits, or set {theirs}")
+
+    state: dict[str, Tensor] = dict(start.model.state_dict())
+    own = model.state_dict()
+    messages = [f"starting from {source}: all of its weights but what is said below"]
+    row_of = {name.casefold(): row for row, name in enumerate(start.categories.names) if name != UNUSED}
+    rows = [row_of.get(name.casefold()) for name in categories.names]
+    if categories.names == start.categories.names:
+        messages.append(f"class head: kept, the {len(categories)} categories are the same")
+    else:
+        kept = [i for i, row in enumerate(rows) if row is not None]
+        taken = [row for row in rows if row is not None]
+        for name in ("class_head.weight", "class_head.bias"):
+            head = own[name].clone()
+            head[kept] = state[name][taken]
+            if model.softmax:  # the row of "no object"
+                head[-1] = state[name][-1]
+            state[name] = head
+        messages.append(_about_classes(categories, kept, len(start.categories)))
+
+    name = "decoder.query_position.weight"
+    ours, theirs = len(own[name]), len(state[name])
+    if ours != theirs:
+        queries = own[name].clone()
+        queries[:theirs] = state[name][:ours]
+        state[name] = queries
+    if ours > theirs:
+        messages.append(f"queries: {theirs} kept, {ours - theirs} new ones start from random positions")
+    elif ours < theirs:
+        messages.append(f"queries: the first {ours} of {theirs} kept, because model.queries={ours}")
+    else:
+        messages.append(f"queries: all {ours} kept")
+    if start.input_size.boxes != "image":
+        messages.append("its boxes were relative to padded images; training makes them relative to the image itself")
+    load_strictly(model, state, source)
+    return messages
+
+
+def _about_classes(categories: Categories, kept: list[int], of: int) -> str:
+    new = [name for i, name in enumerate(categories.names) if i not in kept]
+    same = ", ".join(categories.names[i] for i in kept) or "none"
+    return (
+        f"class head: replaced, because the {len(categories)} categories are not the {of} of the checkpoint; "
+        f"rows kept by name: {same}; new rows: {', '.join(new) or 'none'}"
+    )
+
+
+def _as_setting(key: str, value: object) -> str:
+    """``key=value`` as one types it in a shell."""
+    if isinstance(value, BackboneShape):
+        shape = str(value.model_dump(mode="json")).replace("'", "")
+        return f"'model.{key}={shape}'"
+    return f"model.{key}={str(value).lower() if isinstance(value, bool) else value}"

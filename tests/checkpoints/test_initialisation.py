@@ -1,0 +1,118 @@
+"""Fine-tuning from any checkpoint: what fits is kept, what does not is replaced, and both are said."""
+
+import shlex
+
+import pytest
+import torch
+
+from conditional_detr.checkpoints.coco_categories import COCO_91
+from conditional_detr.checkpoints.conversion import convert
+from conditional_detr.checkpoints.initialisation import initialise
+from conditional_detr.checkpoints.opening import open_checkpoint
+from conditional_detr.config import load_settings
+from conditional_detr.data.shapes import SHAPES
+from conditional_detr.data.transforms import InputSize
+from conditional_detr.errors import InputError
+from conditional_detr.model.network import build_model
+from conditional_detr.structures import Categories
+from conditional_detr.training import loop
+from conditional_detr.training.report import Reporter
+from tests.checkpoints.models import randomised, small
+from tests.training.test_loop import changed
+
+
+def started(start, categories, **changes):
+    """A new model's parameters before and after, and the report."""
+    settings = start.settings.model_copy(update={"init_from": "start.pth", **changes})
+    torch.manual_seed(5)
+    model = build_model(settings, len(categories))
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    return fresh, model.state_dict(), initialise(model, settings, categories, start)
+
+
+def test_same_categories_keep_everything():
+    start = randomised(small(), SHAPES)
+    _, state, messages = started(start, Categories((10, 20, 30), SHAPES.names))
+    for name, value in start.model.state_dict().items():
+        assert torch.equal(state[name], value), name
+    assert messages[1:] == ["class head: kept, the 3 categories are the same", "queries: all 9 kept"]
+
+
+@pytest.mark.parametrize("decoder", ["conditional", "detr"])
+def test_class_rows_are_kept_by_name(decoder):
+    start = randomised(small(decoder), COCO_91)
+    fresh, state, messages = started(start, Categories((1, 2, 3, 4), ("Dog", "drone", "person", "n/a")))
+    theirs = start.model.state_dict()
+    for name in ("class_head.weight", "class_head.bias"):
+        assert torch.equal(state[name][[0, 2]], theirs[name][[18, 1]])  # COCO's ids are its rows
+        assert torch.equal(state[name][[1, 3]], fresh[name][[1, 3]])
+        if decoder == "detr":  # and so is the row of "no object"
+            assert torch.equal(state[name][4], theirs[name][91])
+    rest = [name for name in theirs if not name.startswith("class_head")]
+    assert all(torch.equal(state[name], theirs[name]) for name in rest)
+    assert messages[1].endswith("rows kept by name: Dog, person; new rows: drone, n/a")
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        (4, "queries: the first 4 of 9 kept, because model.queries=4"),
+        (12, "queries: 9 kept, 3 new ones start from random positions"),
+    ],
+)
+def test_queries_grow_and_shrink(queries, message):
+    start = randomised(small())
+    fresh, state, messages = started(start, SHAPES, queries=queries)
+    name = "decoder.query_position.weight"
+    common = min(queries, 9)
+    assert torch.equal(state[name][:common], start.model.state_dict()[name][:common])
+    assert torch.equal(state[name][common:], fresh[name][common:])
+    assert message in messages
+
+
+def test_frames_of_boxes_are_told():
+    start = randomised(small(), size=InputSize((96, 96), boxes="padded"))
+    assert "relative to padded images" in started(start, SHAPES)[2][-1]
+
+
+def test_another_network_is_refused_with_what_to_set(tiny_settings):
+    start = randomised(small())
+    with pytest.raises(InputError, match=r"or set model\.channels=64 model\.encoder_layers=1$"):
+        started(start, SHAPES, channels=32, encoder_layers=2)
+    with pytest.raises(InputError, match=r"set model\.dilation=false$"):
+        started(start, SHAPES, dilation=True)
+    with pytest.raises(InputError, match=r"set 'model\.backbone=") as caught:
+        started(randomised(tiny_settings), SHAPES, backbone="resnet18")
+    (override,) = shlex.split(str(caught.value).partition(" or set ")[2])  # can be typed as it stands
+    assert load_settings("conditional-detr_r50_8xb2-50e_coco", [override]).model.backbone == tiny_settings.backbone
+
+
+@pytest.mark.parametrize("to", ["official", "mmdetection", "huggingface"])
+def test_training_starts_from_every_format(to, quick_run, tmp_path):
+    """With a learning rate of 0 the model that is saved is the one it started from."""
+    start = randomised(small(), SHAPES)
+    out = tmp_path / (to if to == "huggingface" else f"{to}.pth")
+    convert(start, out, to)
+    told = []
+
+    class Listening(Reporter):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    shape = {
+        key: getattr(start.settings, key)
+        for key in ("channels", "heads", "feed_forward", "encoder_layers", "decoder_layers")
+    }
+    model = {"backbone": "resnet18", "queries": 9, "init_from": str(out), **shape}
+    settings = changed(quick_run, model=model, train={"lr": 0.0, "lr_backbone": 0.0, "max_steps": 1})
+    run = loop.train(settings, Listening()).run
+    assert told[:3] == [
+        f"starting from {out}: all of its weights but what is said below",
+        "class head: kept, the 3 categories are the same",
+        "queries: all 9 kept",
+    ]
+    saved = open_checkpoint(run.path)
+    for name, value in start.model.state_dict().items():
+        assert torch.equal(saved.model.state_dict()[name], value), name
+    out.rename(tmp_path / "moved")  # a resume has its own weights
+    assert loop.resume(run.path).finished
