@@ -19,14 +19,18 @@ def needs_shared(relative: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not (SHARED / relative).exists(), reason=f"reference material {relative} is not here")
 
 
-@pytest.fixture(scope="session")
-def weight_rule():
+def load_weight_rule():
     """The module that regenerates reference weights, images and targets."""
     path = SHARED / "reference" / "weights.py"
     spec = importlib.util.spec_from_file_location("reference_weights", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def weight_rule():
+    return load_weight_rule()
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from conditional_detr.checkpoints.conversion import convert
+from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.cli import demo
 from conditional_detr.cli.predict import find_images
 from conditional_detr.config import preset_names, setting_keys
 from conditional_detr.errors import InputError
 from conditional_detr.training import loop
 from conditional_detr.training.run_folder import RunFolder
+from tests.checkpoints.models import randomised, small
 from tests.conftest import SHARED, needs_shared
 from tests.training.test_loop import changed
 
@@ -62,7 +66,7 @@ def test_help_is_quick_and_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "demo", "dataset", "dataset shapes"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "convert", "demo", "dataset", "dataset shapes"])
 def test_every_command_has_help(command):
     assert cdetr(*command.split(), "--help").returncode == 0
 
@@ -268,7 +272,7 @@ def test_documented_commands_exist():
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         text = document.read_text()
         for command, first in re.findall(r"cdetr (\w+) ([^\s`]+)", text):
-            assert command in {"train", "evaluate", "predict", "dataset", "demo"}, (document.name, command)
+            assert command in {"train", "evaluate", "predict", "convert", "dataset", "demo"}, (document.name, command)
             if command == "train":
                 assert first in presets, (document.name, first)
         assert set(re.findall(r"^make (\w+)|`make (\w+)", text, re.M)) <= {(t, "") for t in targets} | {
@@ -278,3 +282,47 @@ def test_documented_commands_exist():
         assert set(keys) <= set(setting_keys()), document.name
         for target in re.findall(r"\]\(((?!http)[^)#]+)", text):
             assert (document.parent / target).exists(), (document.name, target)
+
+
+def test_convert_and_use_a_run(run, shapes_root, tmp_path):
+    """From a run to a folder, with a table of every tensor; the same detections come out of it."""
+    result = cdetr("convert", run, tmp_path / "folder", "--to", "huggingface")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"2  model\.input_projection\.\* +model\.input_projection\.\* +same name", result.stdout)
+    assert "nothing was left out" in result.stdout
+    image = next((shapes_root / "val2017").iterdir())
+    found = [
+        json.loads(cdetr("predict", source, image, "--json", "--threshold", 0).stdout)
+        for source in (run, tmp_path / "folder")
+    ]
+    assert found[0] == found[1]
+    assert found[0]
+    refused(cdetr("convert", run, tmp_path / "folder", "--to", "huggingface"), "exists; remove it")
+    refused(cdetr("convert", run, tmp_path / "x.pth", "--to", "official"), "does not have a backbone of its own shape")
+    refused(cdetr("convert", tmp_path / "nowhere.pth", tmp_path / "y", "--to", "official"), "does not exist")
+
+
+def test_files_that_do_not_say_enough(shapes_root, tmp_path):
+    """Weights alone, as facebookresearch/detr publishes: DC5 or not has to be said."""
+    checkpoint = randomised(small("detr"))
+    convert(checkpoint, tmp_path / "full.pth", "official")
+    torch.save({"model": load_pth(tmp_path / "full.pth")["model"]}, tmp_path / "detr.pth")
+    image = next((shapes_root / "val2017").iterdir())
+    refused(cdetr("predict", tmp_path / "detr.pth", image), "--dc5 or --no-dc5")
+    result = cdetr("predict", tmp_path / "detr.pth", image, "--no-dc5", "--json", "--threshold", 0)
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)) == 9
+    result = cdetr("convert", tmp_path / "detr.pth", tmp_path / "mm.pth", "--to", "mmdetection", "--no-dc5", "--json")
+    account = json.loads(result.stdout)
+    assert (account["from"], account["to"]) == ("official", "mmdetection")
+    assert all(row["what"] == "renamed" for row in account["rows"])
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Calls:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'mark'}",)
+
+    torch.save({"model": Calls()}, tmp_path / "bad.pth")
+    refused(cdetr("convert", tmp_path / "bad.pth", tmp_path / "x", "--to", "huggingface"), r"bad\.pth wants to call (posix|nt)\.system")
+    assert not (tmp_path / "mark").exists()

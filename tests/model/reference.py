@@ -8,10 +8,13 @@ import numpy as np
 import torch
 
 from conditional_detr.checkpoints.names import names_in
-from conditional_detr.config import ModelSettings
+from conditional_detr.config import LossSettings, ModelSettings
+from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.network import DETR, build_model
-from conditional_detr.structures import ImageBatch, Target
+from conditional_detr.structures import ImageBatch, Predictions, Target
 from tests.conftest import SHARED
+
+NAMES = ["conddetr_small", "conddetr_r50", "conddetr_r50_dc5", "conddetr_r101", "conddetr_r101_dc5", "detr_r50"]
 
 
 @dataclass
@@ -69,3 +72,18 @@ def load_reference(name: str, rule: Any) -> Reference:
         mask[i, : image.shape[1], : image.shape[2]] = False
     arrays = dict(np.load(folder / f"{name}.npz"))
     return Reference(name, meta, arrays, model, official, ImageBatch(pixels, mask), rule)
+
+
+def outputs(reference: Reference, dtype: torch.dtype) -> Predictions:
+    model = reference.model.to(dtype).eval()  # dropout is 0 in them, and batch norm frozen
+    return model(reference.batch.pixels.to(dtype), reference.batch.padding_mask)
+
+
+def criterion_of(reference: Reference) -> Criterion:
+    # The official code keeps this weight in float32, in float64 too.
+    settings = LossSettings(no_object_weight=float(np.float32(0.1)))
+    return build_criterion(settings, reference.model.softmax)
+
+
+def boxes_of(targets) -> float:
+    return float(max(1, sum(len(target.labels) for target in targets)))

@@ -9,17 +9,16 @@ import pytest
 import torch
 
 from conditional_detr.config import LossSettings, TrainSettings
-from conditional_detr.loss.criterion import Criterion, build_criterion
+from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.loss.matcher import PaddedTargets
 from conditional_detr.model.network import ConditionalDETR
 from conditional_detr.postprocess import detections_from
 from conditional_detr.structures import Categories, Predictions
 from conditional_detr.training.optimizer import build_optimizer
 from tests.conftest import needs_shared
-from tests.model.reference import Reference, load_reference
+from tests.model.reference import NAMES, Reference, boxes_of, criterion_of, load_reference, outputs
 
 pytestmark = needs_shared("reference/conddetr_r50.json")
-NAMES = ["conddetr_small", "conddetr_r50", "conddetr_r50_dc5", "conddetr_r101", "conddetr_r101_dc5", "detr_r50"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -32,21 +31,6 @@ def single(reference) -> Predictions:
     """The model's answer in float32."""
     with torch.no_grad():
         return outputs(reference, torch.float32)
-
-
-def outputs(reference: Reference, dtype: torch.dtype) -> Predictions:
-    model = reference.model.to(dtype).eval()  # dropout is 0 in them, and batch norm frozen
-    return model(reference.batch.pixels.to(dtype), reference.batch.padding_mask)
-
-
-def criterion_of(reference: Reference) -> Criterion:
-    # The official code keeps this weight in float32, in float64 too.
-    settings = LossSettings(no_object_weight=float(np.float32(0.1)))
-    return build_criterion(settings, reference.model.softmax)
-
-
-def boxes_of(targets) -> float:
-    return float(max(1, sum(len(target.labels) for target in targets)))
 
 
 def test_float32_outputs_of_every_layer(reference, single):
