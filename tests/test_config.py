@@ -33,6 +33,7 @@ RECIPE = {
     "model.queries": (300, OFFICIAL),
     "model.dropout": (0.1, OFFICIAL),
     "model.position_temperature": (10000.0, "official models/position_encoding.py and transformer.py"),
+    "model.norm_between_layers": (False, "the paper; transformers with auxiliary_loss"),
     "model.class_prior": (0.01, "official models/conditional_detr.py, prior_prob"),
     "loss.class_cost": ("auto", "2 as official main.py, see below"),
     "loss.l1_cost": (5.0, OFFICIAL),

@@ -102,6 +102,8 @@ class ModelSettings(_Settings):
     """in attention, feed-forward and residual connections"""
     position_temperature: Annotated[float, Field(gt=0)] = 10000.0
     """of all sine encodings"""
+    norm_between_layers: bool = False
+    """every decoder layer gets the normalised output of the one before: only for fine-tunes of transformers with auxiliary_loss"""
     class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """score that the untrained class head gives every class"""
 

@@ -290,6 +290,7 @@ def test_what_other_programs_do_not_have_is_refused(tiny_settings, tmp_path):
     odd = {
         "a backbone of its own shape": randomised(tiny_settings),
         "position_temperature=20": randomised(small(position_temperature=20.0)),
+        "norm_between_layers": randomised(small(norm_between_layers=True)),
         "softmax classification": randomised(small(classification="softmax")),
         "boxes relative to the padded image": randomised(small(), size=InputSize((96, 96), boxes="padded")),
         "category ids from 1 to 90000": randomised(small(), Categories((1, 90000), ("a", "b"))),

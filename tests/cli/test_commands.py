@@ -324,5 +324,8 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
             return os.system, (f"touch {tmp_path / 'mark'}",)
 
     torch.save({"model": Calls()}, tmp_path / "bad.pth")
-    refused(cdetr("convert", tmp_path / "bad.pth", tmp_path / "x", "--to", "huggingface"), r"bad\.pth wants to call (posix|nt)\.system")
+    refused(
+        cdetr("convert", tmp_path / "bad.pth", tmp_path / "x", "--to", "huggingface"),
+        r"bad\.pth wants to call (posix|nt)\.system",
+    )
     assert not (tmp_path / "mark").exists()

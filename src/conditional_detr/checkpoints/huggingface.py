@@ -61,11 +61,6 @@ def load_checkpoint(folder: Path, dilation: bool | None = None, boxes: BoxFrame 
     for key, plain in {"activation_function": "relu", "position_embedding_type": "sine"}.items():
         if config.get(key, plain) != plain:
             raise InputError(f"{file}: {key}={config[key]!r} is not supported; give a model with {plain!r}")
-    if config.get("auxiliary_loss"):
-        raise InputError(
-            f"{file}: with auxiliary_loss=true transformers computes another function (each layer gets the normalised "
-            f"output of the one before), which is not supported; for weights trained without, set it to false"
-        )
     weights = folder / "model.safetensors"
     if weights.is_file():
         given = load_safetensors(weights)
@@ -143,7 +138,7 @@ def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
         "activation_dropout": settings.dropout,
         "activation_function": "relu",
         "position_embedding_type": "sine",
-        "auxiliary_loss": False,
+        "auxiliary_loss": settings.norm_between_layers,
         "id2label": {str(i): name for i, name in enumerate(categories.names)},
         "label2id": {name: i for i, name in enumerate(categories.names)},
         "dtype": "float32",
@@ -220,6 +215,8 @@ def _declared(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
             "decoder_layers": config["decoder_layers"],
             "queries": config["num_queries"],
             "dropout": config["dropout"],
+            # It changes what transformers computes, not only what it trains.
+            "norm_between_layers": bool(config.get("auxiliary_loss")),
         }
     except KeyError as error:
         raise InputError(f"{file} lacks {error.args[0]!r}; give a complete checkpoint folder") from error

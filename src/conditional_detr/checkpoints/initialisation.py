@@ -23,6 +23,7 @@ _SHARED = (
     "encoder_layers",
     "decoder_layers",
     "position_temperature",
+    "norm_between_layers",
 )
 
 

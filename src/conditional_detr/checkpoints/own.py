@@ -51,6 +51,7 @@ def check_published_network(checkpoint: Checkpoint, program: str) -> None:
         f"position_temperature={settings.position_temperature:g}": settings.position_temperature
         != STANDARD_TEMPERATURE,
         f"{settings.classification} classification": settings.classification != published,
+        "norm_between_layers": settings.norm_between_layers,
         "boxes relative to the padded image": checkpoint.input_size.boxes != "image",
     }
     for what, is_different in different.items():

@@ -112,7 +112,11 @@ class ConditionalDecoderLayer(nn.Module):
 
 
 class ConditionalDecoder(nn.Module):
-    """Decoder of Conditional DETR. One norm is shared by the outputs of all layers."""
+    """Decoder of Conditional DETR. One norm is shared by the outputs of all layers.
+
+    norm_between_layers: what transformers computes with ``auxiliary_loss=True``, which is not in the paper: every layer gets
+    the normalised output of the one before, and the last output is normalised twice.
+    """
 
     def __init__(
         self,
@@ -123,9 +127,11 @@ class ConditionalDecoder(nn.Module):
         dropout: float,
         queries: int,
         temperature: float,
+        norm_between_layers: bool,
     ) -> None:
         super().__init__()
         self.temperature = temperature
+        self.norm_between_layers = norm_between_layers
         self.query_position = nn.Embedding(queries, channels)
         self.layers = nn.ModuleList(
             ConditionalDecoderLayer(channels, heads, feed_forward, dropout, first=i == 0) for i in range(layers)
@@ -155,4 +161,8 @@ class ConditionalDecoder(nn.Module):
             else:
                 content = layer(content, query_position, spatial, memory)
             outputs.append(self.norm(content))
+            if self.norm_between_layers:
+                content = outputs[-1]
+        if self.norm_between_layers:
+            outputs[-1] = self.norm(content)
         return torch.stack(outputs)

@@ -60,10 +60,20 @@ class DETRDecoderLayer(nn.Module):
 
 
 class DETRDecoder(nn.Module):
-    """Decoder of DETR. One norm is shared by the outputs of all layers."""
+    """Decoder of DETR. One norm is shared by the outputs of all layers; norm_between_layers as in ``ConditionalDecoder``."""
 
-    def __init__(self, layers: int, channels: int, heads: int, feed_forward: int, dropout: float, queries: int) -> None:
+    def __init__(
+        self,
+        layers: int,
+        channels: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        queries: int,
+        norm_between_layers: bool,
+    ) -> None:
         super().__init__()
+        self.norm_between_layers = norm_between_layers
         self.query_position = nn.Embedding(queries, channels)
         self.layers = nn.ModuleList(DETRDecoderLayer(channels, heads, feed_forward, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(channels)
@@ -79,4 +89,8 @@ class DETRDecoder(nn.Module):
             else:
                 content = layer(content, query_position, memory)
             outputs.append(self.norm(content))
+            if self.norm_between_layers:
+                content = outputs[-1]
+        if self.norm_between_layers:
+            outputs[-1] = self.norm(content)
         return torch.stack(outputs)

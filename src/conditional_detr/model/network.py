@@ -146,7 +146,9 @@ def build_model(settings: ModelSettings, classes: int) -> DETR:
         settings.position_temperature,
     )
     if settings.decoder == "detr":
-        decoder = DETRDecoder(settings.decoder_layers, *common, settings.queries)
+        decoder = DETRDecoder(settings.decoder_layers, *common, settings.queries, settings.norm_between_layers)
         return DETR(backbone, encoder, decoder, *heads)
-    decoder = ConditionalDecoder(settings.decoder_layers, *common, settings.queries, settings.position_temperature)
+    decoder = ConditionalDecoder(
+        settings.decoder_layers, *common, settings.queries, settings.position_temperature, settings.norm_between_layers
+    )
     return ConditionalDETR(backbone, encoder, decoder, *heads)
