@@ -346,7 +346,7 @@ def damage(folder, change):
         (lambda c: c.update(encoder_attention_heads=3), "different numbers of attention heads"),
         (lambda c: c.update(dropout=2), "dropout: .* got 2"),
         (lambda c: c.update(activation_function="gelu"), "activation_function='gelu' is not supported"),
-        (lambda c: c.pop("id2label"), "id2label must name classes"),
+        (lambda c: c.update(id2label=3), "id2label must name classes"),
         (lambda c: c.update(id2label={"1": "a"}), "id2label must name classes"),
         (lambda c: c.update(id2label={"0": "a"}, conditional_detr={}), "names 1 classes, the class head of .* has 3"),
     ],
@@ -358,6 +358,13 @@ def test_damaged_folders_are_one_sentence(change, sentence, tiny_settings, tmp_p
         load_checkpoint(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_labels_without_names(tiny_settings, tmp_path):
+    """transformers leaves them out of the config when they are its own."""
+    save_checkpoint(randomised(tiny_settings), tmp_path)
+    damage(tmp_path, lambda config: (config.pop("id2label"), config.pop("conditional_detr")))
+    assert load_checkpoint(tmp_path).categories == Categories((0, 1, 2), ("LABEL_0", "LABEL_1", "LABEL_2"))
 
 
 def test_missing_and_cut_files_are_one_sentence(tiny_settings, tmp_path):

@@ -66,6 +66,27 @@ def test_equals_the_slow_version(counts):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("counts", [(3, 2), (0, 4), (0, 0), (QUERIES + 3, 2)])
+def test_softmax_loss_is_torch_s_weighted_cross_entropy(counts):
+    """DETR's class loss and class cost; the last class is "no object"."""
+    predictions, targets = make(counts)
+    targets = [Target(target.labels % (CLASSES - 1), target.boxes) for target in targets]
+    losses = build_criterion(LossSettings(), softmax=True)(predictions, targets, 1.0, share=0.5)
+    weight = torch.ones(CLASSES)
+    weight[-1] = 0.1
+    for layer in range(LAYERS):
+        wanted = torch.full((len(counts), QUERIES), CLASSES - 1)
+        for image, target in enumerate(targets):
+            logits, boxes = predictions.logits[layer, image], predictions.boxes[layer, image]
+            _, giou = iou_and_giou(centre_to_corners(boxes)[:, None], centre_to_corners(target.boxes)[None])
+            l1 = torch.cdist(boxes, target.boxes, p=1)
+            cost = 5 * l1 - 2 * giou - logits.softmax(-1)[:, target.labels]
+            queries, objects = linear_sum_assignment(cost.detach().numpy())
+            wanted[image, queries] = target.labels[objects]
+        expected = functional.cross_entropy(predictions.logits[layer].transpose(1, 2), wanted, weight)
+        torch.testing.assert_close(losses.by_term()[0, layer], 0.5 * expected.detach(), rtol=1e-5, atol=1e-6)
+
+
 def test_batch_without_objects_gives_every_input_a_finite_gradient():
     predictions, targets = make((0, 0))
     build_criterion(LossSettings())(predictions, targets, 1.0).total.backward()

@@ -26,6 +26,11 @@ TINY = ModelSettings(
 )
 
 
+DECODERS = pytest.mark.parametrize(
+    "decoder", [{}, {"decoder": "detr", "classification": "softmax"}], ids=["conditional", "detr"]
+)
+
+
 def build(classes: int = 5, **changes):
     torch.manual_seed(1)
     model = build_model(TINY.model_copy(update=changes), classes)
@@ -53,18 +58,20 @@ def test_mask_without_padding_changes_nothing():
     same(model(pixels), model(pixels, torch.zeros(2, 40, 56, dtype=torch.bool)))
 
 
+@DECODERS
 @torch.no_grad()
-def test_batch_equals_single():
-    model, pixels = build(), torch.randn(3, 3, 40, 56)
+def test_batch_equals_single(decoder):
+    model, pixels = build(**decoder), torch.randn(3, 3, 40, 56)
     together = model(pixels)
     for i in range(3):
         same(model(pixels[i : i + 1]), Predictions(together.logits[:, i : i + 1], together.boxes[:, i : i + 1]))
 
 
+@DECODERS
 @torch.no_grad()
-def test_content_of_padded_cells_is_ignored():
+def test_content_of_padded_cells_is_ignored(decoder):
     """Beyond the reach of the convolutions, what lies in the padding has no influence."""
-    model = build()
+    model = build(**decoder)
     features = torch.randn(1, 32, 5, 6)
     mask = torch.zeros(1, 40, 48, dtype=torch.bool)
     mask[:, :, 24:] = True
@@ -79,21 +86,23 @@ def test_content_of_padded_cells_is_ignored():
     same(before, model(torch.zeros(1, 3, 40, 48), mask))
 
 
+@DECODERS
 @pytest.mark.parametrize("layers", [(0, 1), (0, 2), (2, 1)])
-def test_every_trained_parameter_gets_a_gradient(layers):
+def test_every_trained_parameter_gets_a_gradient(layers, decoder):
     """Also without encoder and with one decoder layer; distributed training would stop otherwise."""
     encoder_layers, decoder_layers = layers
-    model = build(encoder_layers=encoder_layers, decoder_layers=decoder_layers).train()
+    model = build(encoder_layers=encoder_layers, decoder_layers=decoder_layers, **decoder).train()
     predictions = model(torch.randn(1, 3, 32, 32))
     (predictions.logits.sum() + predictions.boxes.sum()).backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_gradient_checkpointing_changes_no_gradient():
+@DECODERS
+def test_gradient_checkpointing_changes_no_gradient(decoder):
     pixels = torch.randn(2, 3, 40, 56)
     gradients = []
     for enabled in (False, True):
-        model = build().train()
+        model = build(**decoder).train()
         model.set_gradient_checkpointing(enabled)
         predictions = model(pixels)
         (predictions.logits.square().sum() + predictions.boxes.square().sum()).backward()

@@ -15,6 +15,7 @@ import torch
 from conditional_detr import Detector
 from conditional_detr.checkpoints.huggingface import load_checkpoint
 from conditional_detr.data import transforms
+from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError, NonFiniteError
 from conditional_detr.training import loop
 from conditional_detr.training.report import Reporter
@@ -289,3 +290,14 @@ def test_kill_at_any_moment_resumes(quick_run, tmp_path):
     resumed = loop.resume(folder.path)
     assert resumed.finished
     assert metrics(resumed.run) == metrics(whole.run)
+
+
+def test_plain_detr_trains(quick_run):
+    """With its own loss, whose weighted mean is over the queries of a batch and not over objects."""
+    settings = changed(quick_run, model={"decoder": "detr", "classification": "softmax"}, train={"max_steps": 2})
+    summary = loop.train(settings)
+    opened = load_checkpoint(summary.run.last_model)
+    assert (opened.settings.decoder, opened.settings.classification) == ("detr", "softmax")
+    assert opened.model.class_head.out_features == len(SHAPES) + 1
+    assert json.loads((summary.run.last_model / "config.json").read_text())["model_type"] == "detr"
+    assert summary.best["AP"] >= 0

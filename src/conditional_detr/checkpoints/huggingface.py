@@ -71,10 +71,10 @@ def load_checkpoint(folder: Path, dilation: bool | None = None, boxes: BoxFrame 
         raise InputError(f"{folder} holds neither model.safetensors nor pytorch_model.bin; give a complete folder")
     if not isinstance(given, dict):
         raise InputError(f"{weights} must map names to tensors")
-    categories = _categories(config, file)
     state = read_state(given, weights)
     model, settings = build_from(state, _declared(config, file), dilation, folder)
     classes = model.class_head.out_features - model.softmax
+    categories = _categories(config, classes, file)
     if len(categories) != classes:
         raise InputError(f"{file}: id2label names {len(categories)} classes, the class head of {weights} has {classes}")
     input_size = _input_size(
@@ -237,9 +237,10 @@ def _declared(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     return declared
 
 
-def _categories(config: Mapping[str, Any], file: Path) -> Categories:
+def _categories(config: Mapping[str, Any], classes: int, file: Path) -> Categories:
+    given = config.get("id2label", {i: f"LABEL_{i}" for i in range(classes)})  # transformers leaves such names out
     try:
-        labels = {int(index): str(name) for index, name in config["id2label"].items()}
+        labels = {int(index): str(name) for index, name in given.items()}
         ids = _own(config).get("category_ids", range(len(labels)))
         return Categories(tuple(int(id_) for id_ in ids), tuple(labels[i] for i in range(len(labels))))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
