@@ -155,7 +155,7 @@ class LossSettings(_Settings):
     """weight of the positive class in the focal loss"""
     focal_gamma: NonNegative = 2.0
     """how much easy examples are discounted"""
-    no_object_weight: NonNegative = 0.1
+    no_object_weight: Annotated[float, Field(gt=0)] = 0.1
     """weight of queries without object in the cross entropy"""
 
 

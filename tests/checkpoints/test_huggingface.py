@@ -292,6 +292,8 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
         ({"size": {"height": -3, "width": 2}}, "must be from 1 to"),
         ({"size": 800, "image_mean": [0.5, 0.5, 0.5]}, "image_mean=.* is not supported"),
         ({"size": 800, "do_resize": False}, "do_resize=False is not supported"),
+        ({"size": 800, "do_normalize": False}, "do_normalize=False is not supported"),
+        ({"size": 800, "rescale_factor": 1.0}, "rescale_factor=1.0 is not supported"),
     ],
 )  # fmt: skip
 def test_sizes_that_transformers_knows(processor, expected, tmp_path):
@@ -338,16 +340,16 @@ def damage(folder, change):
     ("change", "sentence"),
     [
         (lambda c: c.update(model_type="yolos"), "of a 'yolos' model"),
-        (lambda c: c.update(model_type="detr"), "settings say decoder=detr, its weights have conditional"),
+        (lambda c: c.update(model_type="detr"), "settings say decoder='detr', its weights have conditional"),
         (lambda c: c.pop("d_model"), "lacks 'd_model'"),
-        (lambda c: c.update(d_model="wide"), "channels=wide, its weights have 64"),
+        (lambda c: c.update(d_model="wide"), "channels='wide', its weights have 64"),
         (lambda c: c.update(num_queries=21), "queries=21, its weights have 20"),
         (lambda c: c.update(decoder_layers=3), "decoder_layers=3, its weights have 2"),
         (lambda c: c.update(encoder_attention_heads=3), "different numbers of attention heads"),
         (lambda c: c.update(dropout=2), "dropout: .* got 2"),
         (lambda c: c.update(activation_function="gelu"), "activation_function='gelu' is not supported"),
         (lambda c: c.update(id2label=3), "id2label must name classes"),
-        (lambda c: c.update(id2label={"1": "a"}), "id2label must name classes"),
+        (lambda c: c.update(id2label={"1": "a"}), r"id2label must name classes .*; it names \['1'\]"),
         (lambda c: c.update(id2label={"0": "a"}, conditional_detr={}), "names 1 classes, the class head of .* has 3"),
     ],
 )
@@ -358,6 +360,36 @@ def test_damaged_folders_are_one_sentence(change, sentence, tiny_settings, tmp_p
         load_checkpoint(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"dilation": True}, True),
+        ({"dilation": False}, False),
+        ({"dilation": False, "backbone_kwargs": {"output_stride": 16}}, True),
+        ({"dilation": True, "backbone_config": {"model_type": "timm_backbone", "output_stride": 32}}, False),
+        ({"dilation": True, "backbone_config": {"model_type": "timm_backbone", "output_stride": 8}}, "output_stride=8"),
+        ({"backbone": "resnet18d"}, "backbone 'resnet18d' is not supported"),
+    ],
+)
+def test_dilation_as_transformers_passes_it_to_timm(change, expected, tmp_path):
+    save_checkpoint(randomised(small()), tmp_path, timm_backbone=True)
+    damage(tmp_path, lambda config: config.update(change))
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            load_checkpoint(tmp_path)
+    else:
+        assert load_checkpoint(tmp_path).settings.dilation is expected
+
+
+def test_the_own_resnet_of_transformers_never_dilates(tmp_path):
+    save_checkpoint(randomised(small()), tmp_path)
+    damage(tmp_path, lambda config: config.update(dilation=True))
+    assert load_checkpoint(tmp_path).settings.dilation is False
+    damage(tmp_path, lambda config: config["backbone_config"].update(hidden_act="gelu"))
+    with pytest.raises(InputError, match="a ResNet with 'gelu' is not supported"):
+        load_checkpoint(tmp_path)
 
 
 def test_labels_without_names(tiny_settings, tmp_path):

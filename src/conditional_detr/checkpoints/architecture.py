@@ -1,6 +1,8 @@
 """From parameters to a network: what their shapes say, checked against what a file's settings say."""
 
 import re
+import reprlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from conditional_detr.config import RESNETS, ModelSettings
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import DETR, build_model
 
-PUBLISHED_HEADS = ModelSettings().heads
+_PUBLISHED = ModelSettings()
 
 
 def build_from(
@@ -30,10 +32,15 @@ def build_from(
     for key, value in visible.items():
         if key in declared and declared[key] != value:
             raise InputError(
-                f"{source}: its settings say {key}={declared[key]}, its weights have {value}; "
+                f"{source}: its settings say {key}={reprlib.repr(declared[key])}, its weights have {value}; "
                 f"give weights and settings that belong together"
             )
-    settings = {"heads": PUBLISHED_HEADS, "batch_norm": "frozen", "frozen_stages": 1, **declared, **visible}
+    settings = {"heads": _PUBLISHED.heads, "batch_norm": "frozen", "frozen_stages": 1, **declared, **visible}
+    if "heads" not in declared and visible["channels"] != _PUBLISHED.channels:
+        warnings.warn(
+            f"{source} does not say how many attention heads it has; {_PUBLISHED.heads} is taken, as in published models",
+            stacklevel=2,
+        )
     if "dilation" not in settings:
         if dilation is None:
             raise InputError(
@@ -51,23 +58,24 @@ def build_from(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1]) or "settings"
         raise InputError(
-            f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+            f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}, got {reprlib.repr(first['input'])}"
         ) from error
     classes = len(state.values["class_head.weight"]) - (resolved.classification == "softmax")
     if classes < 1:
         raise InputError(f"{source} has no classes; give weights of a detector")
-    _check_size(resolved, state, source)
+    _check_size(resolved, classes, state, source)
     model = build_model(resolved, classes)
     load_strictly(model, state.values, source)
     return model, resolved
 
 
-def _check_size(settings: ModelSettings, state: State, source: Path) -> None:
+def _check_size(settings: ModelSettings, classes: int, state: State, source: Path) -> None:
     """Raise ``InputError`` when the network would be much larger than the file, whose single shapes can claim anything."""
     shape = settings.backbone_shape()
     layers = settings.encoder_layers + settings.decoder_layers
     least = layers * settings.channels * (settings.channels + settings.feed_forward)
     least += sum(depth * width**2 // 4 for depth, width in zip(shape.depths, shape.widths, strict=True))
+    least += settings.channels * (settings.queries + classes + shape.widths[-1]) + shape.stem_width * 3 * 7 * 7
     if least > sum(value.numel() for value in state.values.values()):
         raise InputError(f"{source} holds fewer numbers than the network that it describes; give complete weights")
 

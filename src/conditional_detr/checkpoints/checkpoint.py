@@ -16,6 +16,7 @@ from conditional_detr.structures import Categories
 
 Format = Literal["huggingface", "official", "mmdetection"]
 OWN_KEY = "conditional_detr"  # in every format: what it has no field for
+HEAD = ("class_head.weight", "class_head.bias")  # rows: a logit each
 COUNTER = "num_batches_tracked"  # of trained batch norm; formats have it or not, and nothing here uses it
 
 

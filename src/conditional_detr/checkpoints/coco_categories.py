@@ -3,6 +3,13 @@
 from conditional_detr.structures import Categories
 
 UNUSED = "N/A"  # name of a logit that stands for no category, as Hugging Face writes it
+
+
+def unnamed(rows: int) -> Categories:
+    """For files that say nothing: ids from 0 on."""
+    return Categories(tuple(range(rows)), tuple(f"class {i}" for i in range(rows)))
+
+
 _NAMES = [
     "person",
     "bicycle",

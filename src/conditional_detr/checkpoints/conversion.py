@@ -34,6 +34,8 @@ def convert(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists; remove it or choose another place")
+    if timm_backbone is not None and to != "huggingface":
+        raise InputError(f"a backbone with timm's names exists for huggingface only, not for {to}; leave it out")
     if to == "huggingface":
         written = save_checkpoint(checkpoint, out, timm_backbone)
     else:
@@ -49,13 +51,13 @@ def convert(
             what = f"{len(sources)} joined" if len(sources) > 1 else f"split in {len(targets)}"
         else:
             what = "same name" if sources == targets else "renamed"
-        counts[_pattern(sources), _pattern(targets), what] += 1
+        counts[_row_name(sources), _row_name(targets), what] += 1
     for name, why in ({} if origin is None else origin.left_out).items():
-        counts[_pattern([name]), "", f"dropped: {why}"] += 1
+        counts[_row_name([name]), "", f"dropped: {why}"] += 1
     return [Row(source, target, tensors, what) for (source, target, what), tensors in counts.items()], written.remarks
 
 
-def _pattern(names: list[str]) -> str:
+def _row_name(names: list[str]) -> str:
     """One name for all that differ in layer and parameter; of a packed projection, the three letters in braces."""
     first = re.sub(r"(?<=coder\.layers\.)\d+|(?<=stages\.)\d+|(?<=\d\.layers\.)\d+|(?<=layer)\d+\.\d+", "N", names[0])
     first = re.sub(r"(?<=[._])(weight|bias|running_mean|running_var)$", "*", first)

@@ -6,6 +6,7 @@ transformers has no field for goes under the key ``conditional_detr``.
 """
 
 import json
+import reprlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,12 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, timm_backbone: bool | 
     write_text(folder / "preprocessor_config.json", json.dumps(_preprocessor(checkpoint), indent=2))
     with whole_file(folder / "model.safetensors") as partial:
         save_file(values, partial, metadata={"format": "pt"})
-    return Written(names, [])
+    remarks: list[str] = []
+    if checkpoint.input_size.rule == "published":
+        remarks.append(
+            "transformers rounds the longer side otherwise where its limit binds: images can differ by a few pixels there"
+        )
+    return Written(names, remarks)
 
 
 def load_checkpoint(folder: Path, dilation: bool | None = None, boxes: BoxFrame | None = None) -> Checkpoint:
@@ -67,6 +73,8 @@ def load_checkpoint(folder: Path, dilation: bool | None = None, boxes: BoxFrame 
     elif (folder / "pytorch_model.bin").is_file():
         weights = folder / "pytorch_model.bin"
         given = load_pth(weights)
+    elif (folder / "model.safetensors.index.json").is_file():
+        raise InputError(f"{folder} is sharded; open it with transformers and save it with max_shard_size='5GB'")
     else:
         raise InputError(f"{folder} holds neither model.safetensors nor pytorch_model.bin; give a complete folder")
     if not isinstance(given, dict):
@@ -114,6 +122,8 @@ def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
     if settings.classification != ("softmax" if settings.decoder == "detr" else "sigmoid"):
         own["classification"] = settings.classification
     own["boxes"] = checkpoint.input_size.boxes
+    if settings.dilation and not timm:
+        own["dilation"] = True
     if timm:
         name = settings.backbone if isinstance(settings.backbone, str) else None
         backbone = {"use_timm_backbone": True, "backbone": name, "backbone_config": None}
@@ -193,12 +203,23 @@ def _preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _own(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], config.get(OWN_KEY, {}))
+    own = config.get(OWN_KEY)
+    return cast(Mapping[str, Any], own) if isinstance(own, dict) else {}
 
 
 def _declared(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """``ModelSettings`` fields that a config tells. Raises ``InputError``."""
     resnet = cast(Mapping[str, Any], config.get("backbone_config") or {})
+    own = _own(config)
+    native = resnet.get("model_type") == "resnet"
+    if native:  # which can't dilate, whatever the config says
+        dilation = bool(own.get("dilation", False))
+    else:
+        kwargs = cast(Mapping[str, Any], config.get("backbone_kwargs") or {})
+        stride = resnet.get("output_stride") or kwargs.get("output_stride") or (16 if config.get("dilation") else 32)
+        if stride not in (16, 32):
+            raise InputError(f"{file}: a backbone with output_stride={reprlib.repr(stride)} is not supported")
+        dilation = stride == 16
     heads = config.get("encoder_attention_heads")
     if heads != config.get("decoder_attention_heads"):
         raise InputError(
@@ -207,7 +228,7 @@ def _declared(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     try:
         declared: dict[str, Any] = {
             "decoder": {kind: decoder for decoder, kind in _TYPES.items()}[config["model_type"]],
-            "dilation": bool(config["dilation"]) or resnet.get("output_stride") == 16,
+            "dilation": dilation,
             "channels": config["d_model"],
             "heads": heads,
             "feed_forward": config["encoder_ffn_dim"],
@@ -220,20 +241,23 @@ def _declared(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
         }
     except KeyError as error:
         raise InputError(f"{file} lacks {error.args[0]!r}; give a complete checkpoint folder") from error
-    own = _own(config)
     for key in ("position_temperature", "classification"):
         if key in own:
             declared[key] = own[key]
     name = config.get("backbone") or resnet.get("backbone")  # of timm, with the tag of its weights behind a dot
-    if resnet.get("model_type") == "resnet":
+    if native:
         shape = {"block": "layer_type", "depths": "depths", "widths": "hidden_sizes", "stem_width": "embedding_size"}
         declared["backbone"] = named_resnet({ours: resnet.get(theirs) for ours, theirs in shape.items()})
         if resnet.get("downsample_in_bottleneck") or resnet.get("downsample_in_first_stage"):
             raise InputError(
                 f"{file}: a ResNet that downsamples in its 1x1 convolutions or first stage is not supported"
             )
-    elif str(name).partition(".")[0] in RESNETS:
+        if resnet.get("hidden_act", "relu") != "relu":
+            raise InputError(f"{file}: a ResNet with {resnet['hidden_act']!r} is not supported; give one with 'relu'")
+    else:
         declared["backbone"] = str(name).partition(".")[0]
+        if declared["backbone"] not in RESNETS:
+            raise InputError(f"{file}: backbone {reprlib.repr(name)} is not supported; one of {', '.join(RESNETS)} is")
     return declared
 
 
@@ -244,16 +268,21 @@ def _categories(config: Mapping[str, Any], classes: int, file: Path) -> Categori
         ids = _own(config).get("category_ids", range(len(labels)))
         return Categories(tuple(int(id_) for id_ in ids), tuple(labels[i] for i in range(len(labels))))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: id2label must name classes 0, 1, 2, ... ({error!r})") from error
+        found = reprlib.repr(list(given) if isinstance(given, dict) else given)
+        raise InputError(f"{file}: id2label must name classes 0, 1, 2, ...; it names {found}") from error
 
 
 def _input_size(config: Mapping[str, Any], boxes: BoxFrame | None, folder: Path) -> InputSize:
     """What a preprocessor does to sizes; ``boxes`` when it is known. Raises ``InputError`` for a preprocessing that ours does not do."""
     file = folder / "preprocessor_config.json"
-    expected = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "resample": 2, "do_resize": True}
+    expected = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "resample": 2}
+    expected |= dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True)
     for key, value in expected.items():
         if config.get(key, value) != value:
-            raise InputError(f"{file}: {key}={config[key]} is not supported; {value} is what the published models need")
+            given = reprlib.repr(config[key])
+            raise InputError(f"{file}: {key}={given} is not supported; {value} is what the published models need")
+    if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
+        raise InputError(f"{file}: rescale_factor={config['rescale_factor']} is not supported; 1/255 is")
     size = config.get("size", {})
     if isinstance(size, int):  # as early releases wrote it
         size = {"shortest_edge": size}

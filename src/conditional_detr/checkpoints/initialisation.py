@@ -45,8 +45,9 @@ def initialise(model: DETR, settings: ModelSettings, categories: Categories, sta
     state: dict[str, Tensor] = dict(start.model.state_dict())
     own = model.state_dict()
     messages = [f"starting from {source}: all of its weights but what is said below"]
-    row_of = {name.casefold(): row for row, name in enumerate(start.categories.names) if name != UNUSED}
-    rows = [row_of.get(name.casefold()) for name in categories.names]
+    known = [(name, row) for row, name in enumerate(start.categories.names) if name != UNUSED]
+    row_of = {name.casefold(): row for name, row in known} | dict(known)  # the same name before the same letters
+    rows = [row_of.get(name, row_of.get(name.casefold())) for name in categories.names]
     if categories.names == start.categories.names:
         messages.append(f"class head: kept, the {len(categories)} categories are the same")
     else:

@@ -1,6 +1,7 @@
 """``.pth`` files of MMDetection 3.x, as its training and its publishing tool write them."""
 
 import ast
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -8,48 +9,73 @@ from typing import Any, cast
 import torch
 
 from conditional_detr.checkpoints.architecture import build_from
-from conditional_detr.checkpoints.checkpoint import COUNTER, OWN_KEY, Checkpoint, Origin, Written
-from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED
-from conditional_detr.checkpoints.own import check_published_network, own_values, read_input_size
+from conditional_detr.checkpoints.checkpoint import COUNTER, HEAD, OWN_KEY, Checkpoint, Origin, Written
+from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED, unnamed
+from conditional_detr.checkpoints.own import (
+    about_input_size,
+    check_published_network,
+    own_values,
+    read_categories,
+    read_input_size,
+)
 from conditional_detr.checkpoints.state import State, write_state
 from conditional_detr.config import ModelSettings
+from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
 from conditional_detr.files import whole_file
 from conditional_detr.structures import Categories
 
-_HEAD = ("class_head.weight", "class_head.bias")
 _TYPES = {"conditional": "ConditionalDETR", "detr": "DETR"}
+# What the published network has; the configuration of another one is refused.
+_PLAIN = {
+    "positional_encoding.temperature": 10000,
+    "positional_encoding.normalize": True,
+    "positional_encoding.offset": 0,
+    "data_preprocessor.mean": [123.675, 116.28, 103.53],
+    "data_preprocessor.std": [58.395, 57.12, 57.375],
+    "data_preprocessor.bgr_to_rgb": True,
+}
 _DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 
 
 def from_mmdetection(state: State, rest: Mapping[str, Any], dilation: bool | None, source: Path) -> Checkpoint:
     """The checkpoint of a file's weights and of what else it holds. Raises ``InputError`` when it can't be one of ours."""
     meta = cast(Mapping[str, Any], rest.get("meta") or {})
-    declared = _declared(_model_config(str(meta.get("cfg", ""))), source)
+    text = meta.get("cfg")
+    config = _assignments(text) if isinstance(text, str) else {}
+    declared = _declared(config.get("model") or {}, source)
     own = cast(Mapping[str, Any], rest.get(OWN_KEY, {}))
     left_out = dict(state.left_out)
+    softmax = state.decoder == "detr"
+    rows = len(state.values["class_head.weight"]) - softmax
     if own:
-        for name in _HEAD:  # the rows of unused ids, which MMDetection has no place for
-            rows = state.values[name].new_empty(
-                len(own["unused"]) + len(state.values[name]), *state.values[name].shape[1:]
-            )
-            used = [i for i in range(len(rows)) if i not in own["unused"]]
-            rows[used], rows[own["unused"]] = state.values[name], own[name]
-            state.values[name] = rows
-        categories = Categories(tuple(own["category_ids"]), tuple(own["category_names"]))
+        categories, unused = read_categories(own), cast("list[int]", own["unused"])
+        if rows + len(unused) != len(categories) or len(set(unused)) < len(unused):
+            raise InputError(f"{source}: its class head has other rows than it says; convert the original again")
+        size = read_input_size(own, source)
+        # The rows of unused ids, which MMDetection has no place for, go back to where they were.
+        skipped = set(unused)
+        used = [i for i in range(len(categories) + softmax) if i not in skipped]
+        heads = {
+            name: state.values[name].new_empty(len(used) + len(unused), *state.values[name].shape[1:]) for name in HEAD
+        }
+        for name, head in heads.items():
+            head[used], head[unused] = state.values[name], own[name]
+        state = state._replace(values=state.values | heads)
     else:
-        rows = len(state.values["class_head.weight"]) - (state.decoder == "detr")
         data = cast(Mapping[str, Any], meta.get("dataset_meta") or {})
         names = tuple(str(name) for name in data.get("classes") or data.get("CLASSES") or meta.get("CLASSES") or ())
         if len(names) != rows and names:
             left_out["meta.dataset_meta"] = f"it names {len(names)} classes, the class head has {rows}"
-        if len(names) != rows:
-            names = COCO_80.names if rows == len(COCO_80) else tuple(f"class {i}" for i in range(rows))
-        categories = COCO_80 if names == COCO_80.names else Categories(tuple(range(rows)), names)
+        if rows == len(COCO_80) and names in ((), COCO_80.names):
+            categories = COCO_80
+        else:
+            categories = Categories(tuple(range(rows)), names) if len(names) == rows else unnamed(rows)
+        size = _input_size(config)
     model, settings = build_from(state, declared, dilation, source)
     left_out |= {key: "training state" for key in rest if key not in ("meta", OWN_KEY)}
     origin = Origin("mmdetection", state.layout, state.names, left_out)
-    return Checkpoint(model, settings, categories, read_input_size(own, source), origin)
+    return Checkpoint(model, settings, categories, size, origin)
 
 
 def save_mmdetection(checkpoint: Checkpoint, file: Path) -> Written:
@@ -68,13 +94,14 @@ def save_mmdetection(checkpoint: Checkpoint, file: Path) -> Written:
     unused = [i for i, name in enumerate(categories.names) if name == UNUSED]
     state = dict(checkpoint.model.state_dict())
     own: dict[str, Any] = {**own_values(checkpoint), "unused": unused}
-    for name in _HEAD:
+    for name in HEAD:
         own[name] = state[name][unused].cpu()
         state[name] = state[name][[i for i in range(len(state[name])) if i not in unused]]
     values, names = write_state(state, "mmdetection", settings.decoder)
     counters = [name.replace("running_var", COUNTER) for name in values if name.endswith("running_var")]
     values |= {name: torch.tensor(0) for name in counters}
-    remarks = [f"{len(counters)} {COUNTER} of batch norm were added as 0, which MMDetection expects and nothing reads"]
+    remarks = about_input_size(checkpoint, "MMDetection")
+    remarks += [f"{len(counters)} {COUNTER} of batch norm were added as 0, which MMDetection expects and nothing reads"]
     if unused:
         remarks.append(
             f"{len(unused)} rows of the class head that stand for no category ({UNUSED}) were set aside under {OWN_KEY!r}, "
@@ -105,26 +132,56 @@ def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
                 f"stage too, which is another network than the published DC5 and is not supported"
             )
         declared["dilation"] = False
-    encoder = config.get("encoder", {})
-    heads = encoder.get("layer_cfg", {}).get("self_attn_cfg", {}).get("num_heads")
-    temperature = config.get("positional_encoding", {}).get("temperature")
-    for key, value in (("heads", heads), ("position_temperature", temperature), ("queries", config.get("num_queries"))):
-        if value is not None:
-            declared[key] = value
-    return declared
+    for path, plain in _PLAIN.items():
+        value = _at(config, path)
+        if value is not None and value != plain:
+            raise InputError(f"{source} was trained with {path}={reprlib.repr(value)}; only {plain} is supported")
+    attention = "layer_cfg.self_attn_cfg."
+    paths = {
+        "heads": f"encoder.{attention}num_heads",
+        "dropout": f"encoder.{attention}dropout",
+        "queries": "num_queries",
+    }
+    found = {key: _at(config, path) for key, path in paths.items()}
+    decoder_heads = _at(config, f"decoder.{attention}num_heads")
+    if decoder_heads is not None and decoder_heads != found["heads"]:
+        raise InputError(
+            f"{source}: encoder and decoder have different numbers of attention heads, which is not supported"
+        )
+    return declared | {key: value for key, value in found.items() if value is not None}
 
 
-def _model_config(text: str) -> dict[str, Any]:
-    """``model = dict(...)`` of a configuration's text, which is Python; it is parsed, not run. Empty without one."""
+def _at(config: Any, path: str) -> Any:
+    """A value in nested dictionaries; None where there is none."""
+    for key in path.split("."):
+        config = cast(Mapping[str, Any], config).get(key) if isinstance(config, dict) else None
+    return config
+
+
+def _input_size(config: Mapping[str, Any]) -> InputSize:
+    """That of the one Resize of the test pipeline; the published one where there is none."""
+    pipeline = config.get("test_pipeline") or _at(config, "val_dataloader.dataset.pipeline") or ()
+    for step in pipeline if isinstance(pipeline, list) else ():
+        scale = _at(step, "scale")
+        if _at(step, "type") == "Resize" and isinstance(scale, list) and len(scale) == 2:
+            width, height = int(scale[0]), int(scale[1])
+            if _at(step, "keep_ratio"):
+                return InputSize((min(width, height), max(width, height)))
+            return InputSize((height, width), rule="stretch")
+    return InputSize()
+
+
+def _assignments(text: str) -> dict[str, Any]:
+    """Names and values of a configuration's text, which is Python; it is parsed, not run. Empty when it is not."""
     try:
         statements = ast.parse(text).body
+        return {
+            statement.targets[0].id: _literal(statement.value)
+            for statement in statements
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+        }
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
-    for statement in statements:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "model":
-            value = _literal(statement.value)
-            return cast(dict[str, Any], value) if isinstance(value, dict) else {}
-    return {}
 
 
 def _literal(node: ast.expr) -> Any:
@@ -139,7 +196,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _config_text(settings: ModelSettings, classes: int) -> str:
-    """What ``_declared`` reads and a user of MMDetection has to set."""
+    """What reading needs and a user of MMDetection has to set."""
     assert isinstance(settings.backbone, str)
     self_attention = f"dict(embed_dims={settings.channels}, num_heads={settings.heads}, dropout={settings.dropout})"
     return (

@@ -2,7 +2,7 @@
 
 A row names a module in each layout; its parameters (``.weight``, ``.bias``) follow. ``N`` stands for a layer's number,
 ``{q,k,v}`` for three modules that hold the thirds of a packed projection, and a name that ends in ``_`` for a bare
-parameter (``in_proj_weight``). Nothing else differs: no format transposes, reorders or scales.
+parameter (``in_proj_weight``). No format transposes, reorders or scales; only the class head's rows mean different categories.
 """
 
 import re

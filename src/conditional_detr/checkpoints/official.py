@@ -1,6 +1,7 @@
 """``.pth`` files of the official codes: Atten4Vis/ConditionalDETR and facebookresearch/detr."""
 
 import argparse
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -8,13 +9,18 @@ from typing import Any, cast
 import torch
 
 from conditional_detr.checkpoints.architecture import build_from
-from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin, Written
-from conditional_detr.checkpoints.coco_categories import COCO_91
-from conditional_detr.checkpoints.own import check_published_network, own_values, read_input_size
+from conditional_detr.checkpoints.checkpoint import HEAD, OWN_KEY, Checkpoint, Origin, Written
+from conditional_detr.checkpoints.coco_categories import COCO_91, unnamed
+from conditional_detr.checkpoints.own import (
+    about_input_size,
+    check_published_network,
+    own_values,
+    read_categories,
+    read_input_size,
+)
 from conditional_detr.checkpoints.state import State, write_state
 from conditional_detr.errors import InputError
 from conditional_detr.files import whole_file
-from conditional_detr.structures import Categories
 
 # Option of the official main.py -> field of our ModelSettings.
 _OPTIONS = {
@@ -28,31 +34,31 @@ _OPTIONS = {
     "num_queries": "queries",
     "dropout": "dropout",
 }
+_PLAIN = {"position_embedding": "sine", "pre_norm": False, "masks": False, "activation": "relu"}
 _LARGEST_ID = 10_000  # the class head has a row for every id up to the largest
 _SILENT = -100.0  # bias of a row that stands for no category
 
 
 def from_official(state: State, rest: Mapping[str, Any], dilation: bool | None, source: Path) -> Checkpoint:
     """The checkpoint of a file's weights and of what else it holds. Raises ``InputError`` when it can't be one of ours."""
-    args = cast(object, rest.get("args"))
-    declared = {ours: getattr(args, option) for option, ours in _OPTIONS.items() if hasattr(args, option)}
-    for option, plain in {"position_embedding": "sine", "pre_norm": False, "masks": False}.items():
-        if getattr(args, option, plain) != plain:
+    args: Any = rest.get("args")
+    options = cast(Mapping[str, Any], args if isinstance(args, Mapping) else vars(args) if args is not None else {})
+    declared = {ours: options[option] for option, ours in _OPTIONS.items() if option in options}
+    for option, plain in _PLAIN.items():
+        if options.get(option, plain) != plain:
             raise InputError(
-                f"{source} was trained with {option}={getattr(args, option)!r}, which is not supported; "
+                f"{source} was trained with {option}={reprlib.repr(options[option])}, which is not supported; "
                 f"give a detector trained with {option}={plain!r}"
             )
     own = cast(Mapping[str, Any], rest.get(OWN_KEY, {}))
-    rows = len(state.values["class_head.weight"]) - (state.decoder == "detr")
+    softmax = state.decoder == "detr"
+    rows = len(state.values["class_head.weight"]) - softmax
     if own:
-        categories = Categories(tuple(own["category_ids"]), tuple(own["category_names"]))
-        keep = [*categories.ids, *range(rows, rows + (state.decoder == "detr"))]
-        for name in ("class_head.weight", "class_head.bias"):
-            state.values[name] = state.values[name][keep]
-    elif rows == len(COCO_91):
-        categories = COCO_91
+        categories = read_categories(own)
+        keep = [*categories.ids, *[rows] * softmax]
+        state = state._replace(values=state.values | {name: state.values[name][keep] for name in HEAD})
     else:
-        categories = Categories(tuple(range(rows)), tuple(f"class {i}" for i in range(rows)))
+        categories = COCO_91 if rows == len(COCO_91) else unnamed(rows)
     model, settings = build_from(state, declared, dilation, source)
     left_out = dict(state.left_out) | {key: "training state" for key in rest if key not in ("args", OWN_KEY)}
     origin = Origin("official", state.layout, state.names, left_out)
@@ -73,7 +79,7 @@ def save_official(checkpoint: Checkpoint, file: Path) -> Written:
             f"category ids from {min(ids)} to {max(ids)} need a class head of as many rows in the official format; "
             f"convert to huggingface instead"
         )
-    remarks: list[str] = []
+    remarks = about_input_size(checkpoint, "the official code")
     if list(ids) != list(range(len(ids))):
         added = max(ids) + 1 - len(ids)
         remarks.append(
@@ -81,17 +87,20 @@ def save_official(checkpoint: Checkpoint, file: Path) -> Written:
             f"were added, with a bias of {_SILENT:g}"
         )
         softmax = checkpoint.model.softmax
-        for name, silent in (("class_head.weight", 0.0), ("class_head.bias", _SILENT)):
+        for name, silent in zip(HEAD, (0.0, _SILENT), strict=True):
             value = state[name]
             spread = value.new_full((max(ids) + 1 + softmax, *value.shape[1:]), silent)
             spread[[*ids, *[max(ids) + 1] * softmax]] = value
             state[name] = spread
+    rows = len(state["class_head.weight"]) - checkpoint.model.softmax
+    if rows != len(COCO_91):
+        remarks.append(
+            f"the official code builds {len(COCO_91)} classes for COCO: set num_classes = {rows} in its build()"
+        )
     values, names = write_state(state, "official", settings.decoder)
     args = argparse.Namespace(
         **{option: getattr(settings, ours) for option, ours in _OPTIONS.items()},
-        position_embedding="sine",
-        pre_norm=False,
-        masks=False,
+        **_PLAIN,
         aux_loss=True,
         dataset_file="coco",
     )

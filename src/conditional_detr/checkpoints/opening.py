@@ -1,6 +1,7 @@
 """One door for every format: what a file or folder holds is seen from its content."""
 
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +28,9 @@ def open_checkpoint(source: str | Path, dilation: bool | None = None, boxes: Box
     the file says. Raises ``InputError`` naming what is wrong.
     """
     path = Path(source)
-    if not path.exists() and _is_hub_id(str(source)):
-        path = _download(str(source))
     try:
+        if not path.exists() and _is_hub_id(str(source)):
+            path = _download(str(source))
         if path.is_dir():
             return load_checkpoint(checkpoint_folder(path), dilation, boxes)
         checkpoint = _open_file(path, dilation)
@@ -37,8 +38,11 @@ def open_checkpoint(source: str | Path, dilation: bool | None = None, boxes: Box
         return replace(checkpoint, input_size=replace(size, boxes=boxes or size.boxes))
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{source} can't be read ({error.strerror or error}); check the path") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{source} is damaged: its parts contradict each other ({error!r}); get it again") from error
+        reason = reprlib.repr(error)
+        raise InputError(f"{source} is damaged: its parts contradict each other ({reason}); get it again") from error
 
 
 def checkpoint_folder(path: Path) -> Path:
@@ -63,7 +67,7 @@ def _open_file(file: Path, dilation: bool | None) -> Checkpoint:
         raise InputError(f"{file} holds a {type(content).__name__} instead of named weights; give a detector's file")
     rest = dict(cast(Mapping[str, Any], content))
     weights: Any = rest
-    for key in ("model", "state_dict"):
+    for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(rest.get(key), Mapping):
             weights = rest.pop(key)
             break

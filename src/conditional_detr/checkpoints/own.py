@@ -8,6 +8,7 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import ModelSettings
 from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
+from conditional_detr.structures import Categories
 
 STANDARD_TEMPERATURE = ModelSettings().position_temperature
 
@@ -25,6 +26,23 @@ def own_values(checkpoint: Checkpoint) -> dict[str, Any]:
             "boxes": size.boxes,
         },
     }
+
+
+def read_categories(own: Mapping[str, Any]) -> Categories:
+    """The categories that ``own_values`` wrote."""
+    return Categories(
+        tuple(int(id_) for id_ in own["category_ids"]), tuple(str(name) for name in own["category_names"])
+    )
+
+
+def about_input_size(checkpoint: Checkpoint, program: str) -> list[str]:
+    """A remark when ``program`` has to be told an image size."""
+    size = checkpoint.input_size
+    if size == InputSize():
+        return []
+    return [
+        f"the model was made for images of {size.sides} pixels ({size.rule}): set {program}'s preprocessing to that"
+    ]
 
 
 def read_input_size(own: Mapping[str, Any], source: Path) -> InputSize:

@@ -1,16 +1,19 @@
 """Reading files of weights without running what they say.
 
-A pickle names callables and calls them, so a file from elsewhere can do anything. Here its names are read first; then
-torch's restricted unpickler builds tensors, plain containers and ``argparse.Namespace``. Objects of libraries that the
-weights don't need (mmengine's logs, numpy's scalars) become empty stand-ins. A file that names anything else is refused.
+A pickle names callables and calls them, so a file from elsewhere can do anything. The unpickler here builds tensors, plain
+containers and ``argparse.Namespace``, and nothing else: objects that the weights don't need (mmengine's logs, numpy's
+scalars) become empty stand-ins, and a file that names anything else is refused. Containers and tensors are read by torch.
 """
 
 import argparse
 import io
-import pickletools
+import pickle
 import re
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -19,15 +22,13 @@ from torch import Tensor
 
 from conditional_detr.errors import InputError
 
-_BUILT = re.compile(
-    r"collections\.(OrderedDict|Counter)|argparse\.Namespace|torch\.(Size|device|\w+Storage|b?float\d+|int\d+)"
-    r"|torch\._utils\._rebuild_(tensor_v2|parameter)|torch\.nn\.parameter\.Parameter|torch\.storage\.\w+Storage"
+_STAND_INS = re.compile(
+    r"(mmengine|mmcv|mmdet|numpy|pathlib|datetime)(\.\w+)+|_codecs\.encode|copyreg\._reconstructor"
+    r"|collections\.(Counter|defaultdict|deque)"
+    r"|builtins\.(getattr|object|set|frozenset|slice|complex|range|list|dict|tuple|int|float|str|bytes|bytearray|bool)"
 )
-_REPLACED = re.compile(
-    r"(mmengine|mmcv|mmdet|numpy)(\.\w+)+|builtins\.(getattr|set|slice|complex|range)|_codecs\.encode|pathlib\.\w+"
-)
-# A legacy file is a row of pickles: magic number, protocol, system, content, names of storages; then their bytes.
-_PICKLES = 5
+_DTYPES = re.compile(r"torch\.(bool|b?float\d\w*|u?int\d+|complex\d+)")
+_VISITS = 1_000_000  # of entries in containers; shared ones count each time
 
 
 class _StandIn:
@@ -38,7 +39,146 @@ class _StandIn:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def __setstate__(self, state: Any) -> None: ...
+
+def _ordered_dict(*args: Any) -> "OrderedDict[str, Any]":
+    if args:
+        raise pickle.UnpicklingError("entries of an OrderedDict belong after it")
+    return OrderedDict()
+
+
+class _Namespace(argparse.Namespace):
+    """What ``argparse.Namespace`` becomes: the class itself stays out of reach."""
+
+    def __new__(cls, *args: Any) -> "_Namespace":
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+
+
+_BUILT: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _ordered_dict,
+    "argparse.Namespace": _Namespace,
+    "torch.Size": torch.Size,
+    "torch.device": torch.device,
+    "torch._utils._rebuild_tensor_v2": cast(Any, torch)._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": cast(Any, torch)._utils._rebuild_parameter,
+}
+
+
+class _Refused(Exception):  # noqa: N818
+    """What a pickle named."""
+
+
+# The one in Python: the one in C trusts numbers in the file with memory, and can't be told what a key may be.
+_Base = cast(Any, pickle)._Unpickler
+
+
+class _Unpickler(_Base):
+    """Calls what is in ``_BUILT`` and stand-ins only; keys and members of sets are text or numbers."""
+
+    storage_sizes: Mapping[str, int] | None = None  # bytes by key, in a zip file
+    file_size = 0
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}".replace("__builtin__.", "builtins.").replace("copy_reg.", "copyreg.")
+        if full in _BUILT:
+            return _BUILT[full]
+        if _DTYPES.fullmatch(full):
+            return getattr(torch, name)
+        if _STAND_INS.fullmatch(full):
+            return type(name.rpartition(".")[2], (_StandIn,), {})
+        raise _Refused(full)
+
+    def load_call(self) -> None:  # REDUCE and NEWOBJ
+        args, called = self.stack.pop(), self.stack.pop()
+        allowed = any(called is each for each in _BUILT.values())
+        if not isinstance(args, tuple) or not (allowed or (isinstance(called, type) and issubclass(called, _StandIn))):
+            raise _Refused(f"an object of {type(called).__name__}")
+        self.append(called(*cast("tuple[Any, ...]", args)))
+
+    def load_build(self) -> None:
+        state, instance = self.stack.pop(), self.stack[-1]
+        if type(instance) is _Namespace:
+            vars(instance).update({str(key): value for key, value in state.items() if isinstance(key, str)})
+        elif not isinstance(instance, (_StandIn, OrderedDict)):
+            raise _Refused(f"to set attributes of {type(cast(object, instance)).__name__}")
+
+    def load_append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def load_appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) is list:
+            target += items
+        elif not isinstance(target, _StandIn):
+            raise _Refused(f"to append to {type(cast(object, target)).__name__}")
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._update([key, value])
+
+    def load_setitems(self) -> None:
+        self._update(self.pop_mark())
+
+    def _update(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        keys = items[::2]
+        if type(target) in (dict, OrderedDict):
+            _check_keys(keys)
+            target.update(zip(keys, items[1::2], strict=True))
+        elif not isinstance(target, _StandIn):
+            raise _Refused(f"to set entries of {type(cast(object, target)).__name__}")
+
+    def load_additems(self) -> None:
+        items, target = self.pop_mark(), self.stack[-1]
+        _check_keys(items)
+        if type(target) is set:
+            target.update(items)
+        elif not isinstance(target, _StandIn):
+            raise _Refused(f"to add to {type(cast(object, target)).__name__}")
+
+    def load_binpersid(self) -> None:
+        """A storage: ("storage", type, key, device, elements, ...), as large as what the file holds."""
+        pid = self.stack.pop()
+        kind, storage_type, key, device, elements, *_ = pid
+        if type(pid) is not tuple or kind not in ("storage", b"storage"):
+            raise _Refused("a module")
+        _check_keys([key, device])
+        bytes_ = elements * cast(Any, torch)._utils._element_size(storage_type.dtype)
+        limit = self.file_size if self.storage_sizes is None else self.storage_sizes.get(str(key), 0)
+        if type(elements) is not int or not 0 <= bytes_ <= limit:
+            raise pickle.UnpicklingError("a storage is larger than what the file holds of it")
+        self.append(self.persistent_load(pid))
+
+    dispatch = {
+        code: method
+        for code, method in _Base.dispatch.items()
+        if bytes([code])
+        not in {
+            *(pickle.PERSID, pickle.INST, pickle.OBJ, pickle.DICT, pickle.EXT1, pickle.EXT2, pickle.EXT4),
+            *(pickle.FROZENSET, pickle.NEWOBJ_EX, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+        }
+    } | {
+        pickle.REDUCE[0]: load_call,
+        pickle.NEWOBJ[0]: load_call,
+        pickle.BUILD[0]: load_build,
+        pickle.APPEND[0]: load_append,
+        pickle.APPENDS[0]: load_appends,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.ADDITEMS[0]: load_additems,
+        pickle.BINPERSID[0]: load_binpersid,
+    }
+
+
+def _check_keys(keys: list[Any]) -> None:
+    """Only what hashes at once; of nested tuples a small file can hold astronomically many."""
+    if not all(isinstance(key, (str, bytes, int, float)) for key in keys):
+        raise pickle.UnpicklingError("a key is neither text nor a number")
 
 
 def load_pth(file: Path) -> Any:
@@ -49,24 +189,31 @@ def load_pth(file: Path) -> Any:
     """
     try:
         size = file.stat().st_size
-        names = _names(file)
+        with file.open("rb") as stream:
+            is_zip = stream.read(4) == b"PK\x03\x04"  # as torch sees it
     except OSError as error:
         raise InputError(f"{file} can't be read ({error.strerror or error}); check the path") from error
-    refused = sorted(name for name in names if not _BUILT.fullmatch(name) and not _REPLACED.fullmatch(name))
-    if refused:
-        raise InputError(
-            f"{file} wants to call {', '.join(refused)}, which no file of weights needs; nothing was run: "
-            f"take the file from another source"
-        )
-    stand_ins = [(type(name.rpartition(".")[2], (_StandIn,), {}), name) for name in names if _REPLACED.fullmatch(name)]
+    if size == 0:
+        raise InputError(f"{file} is empty; download it again")
+    unpickler = type("Unpickler", (_Unpickler,), {"file_size": size})
+    module = SimpleNamespace(Unpickler=unpickler, load=lambda stream, **options: unpickler(stream, **options).load())
+    module.__name__ = "conditional_detr"
     try:
-        with torch.serialization.safe_globals([argparse.Namespace, *stand_ins]):
-            content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        if is_zip:
+            unpickler.storage_sizes = _check_archive(file)
+            content: Any = torch.load(file, map_location="cpu", weights_only=False, pickle_module=module)
+        else:  # without a file behind it, torch does not try the tar format of its first releases
+            stream = io.BytesIO(file.read_bytes())
+            content = torch.load(stream, map_location="cpu", weights_only=False, pickle_module=module)
+        _check_size(content, file)
+    except InputError:
+        raise
+    except _Refused as error:
+        raise InputError(
+            f"{file} wants to call {error}, which no file of weights needs; nothing was run: take it from another source"
+        ) from error
     except Exception as error:  # damaged bytes can end in any of them
-        raise _damaged(file) from error
-    for tensor in _tensors(content):
-        if tensor.numel() * tensor.element_size() > size:
-            raise InputError(f"{file} claims tensors larger than the file; download it again")
+        raise InputError(f"{file} is damaged or no .pth file of weights; download it again") from error
     return content
 
 
@@ -83,71 +230,37 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
         raise InputError(f"{file} can't be read ({error}); copy or download it again") from error
 
 
-def _damaged(file: Path) -> InputError:
-    return InputError(f"{file} is damaged or no .pth file of weights; download it again")
+def _check_archive(file: Path) -> dict[str, int]:
+    """Bytes of every storage, by key. Raises ``InputError`` for an archive that torch.save did not write."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    names = [entry.filename.casefold() for entry in entries]  # torch does not tell cases apart
+    pickles = [name for name in names if name.endswith(".pkl")]
+    if len(pickles) != 1 or not pickles[0].endswith("/data.pkl") or len(set(names)) < len(names):
+        raise InputError(f"{file} is a zip file but no .pth file of weights; give one that torch.save wrote")
+    # torch stores without compression; anything else could unfold to any size.
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise InputError(f"{file} is compressed, which files of weights are not; take it from another source")
+    if sum(entry.file_size for entry in entries) > file.stat().st_size:
+        raise InputError(f"{file} claims entries larger than the file; download it again")
+    return {entry.filename.rpartition("/data/")[2]: entry.file_size for entry in entries}
 
 
-def _names(file: Path) -> set[str]:
-    """What the pickles of a file name, as ``module.name``."""
-    if file.stat().st_size == 0:
-        raise InputError(f"{file} is empty; download it again")
-    try:
-        if not zipfile.is_zipfile(file):
-            with file.open("rb") as stream:
-                return _names_of_row(stream)
-        with zipfile.ZipFile(file) as archive:
-            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-            if not any(name.endswith("/data.pkl") for name in pickles) or len(pickles) > 1:
-                raise InputError(f"{file} is a zip file but no .pth file of weights; give one that torch.save wrote")
-            # torch stores without compression; anything else could unfold to any size.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise InputError(f"{file} is compressed, which files of weights are not; take it from another source")
-            if sum(entry.file_size for entry in archive.infolist()) > file.stat().st_size:
-                raise InputError(f"{file} claims entries larger than the file; download it again")
-            return _names_in(io.BytesIO(archive.read(pickles[0])))
-    except (InputError, OSError):
-        raise
-    except Exception as error:
-        raise _damaged(file) from error
-
-
-def _names_of_row(stream: io.BufferedReader) -> set[str]:
-    found = _names_in(stream)
-    for _ in range(_PICKLES - 1):
-        try:
-            found |= _names_in(stream)
-        except Exception:  # no file of torch.save; what it names is worth more than that
-            break
-    return found
-
-
-def _names_in(stream: io.BufferedIOBase) -> set[str]:
-    """What one pickle names; a name that is put together by the pickle itself counts as "something unnamed"."""
-    found: set[str] = set()
-    texts: list[str] = []
-    for code, argument, _ in pickletools.genops(cast(Any, stream)):
-        if code.name in ("GLOBAL", "INST"):
-            found.add(str(argument).replace(" ", ".").replace("__builtin__.", "builtins."))
-        elif code.name == "STACK_GLOBAL":
-            found.add(".".join(texts[-2:]) if len(texts) > 1 else "something unnamed")
-        elif code.name in ("EXT1", "EXT2", "EXT4"):
-            found.add("a registered extension")
-        elif isinstance(argument, str) and "UNICODE" in code.name:
-            texts.append(argument)
-    return found
-
-
-def _tensors(content: Any) -> list[Tensor]:
-    """All tensors in nested containers."""
-    found: list[Tensor] = []
-    todo, seen = [content], set[int]()
+def _check_size(content: Any, file: Path) -> None:
+    """Raise ``InputError`` when the content unfolds to more than the file can hold: one part shared many times."""
+    size = file.stat().st_size
+    bytes_ = visits = 0
+    todo = [content]
     while todo:
         each = todo.pop()
+        visits += 1
         if isinstance(each, Tensor):
-            found.append(each)
-        elif isinstance(each, (dict, list, tuple, set)) and id(each) not in seen:
-            seen.add(id(each))
-            todo += (
-                list(cast("dict[Any, Any]", each).values()) if isinstance(each, dict) else list(cast("list[Any]", each))
-            )
-    return found
+            bytes_ += each.numel() * each.element_size()
+        elif isinstance(each, dict):
+            todo += cast("dict[Any, Any]", each).values()
+        elif isinstance(each, argparse.Namespace):
+            todo += vars(each).values()
+        elif isinstance(each, (list, tuple, set)):
+            todo += cast("list[Any]", each)
+        if bytes_ > 2 * size or visits + len(todo) > _VISITS:
+            raise InputError(f"{file} claims to hold more than its size; download it again")

@@ -30,6 +30,7 @@ def read_state(given: Mapping[str, Tensor], source: Path) -> State:
 
     Raises ``InputError`` when they are not those of a (Conditional) DETR, or one is left over or no number.
     """
+    given = _without_prefix(given)
     layout, decoder = recognise(given)
     parts: dict[str, list[tuple[str, Tensor] | None]] = {}
     left_out: dict[str, str] = {}
@@ -44,8 +45,12 @@ def read_state(given: Mapping[str, Tensor], source: Path) -> State:
             raise InputError(f"{source}: {name} holds {value.dtype} instead of floating-point numbers")
         else:
             parts.setdefault(part.ours, [None] * part.parts)[part.part] = name, value
+        if not value.numel():
+            raise InputError(f"{source}: {name} is empty, of shape {list(value.shape)}; give complete weights")
     if "class_head.weight" not in parts or "decoder.query_position.weight" not in parts:
         first = next(iter(given), "nothing")
+        if any(name.startswith(("detr.", "mask_head.", "bbox_attention.")) for name in given):
+            raise InputError(f"{source} is a segmentation model of DETR, which is not supported; give a detector")
         raise InputError(
             f"{source} holds no weights of Conditional DETR or DETR (its first entry is {first}); give such a checkpoint"
         )
@@ -68,6 +73,15 @@ def read_state(given: Mapping[str, Tensor], source: Path) -> State:
             raise InputError(f"{source}: {whole[0][0]} and its other parts have shapes that do not fit") from error
         names[ours] = [name for name, _ in whole]
     return State(values, layout, decoder, names, left_out)
+
+
+def _without_prefix(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Names without what distributed training and Lightning put before each of them."""
+    for prefix in ("module.", "model."):
+        inner = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+        if given and len(inner) == len(given):
+            return _without_prefix(inner)
+    return given
 
 
 def write_state(

@@ -30,8 +30,8 @@ def command(
 
     checkpoint = open_checkpoint(source, dilation, boxes)
     rows, remarks = convert(checkpoint, out, to, timm_backbone)
-    origin = checkpoint.origin
-    source_format = "conditional_detr" if origin is None else origin.format
+    assert checkpoint.origin is not None  # it was opened
+    source_format = checkpoint.origin.format
     if as_json:
         typer.echo(
             json.dumps({"from": source_format, "to": to, "rows": [row._asdict() for row in rows], "remarks": remarks})

@@ -56,7 +56,7 @@ class InputSize:
     sides: pixels. rule: "published" scales the shorter side to the first, the longer one to at most the second;
     "transformers" does so with a rounding of its own where the limit binds; "fit" makes the image as large as fits into
     (height, width); "stretch" makes it exactly that.
-    padded: (height, width) that every image is padded to; None: the largest of its batch.
+    padded: (height, width) that every image is padded to at least; None: the largest of its batch.
     boxes: what predicted boxes are relative to: the image without padding (published), or with it, which is then not
     marked by a mask, or is.
     """
