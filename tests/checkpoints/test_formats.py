@@ -18,8 +18,10 @@ from conditional_detr.checkpoints.names import Part, names_in, ours_of, recognis
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.checkpoints.state import read_state, write_state
+from conditional_detr.config import ModelSettings
 from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
+from conditional_detr.model.network import build_model
 from conditional_detr.structures import Categories
 from tests.checkpoints.models import randomised, small
 from tests.conftest import SHARED, needs_shared
@@ -73,6 +75,24 @@ def test_names_are_those_of_the_published_files(layout, decoder, file):
             assert ours_of(layout, decoder, name) == Part(part.ours, i, len(found))
     assert recognise(names) == ("official", decoder)
     assert recognise([name for targets in names.values() for name, _ in targets]) == (layout, decoder)
+
+
+@needs_shared("reference/keys")
+@pytest.mark.parametrize(
+    ("decoder", "to", "file"),
+    [
+        ("conditional", "official", "official_conddetr_r50"),
+        ("conditional", "mmdetection", "mmdet_conddetr_r50"),
+        ("detr", "official", "official_detr_r50"),
+        ("detr", "mmdetection", "mmdet_detr_r50"),
+    ],
+)
+def test_written_files_have_the_names_and_shapes_of_published_ones(decoder, to, file, tmp_path):
+    settings = ModelSettings.model_validate({"decoder": decoder, "batch_norm": "frozen"})
+    checkpoint = Checkpoint(build_model(settings, 91), settings, COCO_91, InputSize())
+    written = {name: list(value.shape) for name, value in tensors(write(checkpoint, tmp_path, to)).items()}
+    recorded = json.loads((KEYS / f"{file}.json").read_text())
+    assert written == dict(recorded)
 
 
 @needs_shared("reference/sample_expected.json")

@@ -112,7 +112,7 @@ def test_we_open_what_transformers_writes(decoder, names, tmp_path):
     save_checkpoint(ours, tmp_path / "start")
     kind = transformers.DetrForObjectDetection if decoder == "detr" else transformers.ConditionalDetrForObjectDetection
     config = kind.config_class.from_pretrained(tmp_path / "start")
-    del config.conditional_detr  # what a program without us would have
+    assert config.conditional_detr["category_ids"] == [1, 2, 3]  # transformers carries it along: it must not mislead
     config.id2label = {0: "cat", 1: "dog", 2: "N/A"}
     theirs = kind.from_pretrained(tmp_path / "start", config=config, attn_implementation="eager")
     theirs.save_pretrained(tmp_path / "saved")
@@ -233,6 +233,17 @@ def test_boxes_are_those_of_transformers(tmp_path):
         torch.testing.assert_close(found.scores, expected["scores"], atol=1e-5, rtol=0)
         torch.testing.assert_close(found.boxes, expected["boxes"], atol=1e-2, rtol=0)
         assert torch.equal(found.labels, expected["labels"] + 1)  # category ids, and logit indices
+
+
+def test_what_is_recorded_holds_for_the_recorded_sizes_only(tmp_path):
+    """A fine-tune of transformers carries our key along and pads otherwise."""
+    save_checkpoint(randomised(small()), tmp_path)
+    processor = processor_of(tmp_path)
+    processor.pad_size = {"height": 128, "width": 128}
+    processor.save_pretrained(tmp_path)
+    assert "conditional_detr" in (tmp_path / "preprocessor_config.json").read_text()
+    with pytest.warns(UserWarning, match="taken to be relative to the padded image"):
+        assert load_checkpoint(tmp_path).input_size == InputSize((96, 128), "transformers", (128, 128), "padded")
 
 
 @pytest.mark.parametrize("boxes", [None, "padded", "padded-with-mask", "image"])

@@ -85,9 +85,7 @@ def load_checkpoint(folder: Path, dilation: bool | None = None, boxes: BoxFrame 
     categories = _categories(config, classes, file)
     if len(categories) != classes:
         raise InputError(f"{file}: id2label names {len(categories)} classes, the class head of {weights} has {classes}")
-    input_size = _input_size(
-        _read_json(folder / "preprocessor_config.json"), boxes or _own(config).get("boxes"), folder
-    )
+    input_size = _input_size(_read_json(folder / "preprocessor_config.json"), boxes, folder)
     origin = Origin("huggingface", state.layout, state.names, state.left_out)
     return Checkpoint(model, settings, categories, input_size, origin)
 
@@ -116,12 +114,11 @@ def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
 def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
     settings, categories = checkpoint.settings, checkpoint.categories
     shape = settings.backbone_shape()
-    own: dict[str, Any] = {"category_ids": list(categories.ids)}
+    own: dict[str, Any] = {"category_ids": list(categories.ids), "category_names": list(categories.names)}
     if settings.position_temperature != STANDARD_TEMPERATURE:
         own["position_temperature"] = settings.position_temperature
     if settings.classification != ("softmax" if settings.decoder == "detr" else "sigmoid"):
         own["classification"] = settings.classification
-    own["boxes"] = checkpoint.input_size.boxes
     if settings.dilation and not timm:
         own["dilation"] = True
     if timm:
@@ -181,12 +178,13 @@ _SIZE_KEYS: dict[SizeRule, tuple[str, str]] = {
 
 def _preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
     size = checkpoint.input_size
+    sides = dict(zip(_SIZE_KEYS[size.rule], size.sides, strict=True))
     padded = {} if size.padded is None else {"pad_size": {"height": size.padded[0], "width": size.padded[1]}}
     return {
         "image_processor_type": f"{_CLASSES[checkpoint.settings.decoder]}ImageProcessor",
         "format": "coco_detection",
         "do_resize": True,
-        "size": dict(zip(_SIZE_KEYS[size.rule], size.sides, strict=True)),
+        "size": sides,
         "resample": 2,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -195,7 +193,7 @@ def _preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
         "image_std": list(IMAGENET_STD),
         "do_pad": True,
         **padded,
-        OWN_KEY: {"rule": size.rule},
+        OWN_KEY: {"rule": size.rule, "boxes": size.boxes, "size": sides, **padded},
     }
 
 
@@ -265,8 +263,10 @@ def _categories(config: Mapping[str, Any], classes: int, file: Path) -> Categori
     given = config.get("id2label", {i: f"LABEL_{i}" for i in range(classes)})  # transformers leaves such names out
     try:
         labels = {int(index): str(name) for index, name in given.items()}
-        ids = _own(config).get("category_ids", range(len(labels)))
-        return Categories(tuple(int(id_) for id_ in ids), tuple(labels[i] for i in range(len(labels))))
+        names = [labels[i] for i in range(len(labels))]
+        own = _own(config)  # which transformers carries along when it saves a fine-tune with other labels
+        ids = own["category_ids"] if own.get("category_names") == names else range(len(labels))
+        return Categories(tuple(int(id_) for id_ in ids), tuple(names))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         found = reprlib.repr(list(given) if isinstance(given, dict) else given)
         raise InputError(f"{file}: id2label must name classes 0, 1, 2, ...; it names {found}") from error
@@ -288,6 +288,10 @@ def _input_size(config: Mapping[str, Any], boxes: BoxFrame | None, folder: Path)
         size = {"shortest_edge": size}
     if "shortest_edge" in size and "longest_edge" not in size:
         size = {**size, "longest_edge": config.get("max_size", InputSize().sides[1])}
+    own = _own(config)  # which transformers carries along when it saves a fine-tune with other sizes
+    if (own.get("size"), own.get("pad_size")) != (config.get("size"), config.get("pad_size")):
+        own = {}
+    boxes = boxes or own.get("boxes")
     pad = config.get("pad_size") if config.get("do_pad", True) else None
     try:
         rules: list[SizeRule] = [rule for rule, keys in _SIZE_KEYS.items() if all(size.get(key) for key in keys)]
@@ -310,7 +314,7 @@ def _input_size(config: Mapping[str, Any], boxes: BoxFrame | None, folder: Path)
             f"--boxes padded-with-mask or --boxes image (in Python: boxes)",
             stacklevel=2,
         )
-    rule: SizeRule = config.get(OWN_KEY, {}).get("rule", rules[0])
+    rule: SizeRule = own.get("rule", rules[0])
     return InputSize(sides, rule, padded, boxes or "image")
 
 

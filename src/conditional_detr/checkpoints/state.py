@@ -68,7 +68,7 @@ def read_state(given: Mapping[str, Tensor], source: Path) -> State:
             missing = names_in(layout, decoder, ours)[found.index(None)]
             raise InputError(f"{source}: {missing} is missing; give complete weights")
         try:
-            values[ours] = torch.cat([value for _, value in whole]).float()
+            values[ours] = (torch.cat([value for _, value in whole]) if len(whole) > 1 else whole[0][1]).float()
         except RuntimeError as error:
             raise InputError(f"{source}: {whole[0][0]} and its other parts have shapes that do not fit") from error
         names[ours] = [name for name, _ in whole]
