@@ -317,6 +317,18 @@ def test_sizes_that_transformers_knows(processor, expected, tmp_path):
         assert load_checkpoint(tmp_path).input_size == expected
 
 
+def test_a_dilated_backbone_of_another_shape_stays_ours(tmp_path, tiny_settings):
+    """Neither timm nor transformers has it; a run with it opens all the same."""
+    dilated = randomised(tiny_settings.model_copy(update={"dilation": True}))
+    with pytest.warns(UserWarning, match="own ResNet has no dilation"):
+        save_checkpoint(dilated, tmp_path)
+    opened = load_checkpoint(tmp_path)
+    assert opened.settings.dilation is True
+    assert opened.settings.backbone == tiny_settings.backbone
+    with pytest.raises(InputError, match="timm has no ResNet of this shape"):
+        save_checkpoint(dilated, tmp_path, timm_backbone=True)
+
+
 def test_transformers_would_compute_something_else_is_said(tmp_path, tiny_settings):
     with pytest.warns(UserWarning, match="position_temperature=20"):
         save_checkpoint(randomised(tiny_settings.model_copy(update={"position_temperature": 20.0})), tmp_path)

@@ -34,11 +34,14 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, timm_backbone: bool | 
     """Write a checkpoint folder that transformers opens.
 
     timm_backbone: with timm's names for the backbone; by default for DC5 only. Warns when transformers would compute
-    something else from the folder.
+    something else from the folder. Raises ``InputError`` when timm has no such backbone.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     settings = checkpoint.settings
-    timm = settings.dilation if timm_backbone is None else timm_backbone
+    named = isinstance(settings.backbone, str)
+    timm = settings.dilation and named if timm_backbone is None else timm_backbone
+    if timm and not named:
+        raise InputError("timm has no ResNet of this shape: leave out --timm-backbone (in Python: timm_backbone)")
+    folder.mkdir(parents=True, exist_ok=True)
     for text in _differences(checkpoint, timm):
         warnings.warn(f"{folder}: {text}; conditional_detr reads it back as it is", stacklevel=2)
     values, names = write_state(checkpoint.model.state_dict(), "hub" if timm else "hub-native", settings.decoder)
@@ -102,8 +105,6 @@ def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
         found.append(f"transformers ignores {ignored} and will compute other boxes from this checkpoint")
     if (settings.classification == "softmax") != (settings.decoder == "detr"):
         found.append(f"transformers has no {settings.classification} classification for this decoder")
-    if timm and not isinstance(settings.backbone, str):
-        found.append("timm has no ResNet of this shape, so transformers can't open it")
     if settings.dilation and not timm:
         found.append("transformers' own ResNet has no dilation and will compute something else")
     if checkpoint.input_size.boxes != "image":
@@ -122,8 +123,7 @@ def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
     if settings.dilation and not timm:
         own["dilation"] = True
     if timm:
-        name = settings.backbone if isinstance(settings.backbone, str) else None
-        backbone = {"use_timm_backbone": True, "backbone": name, "backbone_config": None}
+        backbone = {"use_timm_backbone": True, "backbone": settings.backbone, "backbone_config": None}
     else:
         backbone = {"use_timm_backbone": False, "backbone": None, "backbone_config": _resnet_config(shape)}
     return {
