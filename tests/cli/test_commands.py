@@ -130,7 +130,7 @@ def test_evaluate(run, shapes_root, tmp_path):
 
 
 def test_mistakes_in_evaluation_are_refused(run, tmp_path):
-    refused(cdetr("evaluate", tmp_path / "no"), "is not a folder")
+    refused(cdetr("evaluate", tmp_path / "no"), "does not exist; give a run or checkpoint folder")
     refused(cdetr("evaluate", run, "train.epochs=1"), r"takes data\.\* and evaluation\.\*")
     refused(cdetr("evaluate", run, "data.rot=x"), r"did you mean 'data\.root'")
 

@@ -36,11 +36,6 @@ def build_from(
                 f"give weights and settings that belong together"
             )
     settings = {"heads": _PUBLISHED.heads, "batch_norm": "frozen", "frozen_stages": 1, **declared, **visible}
-    if "heads" not in declared and visible["channels"] != _PUBLISHED.channels:
-        warnings.warn(
-            f"{source} does not say how many attention heads it has; {_PUBLISHED.heads} is taken, as in published models",
-            stacklevel=2,
-        )
     if "dilation" not in settings:
         if dilation is None:
             raise InputError(
@@ -52,6 +47,11 @@ def build_from(
         kind = "a DC5 model" if settings["dilation"] else "no DC5 model"
         asked = "--dc5, model.dilation=true" if dilation else "--no-dc5, model.dilation=false"
         raise InputError(f"{source} is {kind} by its own account, but dilation={dilation} was asked for ({asked})")
+    if "heads" not in declared and visible["channels"] != _PUBLISHED.channels:
+        warnings.warn(
+            f"{source} does not say how many attention heads it has; {_PUBLISHED.heads} is taken, as in published models",
+            stacklevel=2,
+        )
     try:
         resolved = ModelSettings.model_validate(settings)
     except ValidationError as error:
