@@ -128,10 +128,10 @@ def test_samples_of_published_files(file, layout):
 # --- there and back ---
 
 
-PAIRS = list(itertools.permutations(FORMATS, 2))
+PAIRS = list(itertools.combinations(FORMATS, 2))  # the way there and the way back
 CASES = [
     *(("conditional", "91", pair) for pair in PAIRS),
-    *(("detr", "own", pair) for pair in itertools.combinations(FORMATS, 2)),
+    *(("detr", "own", pair) for pair in PAIRS),
     *(("conditional", "80", pair) for pair in PAIRS if set(pair) == {"official", "mmdetection"}),
 ]
 

@@ -195,7 +195,7 @@ def test_a_safetensors_header_can_not_claim_more_than_the_file(tmp_path):
 
 SAMPLES = ["sample_official.pth", "sample_mmdet.pth", "sample_mmdet_slim.pth", "sample_mmdet_train.pth"]
 fuzz = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 
 
@@ -269,7 +269,7 @@ def test_changed_folders(name, changes, cut, folder, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not say how many attention heads")
-@settings(fuzz, max_examples=25)
+@settings(fuzz, max_examples=10)
 @given(
     values=st.dictionaries(
         st.sampled_from(["model", "args", "state_dict", "meta", "conditional_detr", "epoch"]),
