@@ -96,11 +96,13 @@ def text(value: str) -> bytes:
 def test_crafted_pickles_end_in_one_sentence(code, tmp_path):
     """At once, and without the memory that they ask for."""
     path = tmp_path / "x.pth"
+    pickled(path, b"}.")
+    assert load_pth(path) == {}  # it is the pickle that is refused, not the archive
     pickled(path, code)
     with pytest.raises(InputError) as caught:
         open_checkpoint(path)
     assert len(str(caught.value)) < 1000
-    assert argparse.Namespace(a=1) == argparse.Namespace(a=1)
+    assert vars(argparse.Namespace(a=1)) == {"a": 1}  # no class was changed
 
 
 def test_what_torch_reads_is_what_is_checked(tmp_path):
