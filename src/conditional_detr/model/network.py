@@ -52,7 +52,10 @@ class DETR(nn.Module):
                     nn.init.xavier_uniform_(parameter)
                 if name.endswith(("in_proj.bias", "out_proj.bias")):
                     nn.init.zeros_(parameter)
-        if not softmax:
+        self._initialise_heads(class_prior)
+
+    def _initialise_heads(self, class_prior: float) -> None:
+        if not self.softmax:
             nn.init.constant_(self.class_head.bias, -math.log((1 - class_prior) / class_prior))
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
@@ -103,18 +106,8 @@ class ConditionalDETR(DETR):
 
     decoder: ConditionalDecoder
 
-    def __init__(
-        self,
-        backbone: ResNet,
-        encoder: Encoder,
-        decoder: ConditionalDecoder,
-        channels: int,
-        classes: int,
-        softmax: bool,
-        class_prior: float,
-        position_temperature: float,
-    ) -> None:
-        super().__init__(backbone, encoder, decoder, channels, classes, softmax, class_prior, position_temperature)
+    def _initialise_heads(self, class_prior: float) -> None:
+        super()._initialise_heads(class_prior)
         last = self.box_head.layers[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
