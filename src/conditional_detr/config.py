@@ -38,6 +38,9 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+Ablation = Literal["query_scale", "reference_points", "spatial_projection"]
+
+
 class BackboneShape(_Settings):
     """A ResNet of any size."""
 
@@ -106,6 +109,10 @@ class ModelSettings(_Settings):
     """every decoder layer gets the normalised output of the one before: only for fine-tunes of transformers with auxiliary_loss"""
     class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """score that the untrained class head gives every class"""
+    ablate: tuple[Ablation, ...] = ()
+    """training: parts of the conditional decoder that are held at the identity and do not learn, as docs/convergence.md compares"""
+    reference_start: Literal["published", "centre", "uniform"] = "published"
+    """reference points before training: of random weights, all in the middle, or spread over the image"""
 
     @model_validator(mode="before")
     @classmethod
@@ -120,6 +127,8 @@ class ModelSettings(_Settings):
             raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
         if self.backbone_weights is not None and self.init_from is not None:
             raise ValueError("init_from brings its own backbone: leave out backbone_weights")
+        if self.decoder == "detr" and self.ablate:
+            raise ValueError(f"ablate={list(self.ablate)} names parts that only decoder=conditional has")
         return self
 
     def backbone_shape(self) -> BackboneShape:
@@ -157,6 +166,8 @@ class LossSettings(_Settings):
     """how much easy examples are discounted"""
     no_object_weight: Annotated[float, Field(gt=0)] = 0.1
     """weight of queries without object in the cross entropy"""
+    iou_aware: bool = False
+    """a matched class learns a score between its own and the IoU of its box (IA-BCE of Align-DETR) instead of 1"""
 
 
 class DataSettings(_Settings):
@@ -235,6 +246,8 @@ class TrainSettings(_Settings):
     """cosine: learning rate at the end, as a part of that at the start"""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """linear warm-up from 0"""
+    query_groups: PositiveInt = 1
+    """sets of queries that learn side by side, each matched with all objects (Group DETR); only the first is kept"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """exponential moving average of the weights, evaluated and saved in their place; 0: none"""
     gradient_checkpointing: bool = False
@@ -274,6 +287,14 @@ class Settings(_Settings):
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.loss.iou_aware and self.model.classification == "softmax":
+            raise ValueError("loss.iou_aware needs model.classification=sigmoid")
+        if self.train.query_groups > 1 and self.model.decoder == "detr":
+            raise ValueError("train.query_groups needs model.decoder=conditional")
+        return self
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

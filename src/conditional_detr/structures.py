@@ -88,6 +88,11 @@ class Predictions(NamedTuple):
     logits: Float[Tensor, "layers batch queries classes"]
     boxes: Float[Tensor, "layers batch queries 4"]
 
+    def by_group(self, groups: int) -> "Predictions":
+        """With every group of queries as an image of its own: ``[layers, batch * groups, queries / groups, ...]``."""
+        layers, batch = self.boxes.shape[:2]
+        return Predictions(*(part.reshape(layers, batch * groups, -1, part.shape[-1]) for part in self))
+
 
 @dataclass(frozen=True)
 class Detections:

@@ -111,6 +111,20 @@ def test_gradient_checkpointing_changes_no_gradient(decoder):
 
 
 @torch.no_grad()
+def test_groups_of_queries_do_not_see_each_other():
+    """In training the first group predicts what it would alone; in evaluation it is alone."""
+    pixels = torch.randn(2, 3, 32, 32)
+    alone = build()
+    grouped = build()
+    grouped.decoder.train_groups(3)
+    same(alone(pixels), grouped(pixels), atol=0)
+    predictions = grouped.train()(pixels)
+    assert predictions.boxes.shape == (2, 2, 3 * 7, 4)
+    first = Predictions(*(part.unflatten(1, (2, 3))[:, :, 0] for part in predictions.by_group(3)))
+    same(first, alone.train()(pixels))
+
+
+@torch.no_grad()
 def test_untrained_model_is_as_published():
     """Every class has the prior score, every box sits on its reference point with half the image's size."""
     model = build_model(TINY, 4).eval()

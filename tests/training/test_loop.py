@@ -109,9 +109,9 @@ def test_same_seed_same_run(quick_run):
 
 
 @pytest.mark.parametrize("step", [3, 8])
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_interrupted_and_resumed_is_the_same_run(quick_run, step, ema_decay):
-    settings = changed(quick_run, train={"ema_decay": ema_decay})
+@pytest.mark.parametrize("extras", [{}, {"ema_decay": 0.9, "query_groups": 2}])
+def test_interrupted_and_resumed_is_the_same_run(quick_run, step, extras):
+    settings = changed(quick_run, train=extras)
     whole = loop.train(settings)
     stopped = loop.train(changed(settings, train={"name": "stopped"}), StopsAt(step))
     assert not stopped.finished
@@ -290,6 +290,15 @@ def test_kill_at_any_moment_resumes(quick_run, tmp_path):
     resumed = loop.resume(folder.path)
     assert resumed.finished
     assert metrics(resumed.run) == metrics(whole.run)
+
+
+def test_query_groups_leave_a_usual_checkpoint(quick_run):
+    run = loop.train(changed(quick_run, train={"query_groups": 3, "max_steps": 2})).run
+    opened = load_checkpoint(run.last_model)
+    assert opened.settings.queries == 20
+    assert "further_groups" not in " ".join(opened.model.state_dict())
+    usual = changed(quick_run, model={"init_from": str(run.last_model)}, train={"name": "on", "max_steps": 1})
+    assert loop.train(usual).finished
 
 
 def test_plain_detr_trains(quick_run):

@@ -18,6 +18,7 @@ Format = Literal["huggingface", "official", "mmdetection"]
 OWN_KEY = "conditional_detr"  # in every format: what it has no field for
 HEAD = ("class_head.weight", "class_head.bias")  # rows: a logit each
 COUNTER = "num_batches_tracked"  # of trained batch norm; formats have it or not, and nothing here uses it
+_TRAINING_ONLY = (COUNTER, "decoder.further_groups.weight")
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,17 @@ class Checkpoint:
     origin: Origin | None = None
 
 
+def network_state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and statistics without what only training has: counters of batch norm, further groups of queries."""
+    return {name: value for name, value in module.state_dict().items() if not name.endswith(_TRAINING_ONLY)}
+
+
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
     """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
 
     Raises ``InputError`` naming the first that is missing, left over or of another shape.
     """
-    expected = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
+    expected = network_state(module)
     given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
     wrong = [
         f"{name} has shape {list(value.shape)} instead of {list(expected[name].shape)}"

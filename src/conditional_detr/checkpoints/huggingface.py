@@ -15,7 +15,7 @@ from typing import Any, cast
 from safetensors.torch import save_file
 
 from conditional_detr.checkpoints.architecture import build_from, named_resnet
-from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin, Written
+from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Origin, Written, network_state
 from conditional_detr.checkpoints.own import STANDARD_TEMPERATURE
 from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
 from conditional_detr.checkpoints.state import read_state, write_state
@@ -44,7 +44,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, timm_backbone: bool | 
     folder.mkdir(parents=True, exist_ok=True)
     for text in _differences(checkpoint, timm):
         warnings.warn(f"{folder}: {text}; conditional_detr reads it back as it is", stacklevel=2)
-    values, names = write_state(checkpoint.model.state_dict(), "hub" if timm else "hub-native", settings.decoder)
+    values, names = write_state(network_state(checkpoint.model), "hub" if timm else "hub-native", settings.decoder)
     write_text(folder / "config.json", json.dumps(_config(checkpoint, timm), indent=2))
     write_text(folder / "preprocessor_config.json", json.dumps(_preprocessor(checkpoint), indent=2))
     with whole_file(folder / "model.safetensors") as partial:

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from torch import Tensor
-
-from conditional_detr.checkpoints.checkpoint import Checkpoint, load_strictly
+from conditional_detr.checkpoints.checkpoint import Checkpoint, load_strictly, network_state
 from conditional_detr.checkpoints.coco_categories import UNUSED
 from conditional_detr.config import BackboneShape, ModelSettings
 from conditional_detr.errors import InputError
@@ -42,8 +40,8 @@ def initialise(model: DETR, settings: ModelSettings, categories: Categories, sta
         theirs = " ".join(_as_setting(key, wanted[key]) for key in different)
         raise InputError(f"model.init_from={source} is another network; take the preset that fits, or set {theirs}")
 
-    state: dict[str, Tensor] = dict(start.model.state_dict())
-    own = model.state_dict()
+    state = network_state(start.model)
+    own = network_state(model)
     messages = [f"starting from {source}: all of its weights but what is said below"]
     known = [(name, row) for row, name in enumerate(start.categories.names) if name != UNUSED]
     row_of = {name.casefold(): row for name, row in known} | dict(known)  # the same name before the same letters

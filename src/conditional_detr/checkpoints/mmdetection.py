@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from conditional_detr.checkpoints.architecture import build_from
-from conditional_detr.checkpoints.checkpoint import COUNTER, HEAD, OWN_KEY, Checkpoint, Origin, Written
+from conditional_detr.checkpoints.checkpoint import COUNTER, HEAD, OWN_KEY, Checkpoint, Origin, Written, network_state
 from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED, unnamed
 from conditional_detr.checkpoints.own import (
     about_input_size,
@@ -92,7 +92,7 @@ def save_mmdetection(checkpoint: Checkpoint, file: Path) -> Written:
             "open this model; convert to huggingface or official instead"
         )
     unused = [i for i, name in enumerate(categories.names) if name == UNUSED]
-    state = dict(checkpoint.model.state_dict())
+    state = network_state(checkpoint.model)
     own: dict[str, Any] = {**own_values(checkpoint), "unused": unused}
     for name in HEAD:
         own[name] = state[name][unused].cpu()

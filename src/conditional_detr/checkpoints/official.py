@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from conditional_detr.checkpoints.architecture import build_from
-from conditional_detr.checkpoints.checkpoint import HEAD, OWN_KEY, Checkpoint, Origin, Written
+from conditional_detr.checkpoints.checkpoint import HEAD, OWN_KEY, Checkpoint, Origin, Written, network_state
 from conditional_detr.checkpoints.coco_categories import COCO_91, unnamed
 from conditional_detr.checkpoints.own import (
     about_input_size,
@@ -73,7 +73,7 @@ def save_official(checkpoint: Checkpoint, file: Path) -> Written:
     """
     check_published_network(checkpoint, "the official code")
     settings, ids = checkpoint.settings, checkpoint.categories.ids
-    state = dict(checkpoint.model.state_dict())
+    state = network_state(checkpoint.model)
     if max(ids) > _LARGEST_ID or min(ids) < 0:
         raise InputError(
             f"category ids from {min(ids)} to {max(ids)} need a class head of as many rows in the official format; "

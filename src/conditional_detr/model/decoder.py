@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from conditional_detr.model.attention import MLP, FeedForward, attend, split_heads
-from conditional_detr.model.position import point_encoding
+from conditional_detr.model.position import inverse_sigmoid, point_encoding
 
 
 class Memory(NamedTuple):
@@ -42,11 +42,18 @@ class QuerySelfAttention(nn.Module):
         self,
         content: Float[Tensor, "batch queries channels"],
         query_position: Float[Tensor, "#batch queries channels"],
+        groups: int = 1,
     ) -> Float[Tensor, "batch queries channels"]:
+        """Queries attend to those of their own group, of equal and consecutive ``groups``."""
         query = self.query_content(content) + self.query_position(query_position)
         key = self.key_content(content) + self.key_position(query_position)
-        query, key, value = (split_heads(each, self.heads) for each in (query, key, self.value(content)))
-        return self.out_proj(attend(query, key, value, None, self.dropout if self.training else 0.0))
+        value = self.value(content)
+        batch, _, channels = content.shape
+        query, key, value = (
+            split_heads(each.reshape(batch * groups, -1, channels), self.heads) for each in (query, key, value)
+        )
+        attended = attend(query, key, value, None, self.dropout if self.training else 0.0)
+        return self.out_proj(attended.reshape(content.shape))
 
 
 class ConditionalCrossAttention(nn.Module):
@@ -104,8 +111,9 @@ class ConditionalDecoderLayer(nn.Module):
         query_position: Float[Tensor, "#batch queries channels"],
         spatial: Float[Tensor, "#batch queries channels"],
         memory: Memory,
+        groups: int = 1,
     ) -> Float[Tensor, "batch queries channels"]:
-        content = self.norm1(content + self.dropout(self.self_attention(content, query_position)))
+        content = self.norm1(content + self.dropout(self.self_attention(content, query_position, groups)))
         attended = self.cross_attention(content, query_position, spatial, memory)
         content = self.norm2(content + self.dropout(attended))
         return self.norm3(content + self.dropout(self.feed_forward(content)))
@@ -133,6 +141,7 @@ class ConditionalDecoder(nn.Module):
         self.temperature = temperature
         self.norm_between_layers = norm_between_layers
         self.query_position = nn.Embedding(queries, channels)
+        self.further_groups: nn.Embedding | None = None
         self.layers = nn.ModuleList(
             ConditionalDecoderLayer(channels, heads, feed_forward, dropout, first=i == 0) for i in range(layers)
         )
@@ -143,23 +152,59 @@ class ConditionalDecoder(nn.Module):
         self.query_scale.requires_grad_(layers > 1)
         self.gradient_checkpointing = False
 
+    def train_groups(self, groups: int) -> None:
+        """Train ``groups`` sets of queries at once (Group DETR, Chen et al., ICCV 2023).
+
+        They share everything but their embeddings. Evaluation and checkpoints have the first group only.
+        """
+        queries, channels = self.query_position.weight.shape
+        self.further_groups = nn.Embedding((groups - 1) * queries, channels) if groups > 1 else None
+
+    def query_positions(self) -> Float[Tensor, "queries channels"]:
+        """The learned queries, in training those of all groups."""
+        weight = self.query_position.weight
+        if self.training and self.further_groups is not None:
+            return torch.cat([weight, self.further_groups.weight])
+        return weight
+
     def reference_points(self) -> Float[Tensor, "queries 2"]:
         """The reference point s of every query, (x, y) in 0..1 of the unpadded image."""
-        weight = self.query_position.weight
+        weight = self.query_positions()
         with torch.autocast(weight.device.type, enabled=False):  # half precision would move the points by pixels
             return self.reference_head(weight).sigmoid()
 
+    @torch.no_grad()
+    def place_reference_points(self, spread: bool) -> None:
+        """Before training: all points in the middle of the image, or spread uniformly over it.
+
+        The last layer of the head is solved for that: exactly for no more queries than it has inputs that vary.
+        """
+        *_, first, last = self.reference_head.layers
+        assert isinstance(last, nn.Linear)
+        if not spread:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            return
+        hidden = torch.relu(first(self.query_position.weight))
+        wanted = inverse_sigmoid(torch.rand(len(hidden), 2) * 0.9 + 0.05)
+        solution = torch.linalg.lstsq(hidden, wanted, driver="gelsd").solution
+        last.weight.copy_(solution.T)
+        nn.init.zeros_(last.bias)
+
     def forward(self, memory: Memory) -> Float[Tensor, "layers batch queries channels"]:
-        query_position = self.query_position.weight[None]
+        query_position = self.query_positions()[None]
+        groups = query_position.shape[1] // self.query_position.num_embeddings
         encoding = point_encoding(self.reference_points(), query_position.shape[-1], self.temperature)[None]
         content = query_position.new_zeros(memory.content.shape[0], *query_position.shape[1:])
         outputs: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             spatial = encoding if i == 0 else self.query_scale(content) * encoding
             if self.gradient_checkpointing and self.training:
-                content = cast(Tensor, checkpoint(layer, content, query_position, spatial, memory, use_reentrant=False))
+                content = cast(
+                    Tensor, checkpoint(layer, content, query_position, spatial, memory, groups, use_reentrant=False)
+                )
             else:
-                content = layer(content, query_position, spatial, memory)
+                content = layer(content, query_position, spatial, memory, groups)
             outputs.append(self.norm(content))
             if self.norm_between_layers:
                 content = outputs[-1]

@@ -144,4 +144,7 @@ def build_model(settings: ModelSettings, classes: int) -> DETR:
     decoder = ConditionalDecoder(
         settings.decoder_layers, *common, settings.queries, settings.position_temperature, settings.norm_between_layers
     )
-    return ConditionalDETR(backbone, encoder, decoder, *heads)
+    model = ConditionalDETR(backbone, encoder, decoder, *heads)
+    if settings.reference_start != "published":
+        decoder.place_reference_points(spread=settings.reference_start == "uniform")
+    return model

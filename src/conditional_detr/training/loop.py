@@ -27,7 +27,8 @@ from conditional_detr.data.coco import read_split
 from conditional_detr.data.loading import Batch, training_batches
 from conditional_detr.errors import InputError, NonFiniteError
 from conditional_detr.loss.criterion import TERMS, Losses, build_criterion
-from conditional_detr.model.network import DETR, build_model
+from conditional_detr.model.ablation import ablate
+from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.structures import Predictions
 from conditional_detr.training.introduction import introduce
 from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
@@ -189,13 +190,17 @@ class _Training:
         set_learning_rate(self.optimizer, factor)
         self.wrapped.train()
         losses: list[Losses] = []
+        groups = self.settings.train.query_groups
         try:
             for i, (images, targets) in enumerate(parts):
                 last = i == len(parts) - 1  # only its backward pass exchanges gradients between processes
                 with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                     images = images.to(self.accelerator.device)
                     predictions = cast(Predictions, self.wrapped(images.pixels, images.padding_mask))
-                    loss = self.criterion(predictions, targets, num_boxes, share=1 / len(parts))
+                    repeated = [target for target in targets for _ in range(groups)]
+                    loss = self.criterion(
+                        predictions.by_group(groups), repeated, num_boxes * groups, share=1 / len(parts)
+                    )
                     self.accelerator.backward(loss.total)
                 losses.append(loss)
             self._update(parts, losses, started, waited)
@@ -213,7 +218,7 @@ class _Training:
         measured: list[float] = torch.cat([total[None], terms, norm.reshape(1)]).tolist()
         if not all(map(math.isfinite, measured)):
             for (_, targets), loss in zip(parts, losses, strict=True):
-                loss.check_finite([target.image_name for target in targets])
+                loss.check_finite([target.image_name for target in targets for _ in range(train.query_groups)])
             if train.mixed_precision != "fp16":  # whose scaler skips such a step by itself
                 raise NonFiniteError(f"NaN or infinity in the gradient of {self._bad_gradient()}")
         if train.clip_norm:
@@ -340,6 +345,7 @@ class _Training:
             "training images": len(self.train_data),
             "categories": len(self.train_data.categories),
             "queries": self.settings.model.queries,
+            "query groups": self.settings.train.query_groups,
             "averaged models": int(self.averaged is not None),
         }
 
@@ -357,6 +363,9 @@ class _Training:
                     self.reporter.message(text)
         assert isinstance(settings.frozen_stages, int)
         model.backbone.freeze(settings.frozen_stages)
+        if isinstance(model, ConditionalDETR):
+            ablate(model.decoder, settings.ablate)
+            model.decoder.train_groups(self.settings.train.query_groups)
         model.set_gradient_checkpointing(self.settings.train.gradient_checkpointing)
         return model
 
