@@ -35,6 +35,8 @@ RECIPE = {
     "model.position_temperature": (10000.0, "official models/position_encoding.py and transformer.py"),
     "model.norm_between_layers": (False, "the paper; transformers with auxiliary_loss"),
     "model.class_prior": (0.01, "official models/conditional_detr.py, prior_prob"),
+    "model.ablate": ((), OURS),
+    "model.reference_start": ("published", "Xavier on N(0, 1), as official models/transformer.py"),
     "loss.class_cost": ("auto", "2 as official main.py, see below"),
     "loss.l1_cost": (5.0, OFFICIAL),
     "loss.giou_cost": (2.0, OFFICIAL),
@@ -44,6 +46,7 @@ RECIPE = {
     "loss.focal_alpha": (0.25, OFFICIAL),
     "loss.no_object_weight": (0.1, "of DETR's cross entropy, unused: official main.py of DETR"),
     "loss.focal_gamma": (2.0, "official models/conditional_detr.py, sigmoid_focal_loss"),
+    "loss.iou_aware": (False, OFFICIAL),
     "data.root": (None, "the user's"),
     "data.train_annotations": (None, "the user's"),
     "data.train_images": (None, "the user's"),
@@ -74,6 +77,7 @@ RECIPE = {
     "train.drop_epoch": (40, SCRIPTS),
     "train.cosine_end": (0.01, OURS),
     "train.warmup_steps": (0, OFFICIAL),
+    "train.query_groups": (1, OFFICIAL),
     "train.ema_decay": (0.0, OFFICIAL),
     "train.gradient_checkpointing": (False, OFFICIAL),
     "train.mixed_precision": ("no", OFFICIAL),
@@ -126,6 +130,26 @@ def test_the_other_published_models_differ_in_nothing_else(name, backbone, dilat
             "train": published.train.model_copy(update={"batch_size": batch[0], "base_batch_size": batch[1]}),
         }
     )
+
+
+def test_the_baseline_of_the_paper():
+    """MMDetection's configuration of the same name."""
+    values = load_settings("detr_r50_8xb2-150e_coco")
+    published = load_settings(PUBLISHED)
+    assert (values.model.queries, values.model.classification) == (100, "softmax")
+    assert (values.train.epochs, values.train.drop_epoch) == (150, 100)
+    assert values.train.model_copy(update={"epochs": 50, "drop_epoch": 40}) == published.train
+    assert values.data == published.data
+
+
+def test_the_tiny_baseline_is_equal_in_size_and_data():
+    ours, theirs = load_settings("conditional-detr_tiny_shapes"), load_settings("detr_tiny_shapes")
+    assert theirs.model.decoder == "detr"
+    same = ("backbone", "channels", "heads", "feed_forward", "encoder_layers", "decoder_layers", "queries", "dropout")
+    assert all(getattr(ours.model, key) == getattr(theirs.model, key) for key in same)
+    assert ours.data == theirs.data
+    assert ours.train.warmup_steps == theirs.train.warmup_steps
+    assert theirs.train.epochs == 5 * ours.train.epochs
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -16,7 +16,7 @@ from conditional_detr.data.loading import pad
 from conditional_detr.data.transforms import BoxFrame
 from conditional_detr.model.network import DETR
 from conditional_detr.postprocess import PUBLISHED_COUNT, detections_from
-from conditional_detr.structures import Categories, Detections
+from conditional_detr.structures import Categories, Detections, ImageBatch
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -77,21 +77,26 @@ class Detector:
 
     def _predict(self, images: Sequence[ImageLike], threshold: float, batch_size: int) -> Iterator[Detections]:
         for start in range(0, len(images), batch_size):
-            opened = [_open(image) for image in images[start : start + batch_size]]
+            opened = [open_image(image) for image in images[start : start + batch_size]]
             yield from (found.above(threshold) for found in self.detect(opened))
+
+    def prepare(self, images: Sequence[Image.Image]) -> tuple[ImageBatch, list[tuple[float, float]]]:
+        """What the model gets of RGB images, and the (height, width) that its boxes are then relative to, in their pixels."""
+        size = self.checkpoint.input_size
+        batch = pad([to_pixels(size.resize(image)) for image in images], size.padded, size.mask).to(self.device)
+        return batch, [size.frame(image.height, image.width, batch.size) for image in images]
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image.Image]) -> list[Detections]:
         """Detections in every RGB image, in one forward pass, without a threshold: as many as queries, at least 100."""
-        size = self.checkpoint.input_size
-        batch = pad([to_pixels(size.resize(image)) for image in images], size.padded, size.mask).to(self.device)
-        frames = [size.frame(image.height, image.width, batch.size) for image in images]
+        batch, frames = self.prepare(images)
         count = max(PUBLISHED_COUNT, self.checkpoint.settings.queries)
         predictions = self.model(batch.pixels, batch.padding_mask)
         return detections_from(predictions, frames, self.categories, count, self.model.softmax)
 
 
-def _open(image: ImageLike) -> Image.Image:
+def open_image(image: ImageLike) -> Image.Image:
+    """An RGB image of whatever ``Detector.predict`` takes. Raises ``InputError`` for one that can't be used."""
     if isinstance(image, (str, Path)):
         return read_image(image)
     return from_array(image) if isinstance(image, np.ndarray) else to_rgb(image)

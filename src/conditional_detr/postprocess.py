@@ -12,6 +12,11 @@ from conditional_detr.structures import Categories, Detections, Predictions
 PUBLISHED_COUNT = 100  # detections per image, in COCO's metric and in the official code
 
 
+def class_scores(logits: Float[Tensor, "*batch outputs"], softmax: bool) -> Float[Tensor, "*batch classes"]:
+    """Scores in 0..1 of every query and class; with ``softmax`` the last logit, "no object", has none."""
+    return logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()
+
+
 def top_pairs(
     logits: Float[Tensor, "batch queries classes"], boxes: Float[Tensor, "batch queries 4"], count: int
 ) -> tuple[Float[Tensor, "batch top"], Int64[Tensor, "batch top"], Float[Tensor, "batch top 4"]]:
@@ -19,7 +24,7 @@ def top_pairs(
 
     A query may appear more than once, with different classes. Fewer than ``count`` when there are fewer pairs.
     """
-    scores = logits.flatten(1).sigmoid()
+    scores = class_scores(logits, softmax=False).flatten(1)
     scores, index = scores.topk(min(count, scores.shape[1]), dim=1)
     query = index // logits.shape[-1]
     return scores, index % logits.shape[-1], boxes.gather(1, query[..., None].expand(-1, -1, 4))
@@ -32,7 +37,7 @@ def best_classes(
 
     Scores, logit indices and boxes of at most ``count`` queries, best first (the official code leaves them unsorted).
     """
-    scores, indices = logits.softmax(-1)[..., :-1].max(-1)
+    scores, indices = class_scores(logits, softmax=True).max(-1)
     scores, query = scores.topk(min(count, scores.shape[1]), dim=1)
     return scores, indices.gather(1, query), boxes.gather(1, query[..., None].expand(-1, -1, 4))
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from conditional_detr.checkpoints.conversion import convert
+from conditional_detr.checkpoints.huggingface import save_checkpoint
 from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.cli import demo
 from conditional_detr.cli.predict import find_images
@@ -23,6 +24,7 @@ from conditional_detr.training import loop
 from conditional_detr.training.run_folder import RunFolder
 from tests.checkpoints.models import randomised, small
 from tests.conftest import SHARED, needs_shared
+from tests.explain.test_convergence import VERSION_3
 from tests.training.test_loop import changed
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +68,10 @@ def test_help_is_quick_and_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "convert", "demo", "dataset", "dataset shapes"])
+COMMANDS = ["train", "evaluate", "predict", "attention", "compare", "convert", "demo", "dataset", "dataset shapes"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
     assert cdetr(*command.split(), "--help").returncode == 0
 
@@ -253,6 +258,50 @@ def test_published_recipe_takes_real_data(tmp_path):
     assert (tmp_path / "conditional-detr_r50_8xb2-50e_coco" / "plots" / "predictions.jpg").exists()
 
 
+def test_attention(run, shapes_root, tmp_path):
+    image = next((shapes_root / "val2017").iterdir())
+    result = cdetr("attention", run, image, "--out", tmp_path / "new" / "a.png", "--top", 2, "--layer", 1)
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall(r"query \d+: (?:rectangle|ellipse|triangle) 0\.\d\d, box", result.stdout)) == 2
+    names = {"a.png", "a-self-attention.png", "a-reference-points.png"}
+    assert {file.name for file in (tmp_path / "new").iterdir()} == names
+    for name in names:
+        Image.open(tmp_path / "new" / name).load()
+    told = json.loads(cdetr("attention", run, image, "--query", 4, "--out", tmp_path / "b.png", "--json").stdout)
+    assert [row["query"] for row in told["detections"]] == [4]
+    assert told["layer"] == 2
+    refused(cdetr("attention", run, image, "--layer", 7), "layers 1 to 2")
+    refused(cdetr("attention", run, image, "--out", "maps"), "end the name in")
+    refused(cdetr("attention", run, tmp_path / "no.jpg"), r"no\.jpg")
+
+
+def test_attention_of_plain_detr(shapes_root, tmp_path):
+    save_checkpoint(randomised(small("detr")), tmp_path / "detr")
+    image = next((shapes_root / "val2017").iterdir())
+    result = cdetr("attention", tmp_path / "detr", image, "--out", tmp_path / "a.png")
+    assert result.returncode == 0, result.stderr
+    assert "plain DETR has no reference points" in result.stdout
+    assert (tmp_path / "a-self-attention.png").exists()
+    assert not (tmp_path / "a-reference-points.png").exists()
+
+
+def test_compare(run, tmp_path):
+    log = tmp_path / "published.log.json"
+    log.write_text("\n".join(map(json.dumps, VERSION_3)))
+    result = cdetr("compare", run, log, "--baseline", log, "--ap", 0.2, "--out", tmp_path / "c.png")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"epochs to AP +0\.2\n", result.stdout)
+    assert re.search(r"\npublished +1\.7\n", result.stdout)
+    assert re.search(r"\nrun +> 0\.6667\n", result.stdout)
+    assert "divided by" in result.stdout
+    Image.open(tmp_path / "c.png").load()
+    told = json.loads(cdetr("compare", log, run, "--json", "--out", tmp_path / "c.png").stdout)
+    assert told["baseline"] == "published"
+    assert [each["run"] for each in told["runs"]] == ["published", "run"]
+    refused(cdetr("compare", run, "--baseline", log), "not among the runs")
+    refused(cdetr("compare", tmp_path), "not a run folder")
+
+
 def test_demo_refuses_a_folder_with_something_in_it(tmp_path):
     (tmp_path / "x").write_text("mine")
     refused(cdetr("demo", "--out", tmp_path), "not an empty folder")
@@ -272,7 +321,7 @@ def test_documented_commands_exist():
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         text = document.read_text()
         for command, first in re.findall(r"cdetr (\w+) ([^\s`]+)", text):
-            assert command in {"train", "evaluate", "predict", "convert", "dataset", "demo"}, (document.name, command)
+            assert command in COMMANDS, (document.name, command)
             if command == "train":
                 assert first in presets, (document.name, first)
         assert set(re.findall(r"^make (\w+)|`make (\w+)", text, re.M)) <= {(t, "") for t in targets} | {

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from conditional_detr.cli.options import Boxes, Dilation, Source
+from conditional_detr.cli.tables import aligned
 
 
 def command(
@@ -39,12 +40,8 @@ def command(
         return
     lines = [("tensors", f"{source_format}: {source}", f"{to}: {out}", "what")]
     lines += [(str(row.tensors), row.source, row.target or "-", row.what) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for tensors, *texts in lines:  # not a table of rich, which would cut long names
-        cells = (text.ljust(width) for text, width in zip(texts, widths[1:], strict=True))
-        typer.echo(f"{tensors:>{widths[0]}}  {'  '.join(cells)}".rstrip())
-    for remark in remarks:
-        typer.echo(remark)
+    for line in (*aligned(lines, left=(1, 2, 3)), *remarks):
+        typer.echo(line)
     dropped = sum(row.tensors for row in rows if not row.target)
     total = sum(row.tensors for row in rows if row.target)
     left = f"{dropped} entries of the source were left out, as the table says" if dropped else "nothing was left out"

@@ -5,18 +5,20 @@ import warnings
 
 import typer
 
-from conditional_detr.cli import convert, dataset, demo, evaluate, predict, train
+from conditional_detr.cli import attention, compare, convert, dataset, demo, evaluate, predict, train
 from conditional_detr.errors import InputError, NonFiniteError
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Conditional DETR: train, evaluate, run and convert the detector of Meng et al., ICCV 2021.",
+    help="Conditional DETR: train, evaluate, run, explain and convert the detector of Meng et al., ICCV 2021.",
 )
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
+app.command("attention")(attention.command)
+app.command("compare")(compare.command)
 app.command("convert")(convert.command)
 app.add_typer(dataset.app, name="dataset")
 app.command("demo")(demo.command)

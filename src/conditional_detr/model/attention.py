@@ -1,11 +1,20 @@
 """Multi-head attention, and the two small networks every layer is made of."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+class Projected(NamedTuple):
+    """What ``attend`` takes: projected queries, keys and values, by head."""
+
+    query: Float[Tensor, "batch heads queries depth"]
+    key: Float[Tensor, "batch heads keys depth"]
+    value: Float[Tensor, "batch heads keys value_depth"]
 
 
 def split_heads(x: Float[Tensor, "batch tokens channels"], heads: int) -> Float[Tensor, "batch heads tokens depth"]:
@@ -38,18 +47,23 @@ class SelfAttention(nn.Module):
         self.in_proj = nn.Linear(channels, 3 * channels)  # rows: query, key, value
         self.out_proj = nn.Linear(channels, channels)
 
+    def project(
+        self, x: Float[Tensor, "batch tokens channels"], position: Float[Tensor, "#batch tokens channels"]
+    ) -> Projected:
+        split = 2 * x.shape[-1]
+        weight, bias = self.in_proj.weight, self.in_proj.bias
+        query, key = functional.linear(x + position, weight[:split], bias[:split]).chunk(2, dim=-1)
+        value = functional.linear(x, weight[split:], bias[split:])
+        return Projected(*(split_heads(each, self.heads) for each in (query, key, value)))
+
     def forward(
         self,
         x: Float[Tensor, "batch tokens channels"],
         position: Float[Tensor, "#batch tokens channels"],
         padding_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens channels"]:
-        split = 2 * x.shape[-1]
-        weight, bias = self.in_proj.weight, self.in_proj.bias
-        query, key = functional.linear(x + position, weight[:split], bias[:split]).chunk(2, dim=-1)
-        value = functional.linear(x, weight[split:], bias[split:])
-        query, key, value = (split_heads(each, self.heads) for each in (query, key, value))
-        return self.out_proj(attend(query, key, value, padding_mask, self.dropout if self.training else 0.0))
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(attend(*self.project(x, position), padding_mask, dropout))
 
 
 class FeedForward(nn.Module):

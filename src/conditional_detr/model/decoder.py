@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from conditional_detr.model.attention import MLP, FeedForward, attend, split_heads
+from conditional_detr.model.attention import MLP, FeedForward, Projected, attend, split_heads
 from conditional_detr.model.position import inverse_sigmoid, point_encoding
 
 
@@ -38,6 +38,19 @@ class QuerySelfAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.out_proj = nn.Linear(channels, channels)
 
+    def project(
+        self,
+        content: Float[Tensor, "batch queries channels"],
+        query_position: Float[Tensor, "#batch queries channels"],
+        groups: int = 1,
+    ) -> Projected:
+        query = self.query_content(content) + self.query_position(query_position)
+        key = self.key_content(content) + self.key_position(query_position)
+        value = self.value(content)
+        batch, _, channels = content.shape
+        parts = (each.reshape(batch * groups, -1, channels) for each in (query, key, value))
+        return Projected(*(split_heads(part, self.heads) for part in parts))
+
     def forward(
         self,
         content: Float[Tensor, "batch queries channels"],
@@ -45,14 +58,8 @@ class QuerySelfAttention(nn.Module):
         groups: int = 1,
     ) -> Float[Tensor, "batch queries channels"]:
         """Queries attend to those of their own group, of equal and consecutive ``groups``."""
-        query = self.query_content(content) + self.query_position(query_position)
-        key = self.key_content(content) + self.key_position(query_position)
-        value = self.value(content)
-        batch, _, channels = content.shape
-        query, key, value = (
-            split_heads(each.reshape(batch * groups, -1, channels), self.heads) for each in (query, key, value)
-        )
-        attended = attend(query, key, value, None, self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        attended = attend(*self.project(content, query_position, groups), None, dropout)
         return self.out_proj(attended.reshape(content.shape))
 
 
@@ -74,13 +81,14 @@ class ConditionalCrossAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.out_proj = nn.Linear(channels, channels)
 
-    def forward(
+    def project(
         self,
         content: Float[Tensor, "batch queries channels"],
         query_position: Float[Tensor, "#batch queries channels"],
         spatial: Float[Tensor, "#batch queries channels"],
         memory: Memory,
-    ) -> Float[Tensor, "batch queries channels"]:
+    ) -> Projected:
+        """Content in the first half of every query's and key's depth, position in the second."""
         query_content = self.query_content(content)
         query_spatial = self.query_spatial(spatial).expand_as(query_content)
         key_content = self.key_content(memory.content)
@@ -91,7 +99,19 @@ class ConditionalCrossAttention(nn.Module):
         query = torch.cat([split_heads(query_content, self.heads), split_heads(query_spatial, self.heads)], dim=-1)
         key = torch.cat([split_heads(key_content, self.heads), split_heads(key_position, self.heads)], dim=-1)
         value = split_heads(self.value(memory.content), self.heads)
-        return self.out_proj(attend(query, key, value, memory.padding_mask, self.dropout if self.training else 0.0))
+        return Projected(query, key, value)
+
+    def forward(
+        self,
+        content: Float[Tensor, "batch queries channels"],
+        query_position: Float[Tensor, "#batch queries channels"],
+        spatial: Float[Tensor, "#batch queries channels"],
+        memory: Memory,
+    ) -> Float[Tensor, "batch queries channels"]:
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(
+            attend(*self.project(content, query_position, spatial, memory), memory.padding_mask, dropout)
+        )
 
 
 class ConditionalDecoderLayer(nn.Module):

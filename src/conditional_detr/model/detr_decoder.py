@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from conditional_detr.model.attention import FeedForward, SelfAttention, attend, split_heads
+from conditional_detr.model.attention import FeedForward, Projected, SelfAttention, attend, split_heads
 from conditional_detr.model.decoder import Memory
 
 
@@ -25,16 +25,24 @@ class CrossAttention(nn.Module):
         self.in_proj = nn.Linear(channels, 3 * channels)  # rows: query, key, value
         self.out_proj = nn.Linear(channels, channels)
 
+    def project(
+        self,
+        content: Float[Tensor, "batch queries channels"],
+        query_position: Float[Tensor, "#batch queries channels"],
+        memory: Memory,
+    ) -> Projected:
+        inputs = (content + query_position, memory.content + memory.position, memory.content)
+        parts = zip(inputs, self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3), strict=True)
+        return Projected(*(split_heads(functional.linear(*each), self.heads) for each in parts))
+
     def forward(
         self,
         content: Float[Tensor, "batch queries channels"],
         query_position: Float[Tensor, "#batch queries channels"],
         memory: Memory,
     ) -> Float[Tensor, "batch queries channels"]:
-        inputs = (content + query_position, memory.content + memory.position, memory.content)
-        parts = zip(inputs, self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3), strict=True)
-        query, key, value = (split_heads(functional.linear(*each), self.heads) for each in parts)
-        return self.out_proj(attend(query, key, value, memory.padding_mask, self.dropout if self.training else 0.0))
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(attend(*self.project(content, query_position, memory), memory.padding_mask, dropout))
 
 
 class DETRDecoderLayer(nn.Module):

@@ -1,0 +1,65 @@
+"""``cdetr attention``."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from conditional_detr.cli.options import Boxes, Dilation, Source
+from conditional_detr.errors import InputError
+
+
+def command(
+    source: Source,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    layer: Annotated[int | None, typer.Option(help="Decoder layer, from 1. [default: the last]")] = None,
+    query: Annotated[list[int] | None, typer.Option(help="Number of a query, from 0; may be repeated.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="So many of the most confident detections.")] = 3,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture; two more are written beside it.")] = Path(
+        "attention.png"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    dilation: Dilation = None,
+    boxes: Boxes = None,
+) -> None:
+    """What a detector looks at (Figure 1 of the paper): every head's cross-attention, spatial and content part."""
+    from conditional_detr.detector import Detector
+    from conditional_detr.explain.attention_maps import explain
+    from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
+
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
+        raise InputError(f"--out {out}: end the name in .png, .jpg, .pdf or .svg")
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
+    explanation = explain(detector, image, layer, query, top)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pictures = {"attention": out, "self_attention": out.with_stem(f"{out.stem}-self-attention")}
+    plot_attention_maps(explanation, pictures["attention"])
+    plot_self_attention(explanation, pictures["self_attention"])
+    points = explanation.reference_points
+    if points is not None:
+        pictures["reference_points"] = out.with_stem(f"{out.stem}-reference-points")
+        plot_reference_points(explanation, pictures["reference_points"])
+
+    found = explanation.detections
+    rows: list[dict[str, Any]] = []
+    for i, number in enumerate(explanation.queries.tolist()):
+        row = {
+            "query": number,
+            "category_name": found.names[i],
+            "score": float(found.scores[i]),
+            "box": found.boxes[i].tolist(),
+            "reference_point": None if points is None else points[number].tolist(),
+        }
+        rows.append(row)
+    if as_json:
+        files = {what: str(file) for what, file in pictures.items()}
+        typer.echo(json.dumps({"layer": explanation.layer, "detections": rows, "pictures": files}))
+        return
+    for row in rows:
+        corners = ", ".join(f"{value:.0f}" for value in row["box"])
+        typer.echo(f"query {row['query']}: {row['category_name']} {row['score']:.2f}, box {corners}")
+    for what, file in pictures.items():
+        typer.echo(f"{what.replace('_', ' '):17} {file}")
+    if points is None:
+        typer.echo("plain DETR has no reference points")

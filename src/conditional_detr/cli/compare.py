@@ -1,0 +1,131 @@
+"""``cdetr compare``."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conditional_detr.cli.tables import aligned
+from conditional_detr.errors import InputError
+
+if TYPE_CHECKING:
+    from conditional_detr.explain.convergence import Curve
+
+
+def command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders, also of runs that go on, or MMDetection's .log.json."),
+    ],
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Which of the runs ratios are to. [default: the first]")
+    ] = None,
+    ap: Annotated[
+        list[float] | None, typer.Option(min=0, max=1, help="AP to be reached; may be repeated. [default: round ones]")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture of AP over epochs, steps and time.")] = Path(
+        "compare.png"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """How fast runs learn, such as: cdetr compare runs/detr runs/conditional-detr"""
+    from conditional_detr.explain.convergence import read_curve, round_levels
+    from conditional_detr.explain.plots import plot_convergence
+
+    sources = list(dict.fromkeys(runs))
+    curves = [read_curve(source) for source in sources]
+    often = Counter(curve.name for curve in curves)
+    curves = [
+        curve if often[curve.name] == 1 else replace(curve, name=str(source))
+        for source, curve in zip(sources, curves, strict=True)
+    ]
+    if baseline is not None and baseline not in sources:
+        raise InputError(f"--baseline {baseline} is not among the runs; give one of {', '.join(map(str, sources))}")
+    reference = curves[0 if baseline is None else sources.index(baseline)]
+    levels = ap or round_levels(curves)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    plot_convergence(curves, out)
+    if as_json:
+        typer.echo(json.dumps(_record(curves, reference, levels, out)))
+        return
+
+    for line in (*_summary(curves), *_levels(curves, reference, levels)):
+        typer.echo(line)
+    typer.echo(f"picture  {out}")
+
+
+def _summary(curves: "list[Curve]") -> list[str]:
+    rows = [("run", "best AP", "at epoch", "epochs", "steps", "training time")]
+    for curve in curves:
+        best, last = curve.best, curve.points[-1] if curve.points else None
+        planned = "" if curve.planned is None else f" of {curve.planned}"
+        rows.append(
+            (
+                curve.name,
+                "-" if best is None else f"{best.ap:.3f}",
+                "-" if best is None else f"{best.epoch:.4g}",
+                f"{curve.epochs:.4g}{planned}",
+                "-" if last is None else f"{last.step:.0f}",
+                "-" if last is None else _time(last.seconds),
+            )
+        )
+    return aligned(rows, left=(0,))
+
+
+def _levels(curves: "list[Curve]", reference: "Curve", levels: "list[float]") -> list[str]:
+    """When each run reached each AP, in epochs and steps, and against the baseline."""
+    from conditional_detr.explain.convergence import compare
+
+    if not levels:
+        return ["no run has reached AP 0.01 yet"]
+    header = [f"{level:g}" for level in levels]
+    epochs = [["epochs to AP", *header]]
+    steps = [["steps to AP", *header]]
+    ratios = [["times faster", *header]]
+    for curve in curves:
+        found = [compare(curve, reference, level) for level in levels]
+        points = [each.point for each in found]
+        epochs.append([curve.name, *(f"{p.epoch:.1f}" if p else f"> {curve.epochs:.4g}" for p in points)])
+        steps.append([curve.name, *(f"{p.step:.0f}" if p else f"> {curve.steps:.0f}" for p in points)])
+        ratios.append([curve.name, *("-" if e.ratio is None else f"{e.bound} {e.ratio:.1f}".strip() for e in found)])
+    together = aligned([*epochs, *steps, *ratios], left=(0,))
+    parts = [together[i : i + len(epochs)] for i in range(0, len(together), len(epochs))]
+    return [line for part in parts for line in ("", *part)] + [_definition(reference)]
+
+
+def _definition(reference: "Curve") -> str:
+    return (
+        f"Times faster: the epochs that {reference.name} took to an AP, divided by those that the run took. Between two "
+        "evaluations AP is taken to change in a straight line. > N: not reached in what was trained so far; ratios are then bounds."
+    )
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _record(curves: "list[Curve]", reference: "Curve", levels: list[float], out: Path) -> dict[str, Any]:
+    from conditional_detr.explain.convergence import compare
+
+    def level(curve: "Curve", ap: float) -> dict[str, Any]:
+        found = compare(curve, reference, ap)
+        reached = None if found.point is None else {**found.point._asdict()}
+        return {"AP": ap, "reached": reached, "ratio": found.ratio, "bound": found.bound}
+
+    runs = [
+        {
+            "run": curve.name,
+            "epochs": curve.epochs,
+            "planned_epochs": curve.planned,
+            "best": None if curve.best is None else curve.best._asdict(),
+            "levels": [level(curve, ap) for ap in levels],
+            "evaluations": [point._asdict() for point in curve.points],
+        }
+        for curve in curves
+    ]
+    return {"baseline": reference.name, "definition": _definition(reference), "picture": str(out), "runs": runs}

@@ -1,0 +1,1 @@
+"""What the paper shows: attention maps of a model, and the convergence of runs."""

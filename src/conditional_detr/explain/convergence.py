@@ -1,0 +1,140 @@
+"""How fast runs learn: AP over epochs, steps and time, and when a given AP was reached."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from conditional_detr.errors import InputError
+from conditional_detr.training.run_folder import open_run, read_metrics
+
+
+class Point(NamedTuple):
+    """An evaluation: when it was, and AP in 0..1. seconds: of training until then."""
+
+    epoch: float
+    step: float
+    seconds: float
+    ap: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All evaluations of a run so far. epochs, steps: how many it has trained; planned: epochs it was to train, if known."""
+
+    name: str
+    points: tuple[Point, ...]
+    epochs: float
+    steps: float
+    planned: int | None
+
+    @property
+    def best(self) -> Point | None:
+        """The evaluation with the highest AP, the earliest of equals."""
+        return max(self.points, key=lambda point: point.ap, default=None)
+
+    def reached(self, ap: float) -> Point | None:
+        """When the curve first reached ``ap``, on straight lines between evaluations and from AP 0 at the start."""
+        for before, after in pairwise((Point(0.0, 0.0, 0.0, 0.0), *self.points)):
+            if after.ap >= ap:
+                part = (ap - before.ap) / (after.ap - before.ap) if after.ap > before.ap else 1.0
+                return Point(*(a + part * (b - a) for a, b in zip(before, after, strict=True)))
+        return None
+
+
+def read_curve(source: Path) -> Curve:
+    """The evaluations of a run folder, running or done, or of MMDetection's ``.log.json`` (or ``scalars.json``).
+
+    Raises ``InputError`` when ``source`` is neither.
+    """
+    if source.is_dir():
+        _, settings = open_run(source)
+        records = read_metrics(source / "metrics.jsonl")
+        points = [
+            Point(*(float(record[key]) for key in ("epoch", "step", "seconds", "AP")))
+            for record in records
+            if record["kind"] == "evaluation"
+        ]
+        epochs, steps = (max((float(record[key]) for record in records), default=0.0) for key in ("epoch", "step"))
+        return Curve(source.resolve().name, tuple(points), epochs, steps, settings.train.epochs)
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(
+            f"{source} can't be read ({error.strerror}); give a run folder or a .log.json file of MMDetection"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source} is not text; give a run folder or a .log.json file of MMDetection") from error
+    points = _mmdetection_points(lines)
+    if not points:
+        raise InputError(
+            f"{source} holds no evaluations of boxes (bbox_mAP); give a run folder or a .log.json file of MMDetection"
+        )
+    name = source.name.removesuffix(".json").removesuffix(".log")
+    return Curve(name, tuple(points), points[-1].epoch, points[-1].step, None)
+
+
+def _mmdetection_points(lines: Sequence[str]) -> list[Point]:
+    """Evaluations in the log of MMDetection 2 or 3; times are those of the training iterations, added up.
+
+    Version 2 counts iterations within an epoch, version 3 from the beginning ("step"); both log every so many, and give the
+    mean time of one since the last line.
+    """
+    points: list[Point] = []
+    step = seconds = 0.0
+    epoch_start, epoch = 0.0, 0
+    for line in lines:
+        try:
+            record: Any = json.loads(line)
+        except ValueError:
+            continue  # cut short in a run that goes on
+        if not isinstance(record, dict):
+            continue
+        ap = record.get("coco/bbox_mAP", record.get("bbox_mAP"))
+        if ap is not None:
+            points.append(Point(float(record.get("epoch", record.get("step", 0))), step, seconds, float(ap)))
+        elif "time" in record and ("step" in record or "iter" in record):
+            if "step" in record:
+                now = float(record["step"])
+            else:
+                if record.get("epoch", 0) != epoch:
+                    epoch_start, epoch = step, record.get("epoch", 0)
+                now = epoch_start + record["iter"]
+            seconds += record["time"] * max(now - step, 0)
+            step = now
+    return points
+
+
+def round_levels(curves: Sequence[Curve]) -> list[float]:
+    """Round values of AP that some run reached, at most five, for a table to be made of."""
+    best = max((curve.best.ap for curve in curves if curve.best is not None), default=0.0)
+    for unit in (0.1, 0.05, 0.02, 0.01):
+        levels = [round(unit * i, 2) for i in range(1, int(best / unit + 1e-9) + 1)]
+        if len(levels) >= 3:
+            return levels[-5:]
+    return []
+
+
+class Comparison(NamedTuple):
+    """A run at an AP. point: when it reached it, None when not (yet). ratio: of the baseline's epochs to the run's.
+
+    A bound where one of both has not reached the AP: ratio is at least (">") or at most ("<") that; None where neither has.
+    """
+
+    point: Point | None
+    ratio: float | None
+    bound: str
+
+
+def compare(curve: Curve, baseline: Curve, ap: float) -> Comparison:
+    """A run against another at an AP."""
+    mine, theirs = curve.reached(ap), baseline.reached(ap)
+    if mine is not None and theirs is not None:
+        return Comparison(mine, theirs.epoch / mine.epoch, "")
+    if mine is not None:
+        return Comparison(mine, baseline.epochs / mine.epoch, ">")
+    if theirs is not None and curve.epochs > 0:
+        return Comparison(None, theirs.epoch / curve.epochs, "<")
+    return Comparison(None, None, "")

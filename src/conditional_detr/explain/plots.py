@@ -1,0 +1,167 @@
+"""Pictures of attention maps and of convergence."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from conditional_detr.explain.attention_maps import Explanation
+from conditional_detr.explain.convergence import Curve, Point
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANEL = 1.5  # inches, the longer side of a picture of one head
+BOX = "lime"
+_NEUTRAL = "0.35"
+
+
+def plot_attention_maps(explanation: Explanation, file: Path) -> None:
+    """Figure 1 of the paper: for every detection a row per part of the attention, a column per head, and the box.
+
+    Colours run from no weight to the largest of each map.
+    """
+    from matplotlib.figure import Figure
+
+    maps = explanation.maps
+    parts = (("combined", maps.combined), ("spatial", maps.spatial), ("content", maps.content))
+    count, heads = maps.combined.shape[:2]
+    image = _grey(explanation.image)
+    width, height = (PANEL * side / max(explanation.image.size) for side in explanation.image.size)
+    figure = Figure(figsize=(heads * width + 0.6, count * (3 * height + 0.35) + 0.3), layout="constrained")
+    blocks = figure.subfigures(count, 1, squeeze=False)[:, 0]
+    for i, block in enumerate(blocks):
+        block.suptitle(f"{_caption(explanation, i)}, decoder layer {explanation.layer}", fontsize=8)
+        grid = block.subplots(len(parts), heads, squeeze=False)
+        for row, (name, values) in enumerate(parts):
+            for head in range(heads):
+                axes = grid[row, head]
+                axes.imshow(image, extent=_extent(explanation.image))
+                _heat(axes, values[i, head], explanation.image)
+                _box(axes, explanation.detections.boxes[i])
+                _bare(axes, explanation.image)
+                if row == 0:
+                    axes.set_title(f"head {head + 1}", fontsize=7)
+                if head == 0:
+                    axes.set_ylabel(name, fontsize=7)
+    figure.savefig(file, dpi=130)
+
+
+def plot_self_attention(explanation: Explanation, file: Path) -> None:
+    """Whom each chosen query listens to: all queries at the centres of their boxes, larger and redder with more weight.
+
+    Weights are means over the heads.
+    """
+    boxes = explanation.query_boxes
+    centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).numpy()
+    weights = explanation.maps.between_queries.mean(1).numpy()
+
+    def draw(axes: "Axes", i: int) -> None:
+        weight = weights[i]
+        order = weight.argsort()
+        axes.scatter(
+            *centres[order].T,
+            s=8 + 120 * weight[order] / weight.max(),
+            c=weight[order],
+            cmap="autumn_r",
+            edgecolors="k",
+            linewidths=0.3,
+        )
+        _box(axes, explanation.detections.boxes[i])
+        others = [f"{q}: {weight[q]:.2f}" for q in order[::-1][:3]]
+        axes.set_title(f"{_caption(explanation, i)}\nmost weight on queries {', '.join(others)}", fontsize=7)
+
+    _row_of_pictures(explanation, draw, len(explanation.queries), file)
+
+
+def plot_reference_points(explanation: Explanation, file: Path) -> None:
+    """The learned reference points of all queries, and arrows from those of the detections to the boxes' centres."""
+    assert explanation.reference_points is not None
+    points = explanation.reference_points.numpy()
+
+    def draw(axes: "Axes", _: int) -> None:
+        axes.scatter(*points.T, s=9, color="deepskyblue", edgecolors="k", linewidths=0.3)
+        for query, box in zip(explanation.queries.tolist(), explanation.detections.boxes, strict=True):
+            _box(axes, box)
+            x, y = ((box[:2] + box[2:]) / 2).tolist()
+            axes.annotate("", (x, y), tuple(points[query]), arrowprops={"arrowstyle": "->", "color": BOX})
+        axes.set_title(f"reference points of {len(points)} queries", fontsize=7)
+
+    _row_of_pictures(explanation, draw, 1, file)
+
+
+def plot_convergence(curves: Sequence[Curve], file: Path) -> None:
+    """AP of all runs over epochs, over optimizer steps and over training time."""
+    from matplotlib.figure import Figure
+
+    seconds = max((point.seconds for curve in curves for point in curve.points), default=0.0)
+    unit, length = ("hours", 3600.0) if seconds > 7200 else ("minutes", 60.0)
+    scales: list[tuple[str, Callable[[Point], float]]] = [
+        ("epochs", lambda point: point.epoch),
+        ("optimizer steps", lambda point: point.step),
+        (f"training time, {unit}", lambda point: point.seconds / length),
+    ]
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    for axes, (label, of) in zip(figure.subplots(1, len(scales), sharey=True), scales, strict=True):
+        for curve in curves:
+            axes.plot(
+                [of(point) for point in curve.points],
+                [point.ap for point in curve.points],
+                marker=".",
+                label=curve.name,
+            )
+        axes.set(xlabel=label, xlim=(0, None), ylim=(0, None))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("validation AP")
+    figure.axes[0].legend(loc="best", fontsize=8)
+    figure.savefig(file, dpi=110)
+
+
+def _caption(explanation: Explanation, i: int) -> str:
+    found = explanation.detections
+    return f"{found.names[i]} {float(found.scores[i]):.2f}, query {int(explanation.queries[i])}"
+
+
+def _row_of_pictures(explanation: Explanation, draw: Callable[["Axes", int], None], count: int, file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    width, height = (3 * PANEL * side / max(explanation.image.size) for side in explanation.image.size)
+    figure = Figure(figsize=(max(count * width, 2 * PANEL), height + 0.5), layout="constrained")
+    for i, axes in enumerate(figure.subplots(1, count, squeeze=False)[0]):
+        axes.imshow(_grey(explanation.image), extent=_extent(explanation.image))
+        draw(axes, i)
+        _bare(axes, explanation.image)
+    figure.savefig(file, dpi=130)
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """Small and without colour, so that the colours of a map are its own."""
+    small = image.convert("L")
+    small.thumbnail((640, 640))
+    return np.repeat(np.asarray(small)[..., None], 3, axis=-1)
+
+
+def _extent(image: Image.Image) -> tuple[float, float, float, float]:
+    return (0.0, float(image.width), float(image.height), 0.0)
+
+
+def _heat(axes: "Axes", values: Float[Tensor, "rows columns"], image: Image.Image) -> None:
+    share = (values / values.max()).numpy()
+    axes.imshow(share, extent=_extent(image), cmap="turbo", alpha=0.2 + 0.5 * share**0.5, interpolation="bilinear")
+
+
+def _box(axes: "Axes", box: Float[Tensor, " 4"]) -> None:
+    from matplotlib.patches import Rectangle
+
+    x0, y0, x1, y1 = box.tolist()
+    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=BOX, linewidth=1.2))
+
+
+def _bare(axes: "Axes", image: Image.Image) -> None:
+    axes.set(xticks=[], yticks=[], xlim=(0, image.width), ylim=(image.height, 0))
+    for side in axes.spines.values():
+        side.set_color(_NEUTRAL)

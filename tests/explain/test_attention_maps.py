@@ -1,0 +1,211 @@
+"""Attention maps are those that the model uses, and taking them changes nothing."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from conditional_detr import Detector
+from conditional_detr.checkpoints.conversion import convert
+from conditional_detr.checkpoints.huggingface import save_checkpoint
+from conditional_detr.errors import InputError
+from conditional_detr.explain.attention_maps import explain, record_layer
+from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
+from conditional_detr.model.attention import attend
+from tests.checkpoints.models import randomised, small
+
+DECODERS = pytest.mark.parametrize("decoder", ["conditional", "detr"])
+CHOSEN = torch.tensor([7, 0, 3])
+
+
+def padded_images() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(2)
+    pixels, mask = torch.randn(2, 3, 96, 160), torch.zeros(2, 96, 160, dtype=torch.bool)
+    mask[1, 64:] = mask[1, :, 96:] = True
+    pixels[1, :, 64:] = pixels[1, :, :, 96:] = 0
+    return pixels, mask
+
+
+def picture(height: int = 90, width: int = 130) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+@DECODERS
+@pytest.mark.parametrize("layer", [0, 1])
+@torch.no_grad()
+def test_the_model_s_numbers_are_left_alone(decoder, layer):
+    model = randomised(small(decoder)).model
+    pixels, mask = padded_images()
+    before = model(pixels, mask)
+    with record_layer(model, layer) as record:
+        during = model(pixels, mask)
+    record.maps(0, CHOSEN)
+    after = model(pixels, mask)
+    for each in (during, after):
+        assert torch.equal(each.logits, before.logits)
+        assert torch.equal(each.boxes, before.boxes)
+
+
+@DECODERS
+@torch.no_grad()
+def test_nothing_stays_behind_after_an_error(decoder):
+    model = randomised(small(decoder)).model
+    with pytest.raises(KeyboardInterrupt), record_layer(model, 0):
+        raise KeyboardInterrupt
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@DECODERS
+@pytest.mark.parametrize("layer", [0, 1])
+@torch.no_grad()
+def test_weights_times_values_are_the_layer_s_output(decoder, layer):
+    """And the logits of both parts add up to the products of queries and keys."""
+    model = randomised(small(decoder)).model
+    pixels, mask = padded_images()
+    cross = model.decoder.layers[layer].cross_attention
+    outputs = []
+    handle = cross.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    with record_layer(model, layer) as record:
+        model(pixels, mask)
+    handle.remove()
+    every = torch.arange(9)
+    query, key, value = record.projected()
+    spatial, content = record.logits(every)
+    torch.testing.assert_close(
+        spatial + content, query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, atol=1e-4, rtol=0
+    )
+    for image in range(2):
+        weights = record.maps(image, every).combined.flatten(2)  # [queries, heads, cells]
+        attended = torch.einsum("qhc,hcd->qhd", weights, value[image]).flatten(1)
+        torch.testing.assert_close(cross.out_proj(attended), outputs[0][image], atol=1e-5, rtol=0)
+
+
+@DECODERS
+@torch.no_grad()
+def test_maps_are_distributions_over_what_is_no_padding(decoder):
+    model = randomised(small(decoder)).model
+    pixels, mask = padded_images()
+    with record_layer(model, 1) as record:
+        model(pixels, mask)
+    maps = record.maps(1, CHOSEN)
+    assert maps.between_queries.shape == (3, 4, 9)
+    for part in (maps.combined, maps.spatial, maps.content):
+        assert part.shape == (3, 4, 3, 5)
+        assert (part[:, :, 2] == 0).all()
+        assert (part[..., 3:] == 0).all()
+        torch.testing.assert_close(part.sum((-2, -1)), torch.ones(3, 4))
+    torch.testing.assert_close(maps.between_queries.sum(-1), torch.ones(3, 4))
+
+
+@torch.no_grad()
+def test_the_spatial_part_of_the_first_layer_does_not_depend_on_the_image():
+    """T = 1 there, so that only reference points and positions are in it; the content part does depend on it."""
+    model = randomised(small()).model
+    found = []
+    for _ in range(2):
+        with record_layer(model, 0) as record:
+            model(torch.randn(1, 3, 96, 96))
+        found.append(record.maps(0, CHOSEN))
+    torch.testing.assert_close(found[0].spatial, found[1].spatial)
+    assert (found[0].content - found[1].content).abs().max() > 1e-4
+
+
+@DECODERS
+@torch.no_grad()
+def test_equal_to_transformers(decoder, tmp_path):
+    """What its own implementation reports as attention weights, of all queries and both attentions."""
+    transformers = pytest.importorskip("transformers")
+    saved = randomised(small(decoder))
+    save_checkpoint(saved, tmp_path)
+    kind = {"conditional": "ConditionalDetr", "detr": "Detr"}[decoder]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own
+        theirs = getattr(transformers, f"{kind}ForObjectDetection").from_pretrained(
+            tmp_path, attn_implementation="eager"
+        )
+        pixels, mask = padded_images()
+        answer = theirs.eval()(pixels, pixel_mask=(~mask).long(), output_attentions=True)
+    for layer in range(2):
+        with record_layer(saved.model, layer) as record:
+            saved.model(pixels, mask)
+        for image in range(2):
+            maps = record.maps(image, torch.arange(9))
+            cross = answer.cross_attentions[layer][image].transpose(0, 1)
+            torch.testing.assert_close(maps.combined.flatten(2), cross, atol=1e-5, rtol=1e-4)
+            between = answer.decoder_attentions[layer][image].transpose(0, 1)
+            torch.testing.assert_close(maps.between_queries, between, atol=1e-5, rtol=1e-4)
+
+
+@DECODERS
+def test_every_format_explains_the_same(decoder, tmp_path):
+    checkpoint = randomised(small(decoder))
+    image = picture()
+    expected = explain(Detector(checkpoint), image, layer=1, top=2)
+    for to in ("huggingface", "official", "mmdetection"):
+        file = tmp_path / (to if to == "huggingface" else f"{to}.pth")
+        convert(checkpoint, file, to)
+        found = explain(Detector.from_pretrained(file, dilation=False), image, layer=1, top=2)
+        assert found.detections.names == expected.detections.names
+        torch.testing.assert_close(found.maps.combined, expected.maps.combined)
+        torch.testing.assert_close(found.maps.spatial, expected.maps.spatial)
+
+
+def test_explains_the_detections():
+    """The best queries in order, the same boxes as the detector's, and maps that fit the image."""
+    detector = Detector(randomised(small()))
+    image = picture(64, 128)
+    explanation = explain(detector, image, top=4)
+    assert explanation.layer == 2
+    assert explanation.maps.combined.shape == (4, 4, 2, 4)  # stride 32
+    scores = explanation.detections.scores
+    assert (scores.diff() <= 0).all()
+    detections = detector.predict(image, threshold=0.0)
+    assert scores[0] == detections.scores[0]
+    torch.testing.assert_close(explanation.detections.boxes[0], detections.boxes[0])
+    assert explanation.detections.names[0] == detections.names[0]
+    torch.testing.assert_close(explanation.query_boxes[explanation.queries], explanation.detections.boxes)
+    given = explain(detector, image, queries=[5, 5, 2])
+    assert set(given.queries.tolist()) == {5, 2}
+    x, y = (explanation.reference_points / torch.tensor([128, 64])).T
+    torch.testing.assert_close(torch.stack([x, y], 1), detector.model.decoder.reference_points())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [({"layer": 3}, "layers 1 to 2"), ({"layer": 0}, "layers 1 to 2"), ({"queries": [9]}, "queries 0 to 8")],
+)
+def test_what_does_not_exist_is_refused(wrong, sentence):
+    with pytest.raises(InputError, match=sentence):
+        explain(Detector(randomised(small())), picture(), **wrong)
+
+
+@DECODERS
+def test_pictures(decoder, tmp_path):
+    """A row per part and detection, a column per head; where a map has its weight, the picture has the hottest colour."""
+    explanation = explain(Detector(randomised(small(decoder))), picture(64, 64), top=1)
+    corner = torch.zeros_like(explanation.maps.spatial)
+    corner[..., 0, 0] = 1.0
+    explanation = replace(explanation, maps=replace(explanation.maps, spatial=corner))
+    plot_attention_maps(explanation, tmp_path / "maps.png")
+    pixels = np.asarray(Image.open(tmp_path / "maps.png").convert("RGB")).astype(int)
+    rows, columns = np.nonzero((pixels[..., 0] - pixels[..., 2] > 60) & (pixels[..., 0] > pixels[..., 1] + 60))  # red
+    spatial = (rows > len(pixels) / 3) & (rows < len(pixels) * 2 / 3)
+    assert spatial.sum() > 100
+    heads = np.unique(columns[spatial] * 4 // pixels.shape[1])
+    assert heads.tolist() == [0, 1, 2, 3]
+    plot_self_attention(explanation, tmp_path / "self.png")
+    if decoder == "conditional":
+        plot_reference_points(explanation, tmp_path / "points.png")
+    for file in tmp_path.iterdir():
+        Image.open(file).load()
+
+
+def test_attend_is_softmax_of_scaled_products():
+    """The formula that maps are computed with is the one of torch's attention."""
+    query, key, value = (torch.randn(2, 3, n, 8) for n in (4, 6, 6))
+    weights = functional.softmax(query @ key.transpose(-1, -2) / 8**0.5, dim=-1)
+    torch.testing.assert_close(attend(query, key, value), (weights @ value).transpose(1, 2).flatten(2))
