@@ -28,8 +28,8 @@ def command(
     from conditional_detr.explain.attention_maps import explain
     from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
 
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
-        raise InputError(f"--out {out}: end the name in .png, .jpg, .pdf or .svg")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
+        raise InputError(f"--out {out}: end the name in .png, .jpg or .pdf")
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
     explanation = explain(detector, image, layer, query, top)
     out.parent.mkdir(parents=True, exist_ok=True)

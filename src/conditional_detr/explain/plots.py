@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from conditional_detr.explain.attention_maps import Explanation
@@ -15,9 +15,10 @@ from conditional_detr.explain.convergence import Curve, Point
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PANEL = 1.5  # inches, the longer side of a picture of one head
+CELL = 200  # pixels, the longer side of a picture of one head
+PANEL = 4.5  # inches, the longer side of other pictures
 BOX = "lime"
-_NEUTRAL = "0.35"
+_GAP, _LEFT, _HEADER = 6, 70, 40  # pixels between, beside and above pictures
 
 
 def plot_attention_maps(explanation: Explanation, file: Path) -> None:
@@ -25,30 +26,41 @@ def plot_attention_maps(explanation: Explanation, file: Path) -> None:
 
     Colours run from no weight to the largest of each map.
     """
-    from matplotlib.figure import Figure
-
     maps = explanation.maps
-    parts = (("combined", maps.combined), ("spatial", maps.spatial), ("content", maps.content))
+    parts = {"combined": maps.combined, "spatial": maps.spatial, "content": maps.content}
     count, heads = maps.combined.shape[:2]
-    image = _grey(explanation.image)
-    width, height = (PANEL * side / max(explanation.image.size) for side in explanation.image.size)
-    figure = Figure(figsize=(heads * width + 0.6, count * (3 * height + 0.35) + 0.3), layout="constrained")
-    blocks = figure.subfigures(count, 1, squeeze=False)[:, 0]
-    for i, block in enumerate(blocks):
-        block.suptitle(f"{_caption(explanation, i)}, decoder layer {explanation.layer}", fontsize=8)
-        grid = block.subplots(len(parts), heads, squeeze=False)
-        for row, (name, values) in enumerate(parts):
+    scale = CELL / max(explanation.image.size)
+    width, height = (max(round(side * scale), 1) for side in explanation.image.size)
+    grey = np.asarray(explanation.image.convert("L").resize((width, height)))
+    block = _HEADER + len(parts) * (height + _GAP)
+    page = Image.new("RGB", (_LEFT + heads * (width + _GAP), count * block), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for i, box in enumerate(explanation.detections.boxes * scale):
+        top = i * block
+        caption = f"{_caption(explanation, i)}, decoder layer {explanation.layer}"
+        pen.text((_GAP, top + 2), caption, "black", font)
+        for head in range(heads):
+            pen.text((_LEFT + head * (width + _GAP), top + 21), f"head {head + 1}", "black", font)
+        for row, (name, values) in enumerate(parts.items()):
+            y = top + _HEADER + row * (height + _GAP)
+            pen.text((_GAP, y + height // 2), name, "black", font)
             for head in range(heads):
-                axes = grid[row, head]
-                axes.imshow(image, extent=_extent(explanation.image))
-                _heat(axes, values[i, head], explanation.image)
-                _box(axes, explanation.detections.boxes[i])
-                _bare(axes, explanation.image)
-                if row == 0:
-                    axes.set_title(f"head {head + 1}", fontsize=7)
-                if head == 0:
-                    axes.set_ylabel(name, fontsize=7)
-    figure.savefig(file, dpi=130)
+                picture = _heated(grey, values[i, head])
+                x0, y0, x1, y1 = box.tolist()
+                ImageDraw.Draw(picture).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=BOX, width=2)
+                page.paste(picture, (_LEFT + head * (width + _GAP), y))
+    page.save(file)
+
+
+def _heated(grey: np.ndarray, values: Float[Tensor, "rows columns"]) -> Image.Image:
+    """A map over an image, the clearer the larger its values."""
+    from matplotlib import colormaps
+
+    small = Image.fromarray((values / values.max()).numpy())
+    share = np.asarray(small.resize(grey.shape[::-1], Image.Resampling.BILINEAR))
+    colours = 255 * colormaps["turbo"](share)[..., :3]
+    opacity = (0.2 + 0.5 * share**0.5)[..., None]
+    return Image.fromarray(np.round((1 - opacity) * grey[..., None] + opacity * colours).astype(np.uint8))
 
 
 def plot_self_attention(explanation: Explanation, file: Path) -> None:
@@ -95,7 +107,7 @@ def plot_reference_points(explanation: Explanation, file: Path) -> None:
 
 
 def plot_convergence(curves: Sequence[Curve], file: Path) -> None:
-    """AP of all runs over epochs, over optimizer steps and over training time."""
+    """AP of all runs over epochs, over optimizer steps and over training time; runs of the same name share a colour."""
     from matplotlib.figure import Figure
 
     seconds = max((point.seconds for curve in curves for point in curve.points), default=0.0)
@@ -105,19 +117,17 @@ def plot_convergence(curves: Sequence[Curve], file: Path) -> None:
         ("optimizer steps", lambda point: point.step),
         (f"training time, {unit}", lambda point: point.seconds / length),
     ]
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(curve.name for curve in curves))}
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     for axes, (label, of) in zip(figure.subplots(1, len(scales), sharey=True), scales, strict=True):
         for curve in curves:
-            axes.plot(
-                [of(point) for point in curve.points],
-                [point.ap for point in curve.points],
-                marker=".",
-                label=curve.name,
-            )
+            x, y = [of(point) for point in curve.points], [point.ap for point in curve.points]
+            axes.plot(x, y, marker=".", color=colours[curve.name], label=curve.name)
         axes.set(xlabel=label, xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("validation AP")
-    figure.axes[0].legend(loc="best", fontsize=8)
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    figure.axes[0].legend(list(lines.values()), list(colours), fontsize=8)
     figure.savefig(file, dpi=110)
 
 
@@ -129,29 +139,17 @@ def _caption(explanation: Explanation, i: int) -> str:
 def _row_of_pictures(explanation: Explanation, draw: Callable[["Axes", int], None], count: int, file: Path) -> None:
     from matplotlib.figure import Figure
 
-    width, height = (3 * PANEL * side / max(explanation.image.size) for side in explanation.image.size)
-    figure = Figure(figsize=(max(count * width, 2 * PANEL), height + 0.5), layout="constrained")
+    width, height = (PANEL * side / max(explanation.image.size) for side in explanation.image.size)
+    figure = Figure(figsize=(max(count * width, PANEL), height + 0.5), layout="constrained")
     for i, axes in enumerate(figure.subplots(1, count, squeeze=False)[0]):
-        axes.imshow(_grey(explanation.image), extent=_extent(explanation.image))
+        axes.imshow(explanation.image.convert("L"), cmap="grey", vmin=0, vmax=255, extent=_extent(explanation.image))
         draw(axes, i)
         _bare(axes, explanation.image)
     figure.savefig(file, dpi=130)
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    """Small and without colour, so that the colours of a map are its own."""
-    small = image.convert("L")
-    small.thumbnail((640, 640))
-    return np.repeat(np.asarray(small)[..., None], 3, axis=-1)
-
-
 def _extent(image: Image.Image) -> tuple[float, float, float, float]:
     return (0.0, float(image.width), float(image.height), 0.0)
-
-
-def _heat(axes: "Axes", values: Float[Tensor, "rows columns"], image: Image.Image) -> None:
-    share = (values / values.max()).numpy()
-    axes.imshow(share, extent=_extent(image), cmap="turbo", alpha=0.2 + 0.5 * share**0.5, interpolation="bilinear")
 
 
 def _box(axes: "Axes", box: Float[Tensor, " 4"]) -> None:
@@ -164,4 +162,4 @@ def _box(axes: "Axes", box: Float[Tensor, " 4"]) -> None:
 def _bare(axes: "Axes", image: Image.Image) -> None:
     axes.set(xticks=[], yticks=[], xlim=(0, image.width), ylim=(image.height, 0))
     for side in axes.spines.values():
-        side.set_color(_NEUTRAL)
+        side.set_color("0.35")
