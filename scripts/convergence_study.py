@@ -1,10 +1,11 @@
 """The study of docs/convergence.md: trains all of its runs, two at a time, and prints its tables.
 
-python scripts/convergence_study.py FOLDER [PART ...] [--jobs N]
+python scripts/convergence_study.py FOLDER [PART ...] [--jobs N] [--data DATA] [--report]
 
 PART: main (Conditional DETR against DETR, with the search for learning rates), ablations, recipes, real; all when none is
-given. Runs that exist in FOLDER are finished, not repeated. Real images are read from ../shared/data. Each run has one
-thread, so that as many jobs as cores make the best of a machine; two cores need about six hours for everything.
+given. Runs that exist in FOLDER are finished, not repeated; --report trains nothing and prints the tables of what is there.
+DATA: where bccd/ and vehicles/ are, for real. Each run has one thread, so that as many jobs as cores make the best of a
+machine; on two cores main takes about an hour and a half, ablations and recipes an hour each, real an hour.
 """
 
 import argparse
@@ -21,9 +22,8 @@ from conditional_detr.data.shapes import write_shapes
 from conditional_detr.explain.convergence import Curve, read_curve
 from conditional_detr.explain.plots import plot_convergence
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 CONDITIONAL, DETR = "conditional-detr_tiny_shapes", "detr_tiny_shapes"
-SMALLER = ("short_sides=[64]", "max_size=64", "eval_short_side=64", "eval_max_size=64")  # 64 cells instead of 144
+SMALLER = ("data.short_sides=[64]", "data.max_size=64", "data.eval_short_side=64", "data.eval_max_size=64")  # 64 cells
 LEVELS = (0.3, 0.5, 0.6)
 REAL_LEVELS = (0.02, 0.05, 0.1)
 
@@ -33,94 +33,88 @@ class Variant:
     """Runs that differ in the seed only."""
 
     name: str
-    preset: str
-    lr: float | None = None
+    lr: float
     changes: tuple[str, ...] = ()
+    preset: str = CONDITIONAL
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def settings(self, seed: int) -> list[str]:
-        rates = [] if self.lr is None else [f"train.lr={self.lr:g}", f"train.lr_backbone={self.lr:g}"]
-        return [*rates, f"train.seed={seed}", *self.changes]
+        return [f"train.lr={self.lr:g}", f"train.lr_backbone={self.lr:g}", f"train.seed={seed}", *self.changes]
 
     def run(self, seed: int) -> str:
         """Name of its folder."""
-        return f"{self.name}_lr{self.lr:g}_seed{seed}" if self.lr is not None else f"{self.name}_seed{seed}"
+        return f"{self.name}_lr{self.lr:g}_seed{seed}"
 
 
-CHOSEN = {CONDITIONAL: 1e-3, DETR: 5e-4}  # by the search below
-
-
-def variant(name: str, *changes: str, preset: str = CONDITIONAL, seeds: Sequence[int] = (0, 1, 2)) -> Variant:
-    return Variant(name, preset, CHOSEN[preset], changes, tuple(seeds))
-
-
-def on_real_images(data: str, images: str, sides: str, *settings: str) -> list[Variant]:
-    """Both detectors; images: the folder of images below that of the data set."""
-    where = [
-        f"root={DATA / data / 'coco'}",
-        f"train_images={DATA / data / images}",
-        f"val_images={DATA / data / images}",
+def on_real_images(images: str, *settings: str) -> list[Variant]:
+    """Both detectors. images: the data set and its folder of images."""
+    data, _, folder = images.partition("/")
+    where = (f"root={data}/coco", f"train_images={data}/{folder}", f"val_images={data}/{folder}", "workers=0")
+    common = (*(f"data.{each}" for each in where), "train.batch_size=8", "train.base_batch_size=8", *settings)
+    five_times = [
+        f"train.epochs={5 * int(each.partition('=')[2])}" for each in settings if each.startswith("train.epochs")
     ]
-    common = [f"data.{setting}" for setting in (*where, *sides.split())]
-    common += ["train.batch_size=8", "train.base_batch_size=8", *settings]
     return [
-        Variant(f"real-{data}-conditional", CONDITIONAL, None, (*common, "evaluation.every=2"), (0,)),
-        Variant(f"real-{data}-detr", DETR, None, (*common, "evaluation.every=4"), (0,)),
+        Variant(f"real-{data}-conditional", 1e-3, (*common, "evaluation.every=2"), seeds=(0,)),
+        Variant(f"real-{data}-detr", 5e-4, (*common, *five_times, "evaluation.every=4"), DETR, (0,)),
     ]
 
 
+BEST = [Variant("conditional", 2e-3), Variant("detr", 5e-4, (), DETR)]  # of the learning rates tried
+USUAL = Variant("conditional", 1e-3)  # of the preset, what single changes are compared with
 MAIN = [
-    variant("conditional"),
-    variant("detr", preset=DETR),
-    Variant("conditional", CONDITIONAL, 5e-4, seeds=(0,)),
-    Variant("conditional", CONDITIONAL, 2e-3, seeds=(0,)),
-    Variant("detr", DETR, 1e-3, seeds=(0,)),
-    Variant("detr", DETR, 2.5e-4, ("train.max_steps=3750",), seeds=(0,)),  # half of its schedule shows enough
+    *BEST,
+    USUAL,
+    Variant("conditional", 5e-4, seeds=(0,)),
+    Variant("conditional", 4e-3, seeds=(0,)),
+    Variant("detr", 1e-3, (), DETR, (0,)),
+    Variant("detr", 2.5e-4, ("train.max_steps=3750",), DETR, (0,)),  # half of its schedule shows enough
 ]
 ABLATIONS = [
-    variant("no-query-scale", "model.ablate=[query_scale]"),
-    variant("no-reference-points", "model.ablate=[reference_points]"),
-    variant("no-spatial-projection", "model.ablate=[spatial_projection]"),
-    variant("softmax", "model.classification=softmax"),
-    variant("detr-sigmoid", "model.classification=sigmoid", "model.class_prior=0.1", preset=DETR, seeds=[0]),
+    USUAL,
+    Variant("no-query-scale", 1e-3, ("model.ablate=[query_scale]",)),
+    Variant("no-reference-points", 1e-3, ("model.ablate=[reference_points]",)),
+    Variant("no-spatial-projection", 1e-3, ("model.ablate=[spatial_projection]",)),
+    Variant("softmax", 1e-3, ("model.classification=softmax",)),
+    Variant("detr-sigmoid", 5e-4, ("model.classification=sigmoid", "model.class_prior=0.1"), DETR, (0,)),
 ]
 RECIPES = [
-    variant("iou-aware", "loss.iou_aware=true"),
-    variant("groups3", "train.query_groups=3"),
-    variant("ema", "train.ema_decay=0.99"),
-    variant("centre", "model.reference_start=centre"),
-    variant("uniform", "model.reference_start=uniform"),
+    USUAL,
+    Variant("groups3", 1e-3, ("train.query_groups=3",)),
+    Variant("iou-aware", 1e-3, ("loss.iou_aware=true",)),
+    Variant("ema", 1e-3, ("train.ema_decay=0.99",)),
+    Variant("centre", 1e-3, ("model.reference_start=centre",)),
+    Variant("uniform", 1e-3, ("model.reference_start=uniform",)),
+    BEST[0],
+    Variant("groups3", 2e-3, ("train.query_groups=3",)),
 ]
+BCCD = ("data.short_sides=[128,144]", "data.max_size=192", "data.eval_short_side=128", "data.eval_max_size=192")
+VEHICLES = ("data.short_sides=[112,128]", "data.max_size=144", "data.eval_short_side=112", "data.eval_max_size=144")
 REAL = [
-    *on_real_images(
-        "bccd",
-        "voc/JPEGImages",
-        "short_sides=[128,144] max_size=192 eval_short_side=128 eval_max_size=192",
-        "model.queries=60",
-    ),
-    *on_real_images("vehicles", "yolo", "short_sides=[112,128] max_size=144 eval_short_side=112 eval_max_size=144"),
+    *on_real_images("bccd/voc/JPEGImages", *BCCD, "model.queries=60", "train.epochs=24"),
+    *on_real_images("vehicles/yolo", *VEHICLES, "train.epochs=16"),
 ]
 PARTS = {"main": MAIN, "ablations": ABLATIONS, "recipes": RECIPES, "real": REAL}
 
 
-def train(folder: Path, each: Variant, seed: int) -> None:
+def train(folder: Path, data: Path, each: Variant, seed: int) -> None:
     """Train a run, or finish it."""
     name = each.run(seed)
     if (folder / name / "config.yaml").exists():
         arguments = ["--resume", str(folder / name)]
     else:
-        shapes = [] if each in REAL else ["evaluation.every=1", *(f"data.{side}" for side in SMALLER)]
-        shapes += [] if each in REAL else [f"data.root={folder / 'shapes'}"]
+        shapes = [] if each in REAL else [f"data.root={folder / 'shapes'}", "evaluation.every=1", *SMALLER]
         arguments = [each.preset, f"train.output={folder}", f"train.name={name}", *shapes, *each.settings(seed)]
-    with (folder / f"{name}.log").open("w") as log:
-        subprocess.run(
+    with (folder / f"{name}.log").open("a") as log:
+        done = subprocess.run(
             [sys.executable, "-m", "conditional_detr.cli.main", "train", *arguments],
+            cwd=data if each in REAL else folder,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=log,
             stderr=subprocess.STDOUT,
-            check=True,
+            check=False,
         )
-    print(f"done: {name}", file=sys.stderr, flush=True)
+    print(f"{'failed, see its .log' if done.returncode else 'done'}: {name}", file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -137,8 +131,7 @@ def row(each: Variant, curves: Sequence[Curve], levels: Sequence[float]) -> str:
         few = f", {len(reached)} of {len(curves)} runs" if 0 < len(reached) < len(curves) else ""
         cells.append(spread([p.epoch for p in reached], 1) + few if reached else f"> {curves[0].epochs:.3g}")
     final = spread([curve.points[-1].ap for curve in curves], 3)
-    rate = "" if each.lr is None else f"{each.lr:g}"
-    return f"| {each.name} | {rate} | {len(curves)} | {curves[0].epochs:.3g} | {' | '.join(cells)} | {final} |"
+    return f"| {each.name} | {each.lr:g} | {len(curves)} | {curves[0].epochs:.3g} | {' | '.join(cells)} | {final} |"
 
 
 def table(folder: Path, variants: Sequence[Variant], levels: Sequence[float]) -> list[str]:
@@ -153,43 +146,42 @@ def table(folder: Path, variants: Sequence[Variant], levels: Sequence[float]) ->
 
 
 def ratios(folder: Path) -> str:
-    """Of the medians of epochs to each level."""
-    epochs = [
-        [
-            statistics.median(read_curve(folder / each.run(seed)).reached(level).epoch for seed in each.seeds)
-            for level in LEVELS
-        ]
-        for each in (MAIN[1], MAIN[0])
-    ]
-    times = (f"{slow / fast:.1f} to AP {level:g}" for slow, fast, level in zip(*epochs, LEVELS, strict=True))
+    """DETR's median epochs to each level, divided by Conditional DETR's."""
+    times: list[str] = []
+    for level in LEVELS:
+        medians: list[float] = []
+        for each in BEST:
+            reached = [read_curve(folder / each.run(seed)).reached(level) for seed in each.seeds]
+            medians.append(statistics.median(float("inf") if point is None else point.epoch for point in reached))
+        times.append(f"{medians[1] / medians[0]:.1f} to AP {level:g}")
     return f"DETR's median epochs divided by Conditional DETR's: {', '.join(times)}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART")
+    parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args()
-    folder, parts = arguments.folder.resolve(), arguments.parts or list(PARTS)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "shapes").exists():
-        write_shapes(folder / "shapes", {"train": 2000, "val": 300}, seed=0)
-    runs = [(each, seed) for part in parts for each in PARTS[part] for seed in each.seeds]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for _ in pool.map(lambda run: train(folder, *run), runs):
-            pass
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--report", action="store_true")
+    arguments = parser.parse_intermixed_args()
+    folder, data, parts = arguments.folder.resolve(), arguments.data.resolve(), arguments.parts or list(PARTS)
+    if not set(parts) <= set(PARTS):
+        parser.error(f"parts are {', '.join(PARTS)}")
+    if not arguments.report:
+        if not (folder / "shapes").exists():
+            write_shapes(folder / "shapes", {"train": 2000, "val": 300}, seed=0)
+        runs = dict.fromkeys((each, seed) for part in parts for each in PARTS[part] for seed in each.seeds)
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            list(pool.map(lambda run: train(folder, data, *run), runs))
     for part in parts:
-        baseline = [] if part in ("main", "real") else MAIN[:1]
-        lines = table(folder, [*baseline, *PARTS[part]], REAL_LEVELS if part == "real" else LEVELS)
-        print(f"\n{part}\n\n" + "\n".join(lines))
-        if part == "main":
+        print(f"\n{part}\n\n" + "\n".join(table(folder, PARTS[part], REAL_LEVELS if part == "real" else LEVELS)))
+        if part == "main" and all((folder / each.run(seed)).exists() for each in BEST for seed in each.seeds):
             print(f"\n{ratios(folder)}")
             titles = {"conditional": "Conditional DETR", "detr": "DETR"}
+            runs_of_both = [(each, seed) for each in BEST for seed in each.seeds]
             curves = [
-                replace(read_curve(folder / each.run(seed)), name=titles[each.name])
-                for each in MAIN[:2]
-                for seed in each.seeds
+                replace(read_curve(folder / each.run(seed)), name=titles[each.name]) for each, seed in runs_of_both
             ]
             plot_convergence(curves, folder / "convergence.png")
 

@@ -110,7 +110,7 @@ class ModelSettings(_Settings):
     class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """score that the untrained class head gives every class"""
     ablate: tuple[Ablation, ...] = ()
-    """training: parts of the conditional decoder that are held at the identity and do not learn, as docs/convergence.md compares"""
+    """parts of the conditional decoder that are held fixed in training, to see what they are worth: docs/convergence.md"""
     reference_start: Literal["published", "centre", "uniform"] = "published"
     """reference points before training: of random weights, all in the middle, or spread over the image"""
 
@@ -400,7 +400,7 @@ def _sentence(error: ValidationError, source: str) -> str:
         known = setting_keys() if "." in key else list(Settings.model_fields)
         return f"{source}: unknown key {key!r}{_did_you_mean(key, known)}"
     if first["type"] == "value_error":
-        return f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}"
+        return ": ".join(part for part in (source, key, first["msg"].removeprefix("Value error, ")) if part)
     # A value of several possible types has an error for each of them.
     wanted = " or ".join(_wanted(each) for each in (first, *alternatives))
     return f"{source}: {key}: {wanted}, got {first['input']!r}"

@@ -294,6 +294,11 @@ def test_attention(run, shapes_root, tmp_path):
     assert told["layer"] == 2
     refused(cdetr("attention", run, image, "--layer", 7), "layers 1 to 2")
     refused(cdetr("attention", run, image, "--out", "maps"), "end the name in")
+    refused(cdetr("attention", run, image, *["--query", "1"] * 21), "at most 20")
+    mine = tmp_path / "mine-self-attention.png"
+    mine.write_bytes(image.read_bytes())
+    refused(cdetr("attention", run, mine, "--out", tmp_path / "mine.png"), "would be replaced")
+    assert mine.read_bytes() == image.read_bytes()
     refused(cdetr("attention", run, tmp_path / "no.jpg"), r"no\.jpg")
 
 
@@ -315,6 +320,7 @@ def test_compare(run, tmp_path):
     assert re.search(r"epochs to AP +0\.2\n", result.stdout)
     assert re.search(r"\npublished +1\.7\n", result.stdout)
     assert re.search(r"\nrun +> 0\.6667\n", result.stdout)
+    assert re.search(r"\nrun +< 2\.5\n", result.stdout)
     assert "divided by" in result.stdout
     Image.open(tmp_path / "c.png").load()
     told = json.loads(cdetr("compare", log, run, "--json", "--out", tmp_path / "c.png").stdout)
@@ -322,6 +328,8 @@ def test_compare(run, tmp_path):
     assert [each["run"] for each in told["runs"]] == ["published", "run"]
     refused(cdetr("compare", run, "--baseline", log), "not among the runs")
     refused(cdetr("compare", tmp_path), "not a run folder")
+    refused(cdetr("compare", run, "--ap", 0), "above 0")
+    refused(cdetr("compare", run, "--out", "picture.txt"), "end the name in")
 
 
 def test_demo_refuses_a_folder_with_something_in_it(tmp_path):

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional
 
 from conditional_detr import Detector
 from conditional_detr.checkpoints.conversion import convert
 from conditional_detr.checkpoints.huggingface import save_checkpoint
+from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
 from conditional_detr.explain.attention_maps import explain, record_layer
 from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
-from conditional_detr.model.attention import attend
 from tests.checkpoints.models import randomised, small
 
 DECODERS = pytest.mark.parametrize("decoder", ["conditional", "detr"])
@@ -174,6 +173,18 @@ def test_explains_the_detections():
     torch.testing.assert_close(torch.stack([x, y], 1), detector.model.decoder.reference_points())
 
 
+@pytest.mark.parametrize("boxes", ["image", "padded-with-mask"])
+def test_maps_of_a_padded_image_are_cropped_to_it(boxes):
+    """Every cell that a part of the image falls into is kept, and the map is not stretched over the picture."""
+    size = InputSize((70, 140), "fit", padded=(160, 192), boxes=boxes)
+    explanation = explain(Detector(randomised(small(), size=size)), picture(90, 130), top=2)
+    assert (explanation.rows, explanation.columns) == (pytest.approx(70 / 32), pytest.approx(101 / 32, abs=0.05))
+    maps = explanation.maps
+    for part in (maps.combined, maps.spatial, maps.content):
+        assert part.shape == (2, 4, 3, 4)
+        torch.testing.assert_close(part.sum((-2, -1)), torch.ones(2, 4))
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [({"layer": 3}, "layers 1 to 2"), ({"layer": 0}, "layers 1 to 2"), ({"queries": [9]}, "queries 0 to 8")],
@@ -202,10 +213,3 @@ def test_pictures(decoder, tmp_path):
         plot_reference_points(explanation, tmp_path / "points.png")
     for file in tmp_path.iterdir():
         Image.open(file).load()
-
-
-def test_attend_is_softmax_of_scaled_products():
-    """The formula that maps are computed with is the one of torch's attention."""
-    query, key, value = (torch.randn(2, 3, n, 8) for n in (4, 6, 6))
-    weights = functional.softmax(query @ key.transpose(-1, -2) / 8**0.5, dim=-1)
-    torch.testing.assert_close(attend(query, key, value), (weights @ value).transpose(1, 2).flatten(2))

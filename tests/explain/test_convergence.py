@@ -1,6 +1,7 @@
 """When runs reach an AP, from our metrics and from MMDetection's logs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,10 +11,10 @@ from conditional_detr.explain.plots import plot_convergence
 from conditional_detr.training import loop
 
 
-def curve(*aps: float, planned: int | None = None) -> Curve:
+def curve(*aps: float) -> Curve:
     """An evaluation after every epoch of 10 steps and 5 seconds."""
     points = tuple(Point(float(i), 10.0 * i, 5.0 * i, ap) for i, ap in enumerate(aps, start=1))
-    return Curve("run", points, float(len(aps)), 10.0 * len(aps), planned)
+    return Curve("run", points, float(len(aps)), None)
 
 
 def test_reached_on_a_straight_line_between_evaluations():
@@ -34,6 +35,9 @@ def test_ratios_and_their_bounds():
     unreached = compare(stuck, slow, 0.6)  # slow took 6 epochs, stuck has not done it in 3
     assert (unreached.point, unreached.ratio, unreached.bound) == (None, pytest.approx(2), "<")
     assert compare(fast, stuck, 0.6)[1:] == (pytest.approx(1.5), ">")
+    going_on = replace(stuck, epochs=3.9)  # it may have reached it since its last evaluation
+    assert compare(going_on, slow, 0.6) == unreached
+    assert compare(fast, curve(), 0.6) == (fast.reached(0.6), None, "")
     assert compare(stuck, curve(), 0.6) == (None, None, "")
     assert compare(curve(), slow, 0.6) == (None, None, "")
 
@@ -47,7 +51,7 @@ def test_round_levels():
 def test_a_run_folder_done_and_going_on(quick_run, tmp_path):
     run = loop.train(quick_run).run
     whole = read_curve(run.path)
-    assert (whole.name, whole.epochs, whole.steps, whole.planned) == ("run", 2, 12, 2)
+    assert (whole.name, whole.epochs, whole.planned) == ("run", 2, 2)
     assert [point.step for point in whole.points] == [6, 12]
     assert 0 < whole.points[0].seconds < whole.points[1].seconds
     lines = run.metrics.read_text().splitlines()
@@ -93,10 +97,17 @@ def test_logs_of_mmdetection(records, tmp_path):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    (tmp_path / "other.json").write_text('{"epoch": 1}\n[1]\n3\n')
+    (tmp_path / "other.json").write_text(
+        '{"epoch": 1}\n[1]\n3\n{"time": null, "iter": 3}\n{"bbox_mAP": "0.1", "epoch": 1}\n'
+    )
+    (tmp_path / "test.json").write_text('{"coco/bbox_mAP": 0.4, "time": 0.1}\n')  # an evaluation alone
+    iterations = [{key: value for key, value in record.items() if key != "epoch"} for record in VERSION_3]
+    (tmp_path / "iterations.json").write_text("\n".join(map(json.dumps, iterations)))
     (tmp_path / "picture.png").write_bytes(bytes([137, 80, 255]))
     for name, sentence in [
         ("other.json", "holds no evaluations"),
+        ("test.json", "holds no evaluations"),
+        ("iterations.json", "counts iterations"),
         ("picture.png", "is not text"),
         ("nothing.json", "can't be read"),
         (".", "not a run folder"),

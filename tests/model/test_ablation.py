@@ -1,6 +1,5 @@
-"""Ablated parts of the decoder are the identity, stay so, and are those of the paper."""
+"""Ablated parts of the decoder mean nothing, and stay so."""
 
-import pytest
 import torch
 
 from conditional_detr import Detector
@@ -34,8 +33,8 @@ def test_each_part_alone(tiny_settings):
         assert all(named[part] in name for name in frozen)
 
 
-@pytest.mark.parametrize("parts", [("query_scale", "reference_points", "spatial_projection")])
-def test_what_is_ablated_does_not_learn(quick_run, parts):
+def test_what_is_ablated_does_not_learn(quick_run):
+    parts = ("query_scale", "reference_points", "spatial_projection")
     run = loop.train(changed(quick_run, model={"ablate": parts}, train={"max_steps": 3})).run
     decoder = Detector.from_pretrained(run.last_model).model.decoder
     assert (decoder.reference_points() == 0.5).all()

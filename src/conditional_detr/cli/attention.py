@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from conditional_detr.cli.options import Boxes, Dilation, Source
+from conditional_detr.cli.options import Boxes, Dilation, Source, check_picture
 from conditional_detr.errors import InputError
+
+MOST = 20  # detections in a picture
 
 
 def command(
@@ -15,7 +17,7 @@ def command(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
     layer: Annotated[int | None, typer.Option(help="Decoder layer, from 1. [default: the last]")] = None,
     query: Annotated[list[int] | None, typer.Option(help="Number of a query, from 0; may be repeated.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="So many of the most confident detections.")] = 3,
+    top: Annotated[int, typer.Option(min=1, max=MOST, help="So many of the most confident detections.")] = 3,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The picture; two more are written beside it.")] = Path(
         "attention.png"
     ),
@@ -28,17 +30,24 @@ def command(
     from conditional_detr.explain.attention_maps import explain
     from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
 
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
-        raise InputError(f"--out {out}: end the name in .png, .jpg or .pdf")
+    pictures = {
+        "attention": out,
+        "self_attention": out.with_stem(f"{out.stem}-self-attention"),
+        "reference_points": out.with_stem(f"{out.stem}-reference-points"),
+    }
+    for picture in pictures.values():
+        check_picture(picture, [image])
+    if len(query or ()) > MOST:
+        raise InputError(f"{len(query or ())} queries do not fit into a picture; give at most {MOST}, or use Python")
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
     explanation = explain(detector, image, layer, query, top)
     out.parent.mkdir(parents=True, exist_ok=True)
-    pictures = {"attention": out, "self_attention": out.with_stem(f"{out.stem}-self-attention")}
     plot_attention_maps(explanation, pictures["attention"])
     plot_self_attention(explanation, pictures["self_attention"])
     points = explanation.reference_points
-    if points is not None:
-        pictures["reference_points"] = out.with_stem(f"{out.stem}-reference-points")
+    if points is None:
+        del pictures["reference_points"]
+    else:
         plot_reference_points(explanation, pictures["reference_points"])
 
     found = explanation.detections

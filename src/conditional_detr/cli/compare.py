@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conditional_detr.cli.options import check_picture
 from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import InputError
 
@@ -24,7 +25,7 @@ def command(
         Path | None, typer.Option(metavar="RUN", help="Which of the runs ratios are to. [default: the first]")
     ] = None,
     ap: Annotated[
-        list[float] | None, typer.Option(min=0, max=1, help="AP to be reached; may be repeated. [default: round ones]")
+        list[float] | None, typer.Option(help="AP to be reached, such as 0.3; may be repeated. [default: round ones]")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The picture of AP over epochs, steps and time.")] = Path(
         "compare.png"
@@ -35,6 +36,10 @@ def command(
     from conditional_detr.explain.convergence import read_curve, round_levels
     from conditional_detr.explain.plots import plot_convergence
 
+    check_picture(out, runs)
+    for level in ap or ():
+        if not 0 < level <= 1:
+            raise InputError(f"--ap {level:g}: give an AP above 0 and at most 1, such as 0.3")
     sources = list(dict.fromkeys(runs))
     curves = [read_curve(source) for source in sources]
     often = Counter(curve.name for curve in curves)
@@ -58,7 +63,7 @@ def command(
 
 
 def _summary(curves: "list[Curve]") -> list[str]:
-    rows = [("run", "best AP", "at epoch", "epochs", "steps", "training time")]
+    rows = [("run", "best AP", "at epoch", "epochs", "last evaluation: steps", "training time")]
     for curve in curves:
         best, last = curve.best, curve.points[-1] if curve.points else None
         planned = "" if curve.planned is None else f" of {curve.planned}"
@@ -88,8 +93,10 @@ def _levels(curves: "list[Curve]", reference: "Curve", levels: "list[float]") ->
     for curve in curves:
         found = [compare(curve, reference, level) for level in levels]
         points = [each.point for each in found]
-        epochs.append([curve.name, *(f"{p.epoch:.1f}" if p else f"> {curve.epochs:.4g}" for p in points)])
-        steps.append([curve.name, *(f"{p.step:.0f}" if p else f"> {curve.steps:.0f}" for p in points)])
+        last = curve.points[-1] if curve.points else None
+        never = ("-", "-") if last is None else (f"> {last.epoch:.4g}", f"> {last.step:.0f}")
+        epochs.append([curve.name, *(f"{p.epoch:.1f}" if p else never[0] for p in points)])
+        steps.append([curve.name, *(f"{p.step:.0f}" if p else never[1] for p in points)])
         ratios.append([curve.name, *("-" if e.ratio is None else f"{e.bound} {e.ratio:.1f}".strip() for e in found)])
     together = aligned([*epochs, *steps, *ratios], left=(0,))
     parts = [together[i : i + len(epochs)] for i in range(0, len(together), len(epochs))]
@@ -99,7 +106,7 @@ def _levels(curves: "list[Curve]", reference: "Curve", levels: "list[float]") ->
 def _definition(reference: "Curve") -> str:
     return (
         f"Times faster: the epochs that {reference.name} took to an AP, divided by those that the run took. Between two "
-        "evaluations AP is taken to change in a straight line. > N: not reached in what was trained so far; ratios are then bounds."
+        "evaluations AP is taken to change in a straight line. > N: not reached in the evaluations until then; ratios are then bounds."
     )
 
 

@@ -1,8 +1,12 @@
-"""Arguments that several commands take."""
+"""Arguments that several commands take, and a check of them."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from conditional_detr.errors import InputError
 
 Source = Annotated[
     str,
@@ -22,3 +26,11 @@ Boxes = Annotated[
         show_default=False,
     ),
 ]
+
+
+def check_picture(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise ``InputError`` when a picture can't be written to ``out``, or would replace an input."""
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
+        raise InputError(f"--out {out}: end the name in .png, .jpg or .pdf")
+    if any(out.resolve() == path.resolve() for path in inputs):
+        raise InputError(f"{out} would be replaced by a picture of that name; give another with --out")

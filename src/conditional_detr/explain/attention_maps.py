@@ -4,6 +4,7 @@ The model is not touched: hooks note what goes into the attention of one layer, 
 afterwards, for the chosen queries only.
 """
 
+import math
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,12 @@ from conditional_detr.structures import Detections
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention weights of chosen queries in one image; those over cells, or over queries, sum to 1 per head.
+    """Attention weights of chosen queries in one image, per head; over all cells, or all queries, they sum to 1.
 
     combined: what the layer uses. spatial, content: what it would be if only that part of the product of query and key
     counted. Conditional DETR: spatial query with position keys, content query with content keys (in the first layer, these
     contain the learned positions, as published). DETR: the whole query with the position keys, or with the content keys.
-    The logits of both parts add up to those of ``combined``. Padded cells have weight 0.
+    The logits of both parts add up to those of ``combined``. Cells that are masked as padding have weight 0.
     """
 
     combined: Float[Tensor, "chosen heads rows columns"]
@@ -46,10 +47,8 @@ class AttentionMaps:
     content: Float[Tensor, "chosen heads rows columns"]
     between_queries: Float[Tensor, "chosen heads queries"]
 
-    def within(self, image: tuple[int, int], padded: tuple[int, int]) -> "AttentionMaps":
-        """On the CPU, cropped to the cells of an image of that (height, width) in a batch of size ``padded``."""
-        grid = self.combined.shape[-2:]
-        rows, columns = (max(round(cells * part / of), 1) for cells, part, of in zip(grid, image, padded, strict=True))
+    def cropped(self, rows: int, columns: int) -> "AttentionMaps":
+        """On the CPU, the upper left of the cells only."""
         combined, spatial, content = (
             part[..., :rows, :columns].float().cpu() for part in (self.combined, self.spatial, self.content)
         )
@@ -133,7 +132,7 @@ class Explanation:
     """Queries of one image, most confident first, and what they look at in decoder layer ``layer`` (from 1).
 
     detections: the best class of each query, with its final box. queries: their numbers, from 0. maps: cropped to the
-    image. query_boxes: the final boxes of all queries, x0, y0, x1, y1 in pixels of the image. reference_points: of all
+    cells of the image, of which it covers ``rows`` and ``columns``, not whole numbers where it was padded. query_boxes: the final boxes of all queries, x0, y0, x1, y1 in pixels of the image. reference_points: of all
     queries, (x, y) in its pixels; None for plain DETR, which has none.
     """
 
@@ -142,6 +141,8 @@ class Explanation:
     detections: Detections
     queries: Int64[Tensor, " chosen"]
     maps: AttentionMaps
+    rows: float
+    columns: float
     query_boxes: Float[Tensor, "queries 4"]
     reference_points: Float[Tensor, "queries 2"] | None
 
@@ -170,7 +171,7 @@ def explain(
         predictions = detector.model(batch.pixels, batch.padding_mask)
 
     scores, indices = class_scores(predictions.logits[-1, 0], detector.model.softmax).max(-1)
-    if queries is None:
+    if not queries:
         chosen = scores.topk(min(top, len(scores))).indices
     else:
         chosen = torch.tensor(list(dict.fromkeys(queries)), device=scores.device)
@@ -184,7 +185,8 @@ def explain(
     categories = detector.categories
     labels = indices[chosen].tolist()
     resized = detector.checkpoint.input_size.resized(opened.height, opened.width)
-    maps = record.maps(0, chosen).within(resized, batch.size)
+    rows, columns = (cells * part / of for cells, part, of in zip(record.grid, resized, batch.size, strict=True))
+    maps = record.maps(0, chosen).cropped(math.ceil(rows), math.ceil(columns))
     return Explanation(
         opened,
         layer,
@@ -196,6 +198,8 @@ def explain(
         ),
         chosen.cpu(),
         maps,
+        rows,
+        columns,
         boxes,
         points,
     )

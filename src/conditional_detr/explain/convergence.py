@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from conditional_detr.errors import InputError
 from conditional_detr.training.run_folder import open_run, read_metrics
@@ -22,12 +22,11 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """All evaluations of a run so far. epochs, steps: how many it has trained; planned: epochs it was to train, if known."""
+    """All evaluations of a run so far. epochs: how many it has trained; planned: how many it was to train, if known."""
 
     name: str
     points: tuple[Point, ...]
     epochs: float
-    steps: float
     planned: int | None
 
     @property
@@ -36,7 +35,7 @@ class Curve:
         return max(self.points, key=lambda point: point.ap, default=None)
 
     def reached(self, ap: float) -> Point | None:
-        """When the curve first reached ``ap``, on straight lines between evaluations and from AP 0 at the start."""
+        """When the curve first reached ``ap`` (above 0), on straight lines between evaluations and from AP 0 at the start."""
         for before, after in pairwise((Point(0.0, 0.0, 0.0, 0.0), *self.points)):
             if after.ap >= ap:
                 part = (ap - before.ap) / (after.ap - before.ap) if after.ap > before.ap else 1.0
@@ -57,8 +56,8 @@ def read_curve(source: Path) -> Curve:
             for record in records
             if record["kind"] == "evaluation"
         ]
-        epochs, steps = (max((float(record[key]) for record in records), default=0.0) for key in ("epoch", "step"))
-        return Curve(source.resolve().name, tuple(points), epochs, steps, settings.train.epochs)
+        epochs = max((float(record["epoch"]) for record in records), default=0.0)
+        return Curve(source.resolve().name, tuple(points), epochs, settings.train.epochs)
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -67,44 +66,51 @@ def read_curve(source: Path) -> Curve:
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{source} is not text; give a run folder or a .log.json file of MMDetection") from error
-    points = _mmdetection_points(lines)
+    points = _mmdetection_points(lines, source)
     if not points:
         raise InputError(
             f"{source} holds no evaluations of boxes (bbox_mAP); give a run folder or a .log.json file of MMDetection"
         )
     name = source.name.removesuffix(".json").removesuffix(".log")
-    return Curve(name, tuple(points), points[-1].epoch, points[-1].step, None)
+    return Curve(name, tuple(points), points[-1].epoch, None)
 
 
-def _mmdetection_points(lines: Sequence[str]) -> list[Point]:
-    """Evaluations in the log of MMDetection 2 or 3; times are those of the training iterations, added up.
+def _mmdetection_points(lines: Sequence[str], source: Path) -> list[Point]:
+    """Evaluations in the log of MMDetection 2 or 3.
 
     Version 2 counts iterations within an epoch, version 3 from the beginning ("step"); both log every so many, and give the
-    mean time of one since the last line.
+    mean time of one since the last line. Steps and times are therefore those of logged iterations, up to one interval an
+    epoch short; in a log that begins in the middle of a run, version 2's count from there.
     """
     points: list[Point] = []
     step = seconds = 0.0
-    epoch_start, epoch = 0.0, 0
+    epoch_start, epoch = 0.0, None
     for line in lines:
-        try:
-            record: Any = json.loads(line)
-        except ValueError:
-            continue  # cut short in a run that goes on
-        if not isinstance(record, dict):
-            continue
+        record = _numbers(line)
         ap = record.get("coco/bbox_mAP", record.get("bbox_mAP"))
         if ap is not None:
-            points.append(Point(float(record.get("epoch", record.get("step", 0))), step, seconds, float(ap)))
+            now = record.get("epoch", record.get("step", 0.0))
+            if "epoch" not in record and step and epoch is None:
+                raise InputError(f"{source} counts iterations instead of epochs; only runs of epochs can be compared")
+            if now > 0:
+                points.append(Point(now, step, seconds, ap))
         elif "time" in record and ("step" in record or "iter" in record):
-            if "step" in record:
-                now = float(record["step"])
-            else:
-                if record.get("epoch", 0) != epoch:
-                    epoch_start, epoch = step, record.get("epoch", 0)
-                now = epoch_start + record["iter"]
+            if record.get("epoch") != epoch:
+                epoch_start, epoch = step, record.get("epoch")
+            now = record.get("step", epoch_start + record.get("iter", 0.0))
             seconds += record["time"] * max(now - step, 0)
             step = now
     return points
+
+
+def _numbers(line: str) -> dict[str, float]:
+    """The numbers in a line of JSON; none in a line that a running program has not finished, or that is something else."""
+    try:
+        record: Any = json.loads(line)
+    except ValueError:
+        return {}
+    items = cast(dict[str, Any], record).items() if isinstance(record, dict) else ()
+    return {key: float(value) for key, value in items if isinstance(value, (int, float))}
 
 
 def round_levels(curves: Sequence[Curve]) -> list[float]:
@@ -120,7 +126,7 @@ def round_levels(curves: Sequence[Curve]) -> list[float]:
 class Comparison(NamedTuple):
     """A run at an AP. point: when it reached it, None when not (yet). ratio: of the baseline's epochs to the run's.
 
-    A bound where one of both has not reached the AP: ratio is at least (">") or at most ("<") that; None where neither has.
+    A bound where only one of both has reached the AP in its evaluations so far: ratio is above (">") or below ("<") that.
     """
 
     point: Point | None
@@ -133,8 +139,8 @@ def compare(curve: Curve, baseline: Curve, ap: float) -> Comparison:
     mine, theirs = curve.reached(ap), baseline.reached(ap)
     if mine is not None and theirs is not None:
         return Comparison(mine, theirs.epoch / mine.epoch, "")
-    if mine is not None:
-        return Comparison(mine, baseline.epochs / mine.epoch, ">")
-    if theirs is not None and curve.epochs > 0:
-        return Comparison(None, theirs.epoch / curve.epochs, "<")
-    return Comparison(None, None, "")
+    if mine is not None and baseline.points:
+        return Comparison(mine, baseline.points[-1].epoch / mine.epoch, ">")
+    if theirs is not None and curve.points:
+        return Comparison(None, theirs.epoch / curve.points[-1].epoch, "<")
+    return Comparison(mine, None, "")

@@ -45,19 +45,19 @@ def plot_attention_maps(explanation: Explanation, file: Path) -> None:
             y = top + _HEADER + row * (height + _GAP)
             pen.text((_GAP, y + height // 2), name, "black", font)
             for head in range(heads):
-                picture = _heated(grey, values[i, head])
+                picture = _heated(grey, values[i, head], (explanation.columns, explanation.rows))
                 x0, y0, x1, y1 = box.tolist()
                 ImageDraw.Draw(picture).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=BOX, width=2)
                 page.paste(picture, (_LEFT + head * (width + _GAP), y))
     page.save(file)
 
 
-def _heated(grey: np.ndarray, values: Float[Tensor, "rows columns"]) -> Image.Image:
-    """A map over an image, the clearer the larger its values."""
+def _heated(grey: np.ndarray, values: Float[Tensor, "rows columns"], covered: tuple[float, float]) -> Image.Image:
+    """A map over an image, the clearer the larger its values. covered: columns and rows of the map that are the image."""
     from matplotlib import colormaps
 
     small = Image.fromarray((values / values.max()).numpy())
-    share = np.asarray(small.resize(grey.shape[::-1], Image.Resampling.BILINEAR))
+    share = np.asarray(small.resize(grey.shape[::-1], Image.Resampling.BILINEAR, box=(0, 0, *covered)))
     colours = 255 * colormaps["turbo"](share)[..., :3]
     opacity = (0.2 + 0.5 * share**0.5)[..., None]
     return Image.fromarray(np.round((1 - opacity) * grey[..., None] + opacity * colours).astype(np.uint8))

@@ -11,7 +11,7 @@ from conditional_detr.model.decoder import ConditionalCrossAttention, Conditiona
 
 @torch.no_grad()
 def ablate(decoder: ConditionalDecoder, parts: Collection[Ablation]) -> None:
-    """Hold parts of the decoder at the identity, and freeze them (sections 3.3 and 4.3 of the paper).
+    """Set parts of the decoder to what means nothing, and freeze them (ablations of the paper, section 4).
 
     query_scale: T = 1 for every query. reference_points: all s = (0, 0) before the sigmoid, the middle of the image, as in
     DETR. spatial_projection: the linear layer between T p_s and the attention. The network keeps its shape, so that

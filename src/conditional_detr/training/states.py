@@ -55,7 +55,7 @@ def load_state(accelerator: Accelerator, state: Path, optimizer: AdamW, shape: d
     """
     saved: dict[str, int] = json.loads((state / SHAPE).read_text(encoding="utf-8"))
     for what, count in shape.items():
-        if saved[what] != count:
+        if saved.get(what, count) != count:  # older states name less
             raise InputError(
                 f"{state.parent.parent} was trained with {saved[what]} {what}, now there would be {count}; "
                 f"resume with the same data, settings and number of processes"
