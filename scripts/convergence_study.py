@@ -81,10 +81,7 @@ ABLATIONS = [
 RECIPES = [
     USUAL,
     Variant("groups3", 1e-3, ("train.query_groups=3",)),
-    Variant("iou-aware", 1e-3, ("loss.iou_aware=true",)),
     Variant("ema", 1e-3, ("train.ema_decay=0.99",)),
-    Variant("centre", 1e-3, ("model.reference_start=centre",)),
-    Variant("uniform", 1e-3, ("model.reference_start=uniform",)),
     BEST[0],
     Variant("groups3", 2e-3, ("train.query_groups=3",)),
 ]

@@ -36,7 +36,6 @@ RECIPE = {
     "model.norm_between_layers": (False, "the paper; transformers with auxiliary_loss"),
     "model.class_prior": (0.01, "official models/conditional_detr.py, prior_prob"),
     "model.ablate": ((), OURS),
-    "model.reference_start": ("published", "Xavier on N(0, 1), as official models/transformer.py"),
     "loss.class_cost": ("auto", "2 as official main.py, see below"),
     "loss.l1_cost": (5.0, OFFICIAL),
     "loss.giou_cost": (2.0, OFFICIAL),
@@ -46,7 +45,6 @@ RECIPE = {
     "loss.focal_alpha": (0.25, OFFICIAL),
     "loss.no_object_weight": (0.1, "of DETR's cross entropy, unused: official main.py of DETR"),
     "loss.focal_gamma": (2.0, "official models/conditional_detr.py, sigmoid_focal_loss"),
-    "loss.iou_aware": (False, OFFICIAL),
     "data.root": (None, "the user's"),
     "data.train_annotations": (None, "the user's"),
     "data.train_images": (None, "the user's"),
@@ -130,6 +128,13 @@ def test_the_other_published_models_differ_in_nothing_else(name, backbone, dilat
             "train": published.train.model_copy(update={"batch_size": batch[0], "base_batch_size": batch[1]}),
         }
     )
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(InputError, match=r"^detr_tiny_shapes: train\.query_groups needs model\.decoder=conditional$"):
+        load_settings("detr_tiny_shapes", ["train.query_groups=3"])
+    with pytest.raises(InputError, match=r"^detr_tiny_shapes: model: ablate=\['query_scale'\] names parts that only"):
+        load_settings("detr_tiny_shapes", ["model.ablate=[query_scale]"])
 
 
 def test_the_baseline_of_the_paper():

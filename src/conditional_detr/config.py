@@ -111,8 +111,6 @@ class ModelSettings(_Settings):
     """score that the untrained class head gives every class"""
     ablate: tuple[Ablation, ...] = ()
     """parts of the conditional decoder that are held fixed in training, to see what they are worth: docs/convergence.md"""
-    reference_start: Literal["published", "centre", "uniform"] = "published"
-    """reference points before training: of random weights, all in the middle, or spread over the image"""
 
     @model_validator(mode="before")
     @classmethod
@@ -166,8 +164,6 @@ class LossSettings(_Settings):
     """how much easy examples are discounted"""
     no_object_weight: Annotated[float, Field(gt=0)] = 0.1
     """weight of queries without object in the cross entropy"""
-    iou_aware: bool = False
-    """a matched class learns a score between its own and the IoU of its box (IA-BCE of Align-DETR) instead of 1"""
 
 
 class DataSettings(_Settings):
@@ -290,8 +286,6 @@ class Settings(_Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        if self.loss.iou_aware and self.model.classification == "softmax":
-            raise ValueError("loss.iou_aware needs model.classification=sigmoid")
         if self.train.query_groups > 1 and self.model.decoder == "detr":
             raise ValueError("train.query_groups needs model.decoder=conditional")
         return self

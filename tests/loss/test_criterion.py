@@ -1,7 +1,5 @@
 """The criterion against a slow, obvious version, and at the edges of what data can be."""
 
-import itertools
-
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -11,7 +9,6 @@ from conditional_detr.boxes import centre_to_corners, iou_and_giou
 from conditional_detr.config import LossSettings
 from conditional_detr.errors import NonFiniteError
 from conditional_detr.loss.criterion import Losses, build_criterion
-from conditional_detr.loss.matcher import PaddedTargets
 from conditional_detr.structures import Predictions, Target
 
 LAYERS, QUERIES, CLASSES = 3, 6, 4
@@ -88,31 +85,6 @@ def test_softmax_loss_is_torch_s_weighted_cross_entropy(counts):
             wanted[image, queries] = target.labels[objects]
         expected = functional.cross_entropy(predictions.logits[layer].transpose(1, 2), wanted, weight)
         torch.testing.assert_close(losses.by_term()[0, layer], 0.5 * expected.detach(), rtol=1e-5, atol=1e-6)
-
-
-def test_iou_aware_targets():
-    """IA-BCE of Align-DETR, one pair at a time; boxes are learned as before."""
-    predictions, targets = make((3, 0, 2))
-    usual = build_criterion(LossSettings())
-    losses = build_criterion(LossSettings(iou_aware=True))(predictions, targets, 5.0)
-    query_of, _ = usual.matcher(predictions, PaddedTargets(targets, torch.device("cpu"), torch.float32))
-    expected = torch.zeros(LAYERS, len(targets))
-    for layer, image in itertools.product(range(LAYERS), range(len(targets))):
-        logits, boxes = predictions.logits[layer, image].detach(), predictions.boxes[layer, image].detach()
-        score = logits.sigmoid()
-        loss = -(score**2) * (1 - score).log()
-        for n, (label, box) in enumerate(zip(targets[image].labels, targets[image].boxes, strict=True)):
-            query = query_of[layer, image, n]
-            iou, _ = iou_and_giou(centre_to_corners(boxes[query]), centre_to_corners(box))
-            s = score[query, label]
-            t = max(float(s**0.25 * iou**0.75), 0.01)
-            loss[query, label] = -t * s.log() - (1 - t) * (1 - s).log()
-        expected[layer, image] = loss.sum() / 5
-    torch.testing.assert_close(losses.terms[0], expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(losses.terms[1:], usual(predictions, targets, 5.0).terms[1:])
-    box_gradient = torch.autograd.grad(losses.total, predictions.boxes)[0]
-    usual_gradient = torch.autograd.grad(usual(predictions, targets, 5.0).total, predictions.boxes)[0]
-    torch.testing.assert_close(box_gradient, usual_gradient)  # nothing flows through the target
 
 
 def test_a_group_is_matched_by_itself():

@@ -15,7 +15,6 @@ from conditional_detr.loss.matcher import HungarianMatcher, PaddedTargets
 from conditional_detr.structures import Predictions, Target
 
 TERMS = ("class", "l1", "giou")
-IOU_AWARE_SHARE, IOU_AWARE_LEAST = 0.25, 0.01  # of the score in an IoU-aware target, and the least such target
 
 
 class Losses(NamedTuple):
@@ -49,21 +48,11 @@ def focal_negative(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) 
     return (1 - alpha) * logits.sigmoid() ** gamma * functional.softplus(logits)
 
 
-def iou_aware_positive(logits: Float[Tensor, "*batch"], iou: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Binary cross entropy of logits whose class is there, with target score^a IoU^(1 - a).
-
-    IA-BCE of Align-DETR (Cai et al., 2023) with one query per object; a and the least target, which starts learning while
-    no box fits yet, as there.
-    """
-    target = (logits.detach().sigmoid() ** IOU_AWARE_SHARE * iou ** (1 - IOU_AWARE_SHARE)).clamp(min=IOU_AWARE_LEAST)
-    return target * functional.softplus(-logits) + (1 - target) * functional.softplus(logits)
-
-
 class Criterion:
     """Set prediction loss over all decoder layers at once, with one matcher call.
 
     The weights are of the class loss, of the L1 loss and of the GIoU loss. The class loss is the focal loss with alpha
-    and gamma, with iou_aware Align-DETR's IA-BCE, or, when no_object_weight is given, DETR's cross entropy.
+    and gamma, or, when no_object_weight is given, DETR's cross entropy.
     """
 
     def __init__(
@@ -75,12 +64,11 @@ class Criterion:
         alpha: float,
         gamma: float,
         no_object_weight: float | None,
-        iou_aware: bool = False,
     ) -> None:
         self.matcher = matcher
         self.weights = (class_weight, l1_weight, giou_weight)
         self.alpha, self.gamma = alpha, gamma
-        self.no_object_weight, self.iou_aware = no_object_weight, iou_aware
+        self.no_object_weight = no_object_weight
 
     def __call__(
         self, predictions: Predictions, targets: Sequence[Target], num_boxes: float, share: float = 1.0
@@ -97,17 +85,17 @@ class Criterion:
         padded = PaddedTargets(targets, logits.device, boxes.dtype)
         query_of, matched = self.matcher(predictions, padded)
 
+        labels = padded.labels.expand_as(query_of)
+        if self.no_object_weight is None:
+            class_loss = self._focal(logits, query_of, labels, matched) / num_boxes
+        else:
+            class_loss = self._cross_entropy(logits, query_of, labels, matched, self.no_object_weight) * share
+
         matched_boxes = boxes.gather(2, query_of[..., None].expand(-1, -1, -1, 4))
         target_boxes = padded.boxes.expand_as(matched_boxes)
         l1_loss = ((matched_boxes - target_boxes).abs().sum(-1) * matched).sum(-1) / num_boxes
-        iou, giou = iou_and_giou(centre_to_corners(matched_boxes), centre_to_corners(target_boxes))
+        _, giou = iou_and_giou(centre_to_corners(matched_boxes), centre_to_corners(target_boxes))
         giou_loss = ((1 - giou) * matched).sum(-1) / num_boxes
-
-        labels = padded.labels.expand_as(query_of)
-        if self.no_object_weight is not None:
-            class_loss = self._cross_entropy(logits, query_of, labels, matched, self.no_object_weight) * share
-        else:
-            class_loss = self._sigmoid_loss(logits, query_of, labels, matched, iou.detach()) / num_boxes
 
         terms = torch.stack([class_loss, l1_loss, giou_loss])
         total = sum(
@@ -115,24 +103,20 @@ class Criterion:
         )
         return Losses(total, terms.detach())
 
-    def _sigmoid_loss(
+    def _focal(
         self,
         logits: Float[Tensor, "layers batch queries classes"],
         query_of: Int64[Tensor, "layers batch objects"],
         labels: Int64[Tensor, "layers batch objects"],
         matched: Bool[Tensor, "layers batch objects"],
-        iou: Float[Tensor, "layers batch objects"],
     ) -> Float[Tensor, "layers batch"]:
         """Sums over queries and classes."""
         # Everything counts as a negative; the matched logit of each object is then exchanged for a positive.
-        alpha = 0.0 if self.iou_aware else self.alpha
-        negatives = focal_negative(logits, alpha, self.gamma)
+        negatives = focal_negative(logits, self.alpha, self.gamma)
         matched_logits = logits.flatten(2).gather(-1, query_of * logits.shape[-1] + labels)
-        if self.iou_aware:
-            positives = iou_aware_positive(matched_logits, iou)
-        else:
-            positives = focal_positive(matched_logits, alpha, self.gamma)
-        exchange = positives - focal_negative(matched_logits, alpha, self.gamma)
+        exchange = focal_positive(matched_logits, self.alpha, self.gamma) - focal_negative(
+            matched_logits, self.alpha, self.gamma
+        )
         return negatives.sum((-2, -1)) + (exchange * matched).sum(-1)
 
     def _cross_entropy(
@@ -163,5 +147,4 @@ def build_criterion(settings: LossSettings, softmax: bool = False) -> Criterion:
     class_weight = published if settings.class_weight == "auto" else settings.class_weight
     matcher = HungarianMatcher(class_cost, settings.l1_cost, settings.giou_cost, softmax, alpha, gamma)
     no_object_weight = settings.no_object_weight if softmax else None
-    weights = (class_weight, settings.l1_weight, settings.giou_weight)
-    return Criterion(matcher, *weights, alpha, gamma, no_object_weight, settings.iou_aware)
+    return Criterion(matcher, class_weight, settings.l1_weight, settings.giou_weight, alpha, gamma, no_object_weight)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from conditional_detr.model.attention import MLP, FeedForward, Projected, attend, split_heads
-from conditional_detr.model.position import inverse_sigmoid, point_encoding
+from conditional_detr.model.position import point_encoding
 
 
 class Memory(NamedTuple):
@@ -192,24 +192,6 @@ class ConditionalDecoder(nn.Module):
         weight = self.query_positions()
         with torch.autocast(weight.device.type, enabled=False):  # half precision would move the points by pixels
             return self.reference_head(weight).sigmoid()
-
-    @torch.no_grad()
-    def place_reference_points(self, spread: bool) -> None:
-        """Before training: all points in the middle of the image, or spread uniformly over it.
-
-        The last layer of the head is solved for that: exactly for no more queries than it has inputs that vary.
-        """
-        *_, first, last = self.reference_head.layers
-        assert isinstance(last, nn.Linear)
-        if not spread:
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            return
-        hidden = torch.relu(first(self.query_position.weight))
-        wanted = inverse_sigmoid(torch.rand(len(hidden), 2) * 0.9 + 0.05)
-        solution = torch.linalg.lstsq(hidden, wanted, driver="gelsd").solution
-        last.weight.copy_(solution.T)
-        nn.init.zeros_(last.bias)
 
     def forward(self, memory: Memory) -> Float[Tensor, "layers batch queries channels"]:
         query_position = self.query_positions()[None]

@@ -144,7 +144,4 @@ def build_model(settings: ModelSettings, classes: int) -> DETR:
     decoder = ConditionalDecoder(
         settings.decoder_layers, *common, settings.queries, settings.position_temperature, settings.norm_between_layers
     )
-    model = ConditionalDETR(backbone, encoder, decoder, *heads)
-    if settings.reference_start != "published":
-        decoder.place_reference_points(spread=settings.reference_start == "uniform")
-    return model
+    return ConditionalDETR(backbone, encoder, decoder, *heads)
