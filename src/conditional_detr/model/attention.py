@@ -1,5 +1,6 @@
 """Multi-head attention, and the two small networks every layer is made of."""
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -7,6 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from conditional_detr.model.dropout import Dropout
+from conditional_detr.model.dropout import dropout as drop_out
 
 
 class Projected(NamedTuple):
@@ -34,7 +38,18 @@ def attend(
     padding_mask: True for keys that are padding; every image must have a key that is not.
     """
     allowed = None if padding_mask is None else ~padding_mask[:, None, None, :]
-    out = functional.scaled_dot_product_attention(query, key, value, allowed, dropout)
+    if query.device.type != "cpu":
+        out = functional.scaled_dot_product_attention(query, key, value, allowed, dropout)
+    elif dropout:
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed, -math.inf)
+        out = drop_out(logits.softmax(-1), dropout) @ value
+    else:
+        # Only with values as deep as the keys does torch spare itself the matrix of weights on a CPU.
+        depth = value.shape[-1]
+        value = functional.pad(value, (0, key.shape[-1] - depth))
+        out = functional.scaled_dot_product_attention(query, key, value, allowed)[..., :depth]
     return out.transpose(1, 2).flatten(2)
 
 
@@ -73,7 +88,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(channels, hidden)
         self.linear2 = nn.Linear(hidden, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
         return self.linear2(self.dropout(torch.relu(self.linear1(x))))

@@ -6,31 +6,41 @@ from typing import Literal, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 Norm = Callable[[int], nn.Module]
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm with fixed statistics and affine parameters: all four are buffers, nothing trains."""
+    """Batch norm with fixed statistics and affine parameters: all four are buffers, nothing trains.
+
+    It has no ``forward``: ``_normalised`` folds it into the convolution before it.
+    """
 
     weight: Tensor
     bias: Tensor
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, epsilon: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.epsilon = epsilon
+        self.eps = eps
         self.register_buffer("weight", torch.ones(channels))
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-        scale = self.weight * (self.running_var + self.epsilon).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        return x * scale[:, None, None] + shift[:, None, None]
+
+def _normalised(x: Tensor, convolution: nn.Module, norm: nn.Module) -> Tensor:
+    """Batch norm of a convolution. Constant statistics become part of the weights, so no pass over its output is needed."""
+    if norm.training and not isinstance(norm, FrozenBatchNorm2d):
+        return norm(convolution(x))
+    norm = cast(FrozenBatchNorm2d, norm)  # or one of torch's, which has the same
+    convolution = cast(nn.Conv2d, convolution)
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight, shift = convolution.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    return functional.conv2d(x, weight, shift, convolution.stride, convolution.padding, convolution.dilation)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -38,11 +48,16 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilati
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
 
 
-def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
-    """What is added to the residual: the input, or its projection where the shape changes."""
+def _projection(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Sequential:
+    """What brings the input to the residual's shape: nothing where it has it."""
     if stride == 1 and inputs == outputs:
-        return nn.Identity()
+        return nn.Sequential()
     return nn.Sequential(_convolution(inputs, outputs, 1, stride), norm(outputs))
+
+
+def _joined(residual: Tensor, x: Tensor, projection: nn.Sequential) -> Tensor:
+    shortcut = _normalised(x, *projection) if len(projection) else x
+    return residual.add_(shortcut).relu_()
 
 
 class BasicBlock(nn.Module):
@@ -50,15 +65,16 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
-        self.downsample = _shortcut(inputs, outputs, stride, norm)
+        self.downsample = _projection(inputs, outputs, stride, norm)
         self.conv1 = _convolution(inputs, outputs, 3, stride, dilation)
         self.bn1 = norm(outputs)
         self.conv2 = _convolution(outputs, outputs, 3, dilation=dilation)
         self.bn2 = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(residual)) + self.downsample(x))
+        residual = _normalised(x, self.conv1, self.bn1).relu_()
+        residual = _normalised(residual, self.conv2, self.bn2)
+        return _joined(residual, x, self.downsample)
 
 
 class Bottleneck(nn.Module):
@@ -67,7 +83,7 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
         inner = outputs // 4
-        self.downsample = _shortcut(inputs, outputs, stride, norm)
+        self.downsample = _projection(inputs, outputs, stride, norm)
         self.conv1 = _convolution(inputs, inner, 1)
         self.bn1 = norm(inner)
         self.conv2 = _convolution(inner, inner, 3, stride, dilation)
@@ -76,9 +92,10 @@ class Bottleneck(nn.Module):
         self.bn3 = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = torch.relu(self.bn1(self.conv1(x)))
-        residual = torch.relu(self.bn2(self.conv2(residual)))
-        return torch.relu(self.bn3(self.conv3(residual)) + self.downsample(x))
+        residual = _normalised(x, self.conv1, self.bn1).relu_()
+        residual = _normalised(residual, self.conv2, self.bn2).relu_()
+        residual = _normalised(residual, self.conv3, self.bn3)
+        return _joined(residual, x, self.downsample)
 
 
 class ResNet(nn.Module):
@@ -131,7 +148,9 @@ class ResNet(nn.Module):
             self.get_submodule(name).requires_grad_(False)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
-        x = self.maxpool(torch.relu(self.bn1(self.conv1(pixels))))
+        if pixels.device.type == "cpu":  # there convolutions run faster with channels last, whatever the weights
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        x = self.maxpool(_normalised(pixels, self.conv1, self.bn1).relu_())
         for name in self.stage_names:
             stage = self.get_submodule(name)
             # Recomputing trained batch norm would count its statistics twice.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from conditional_detr.model.attention import MLP, FeedForward, Projected, attend, split_heads
+from conditional_detr.model.dropout import Dropout
 from conditional_detr.model.position import point_encoding
 
 
@@ -123,7 +124,7 @@ class ConditionalDecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from conditional_detr.model.attention import FeedForward, Projected, SelfAttention, attend, split_heads
 from conditional_detr.model.decoder import Memory
+from conditional_detr.model.dropout import Dropout
 
 
 class CrossAttention(nn.Module):
@@ -54,7 +55,7 @@ class DETRDecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

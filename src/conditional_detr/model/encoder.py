@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from conditional_detr.model.attention import FeedForward, SelfAttention
+from conditional_detr.model.dropout import Dropout
 
 
 class EncoderLayer(nn.Module):
@@ -16,7 +17,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(channels, feed_forward, dropout)
         self.norm1 = nn.LayerNorm(channels)
         self.norm2 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
