@@ -16,6 +16,7 @@ from conditional_detr.data.loading import Batch, evaluation_batches
 from conditional_detr.data.transforms import InputSize
 from conditional_detr.detector import Detector
 from conditional_detr.errors import InputError
+from conditional_detr.model.inference import FastDETR
 from conditional_detr.model.network import DETR
 from conditional_detr.postprocess import PUBLISHED_COUNT, detections_from
 from conditional_detr.structures import Categories, Detections, Target
@@ -85,7 +86,7 @@ def _area(annotation: dict[str, Any]) -> float:
 
 
 def detect_batches(
-    model: DETR,
+    model: DETR | FastDETR,
     batches: Iterable[Batch],
     size: InputSize,
     categories: Categories,
@@ -126,7 +127,7 @@ def evaluate_detector(
     size = size or detector.checkpoint.input_size
     batches = evaluation_batches(data, size, settings.batch_size, workers)
     results: list[dict[str, Any]] = []
-    found = detect_batches(detector.model, batches, size, detector.categories, max_dets, detector.device)
+    found = detect_batches(detector.network, batches, size, detector.categories, max_dets, detector.device)
     for done, (target, detections) in enumerate(found, start=1):
         for result in detections.to_coco(target.image_id):
             if result["category_id"] in data_id_of:

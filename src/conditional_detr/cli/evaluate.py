@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conditional_detr.cli.options import Boxes, Dilation, Source
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source
 from conditional_detr.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def command(
     save_predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all detections as COCO results.")
     ] = None,
+    optimize: Optimize = False,
+    compile: Compile = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
 ) -> None:
@@ -44,6 +46,8 @@ def command(
                 f"{override!r}: evaluation takes data.* and evaluation.* settings, such as data.root=FOLDER"
             )
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
+    if optimize or compile:
+        detector.optimize(compile)
     run = Path(source)
     values = open_run(run)[1].model_dump() if (run / "config.yaml").is_file() else {}
     size = detector.checkpoint.input_size

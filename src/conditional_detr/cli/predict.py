@@ -2,13 +2,13 @@
 
 import glob
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conditional_detr.cli.options import Boxes, Dilation, Source
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source
 from conditional_detr.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,10 +26,15 @@ def command(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once; more than 1 pads them.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the detections; pictures only with --out.")] = False,
+    optimize: Optimize = False,
+    compile: Compile = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
 ) -> None:
     """Find objects in images; an unusable file is reported, skipped, and makes the exit code 2."""
+    from rich.console import Console
+    from rich.progress import track
+
     from conditional_detr.detector import Detector
 
     if out is None and not as_json:
@@ -38,18 +43,22 @@ def command(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
+    if optimize or compile:
+        detector.optimize(compile)
     results: list[dict[str, Any]] = []
     failed = 0
     pictures = _Pictures(out, detector.categories) if out is not None else None
-    for file, image_id, found in _detect(detector, files, threshold, batch_size):
+    console = Console(stderr=True)
+    stream = detector.stream(files, threshold, batch_size=batch_size)
+    shown = track(stream, "predicting", len(files), console=console, transient=True, disable=not console.is_terminal)
+    for image_id, (file, found) in enumerate(zip(files, shown, strict=True), start=1):
         if isinstance(found, InputError):
             failed += 1
             typer.echo(f"skipped: {found}", err=True)
             continue
-        image, detections = found
         if pictures is not None:
-            pictures.draw(file, image, detections)
-        for result, name in zip(detections.to_coco(image_id), detections.names, strict=True):
+            pictures.draw(file, found.image, found.detections)
+        for result, name in zip(found.detections.to_coco(image_id), found.detections.names, strict=True):
             results.append({"file_name": str(file), **result, "category_name": name})
     text = json.dumps(results, indent=1)  # in ASCII: names of files may be no valid text
     if out is not None:
@@ -92,31 +101,6 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
         if file.resolve().parent == pictures:
             raise InputError(f"{file} lies in {out}, where pictures are written; name another folder with --out")
     return list(found)
-
-
-def _detect(
-    detector: Any, files: list[Path], threshold: float, batch_size: int
-) -> Iterator[tuple[Path, int, "InputError | tuple[Image, Detections]"]]:
-    """Every file with its number from 1, and its image and detections or what is wrong with it."""
-    from rich.console import Console
-    from rich.progress import track
-
-    from conditional_detr.data.images import read_image
-
-    console = Console(stderr=True)
-    starts = range(0, len(files), batch_size)
-    shown = track(starts, "predicting", console=console, transient=True, disable=not console.is_terminal)
-    for start in shown:
-        opened: list[tuple[Path, int, Image]] = []
-        for i, file in enumerate(files[start : start + batch_size], start=start + 1):
-            try:
-                opened.append((file, i, read_image(file)))
-            except InputError as error:
-                yield file, i, error
-        if opened:
-            found = detector.detect([image for _, _, image in opened])
-            for (file, i, image), detections in zip(opened, found, strict=True):
-                yield file, i, (image, detections.above(threshold))
 
 
 class _Pictures:

@@ -1,9 +1,13 @@
 """Annotations -> batches, the same from one seed whatever the number of workers, and restartable at any batch."""
 
+import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import cast
+from itertools import islice
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,6 +23,8 @@ from conditional_detr.structures import ImageBatch, Target
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def pad(images: Sequence[Tensor], size: tuple[int, int] | None = None, mask: bool = True) -> ImageBatch:
@@ -35,6 +41,20 @@ def pad(images: Sequence[Tensor], size: tuple[int, int] | None = None, mask: boo
         pixels[i, :, : image.shape[1], : image.shape[2]] = image
         padding_mask[i, : image.shape[1], : image.shape[2]] = False
     return ImageBatch(pixels, padding_mask if mask else None)
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
+    """``function`` of every item, in order, computed by threads up to ``ahead`` items before it is asked for."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(min(ahead, os.cpu_count() or 1), "read-ahead") as pool:
+        pending = deque(pool.submit(function, item) for item in islice(waiting, ahead))
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, item) for item in islice(waiting, 1))
+                yield result
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class CocoDataset(Dataset[Sample | InputError]):
