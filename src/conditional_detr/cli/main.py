@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from conditional_detr.cli import attention, compare, convert, dataset, demo, evaluate, predict, train
+from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, predict, train
 from conditional_detr.errors import InputError, NonFiniteError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("attention")(attention.command)
 app.command("compare")(compare.command)
+app.command("benchmark")(benchmark.command)
 app.command("convert")(convert.command)
 app.add_typer(dataset.app, name="dataset")
 app.command("demo")(demo.command)

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 
@@ -14,6 +14,29 @@ from conditional_detr.errors import InputError
 from conditional_detr.structures import Categories
 
 Split = Literal["train", "val"]
+
+
+class Names(Sequence[str]):
+    """Strings in two arrays. Reading a list of Python's would write to it (reference counts), and so copy it in every process."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        part = self._bytes[self._ends[position] : self._ends[position + 1]]
+        return part.tobytes().decode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True)
@@ -29,7 +52,7 @@ class CocoAnnotations:
     folder: Path
     categories: Categories
     image_ids: np.ndarray
-    file_names: list[str]
+    file_names: Names
     sizes: np.ndarray
     offsets: np.ndarray
     boxes: np.ndarray
@@ -113,7 +136,7 @@ def read_annotations(file: Path, folders: Sequence[Path], setting: str = "the im
         folder=_image_folder(file, folders, file_names, setting),
         categories=categories,
         image_ids=image_ids,
-        file_names=file_names,
+        file_names=Names(file_names),
         sizes=sizes,
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         boxes=corners[order],

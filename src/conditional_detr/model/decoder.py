@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from conditional_detr.model.attention import MLP, FeedForward, Projected, attend, split_heads
 from conditional_detr.model.dropout import Dropout
 from conditional_detr.model.position import point_encoding
+from conditional_detr.model.precision import full_precision
 
 
 class Memory(NamedTuple):
@@ -191,7 +192,7 @@ class ConditionalDecoder(nn.Module):
     def reference_points(self) -> Float[Tensor, "queries 2"]:
         """The reference point s of every query, (x, y) in 0..1 of the unpadded image."""
         weight = self.query_positions()
-        with torch.autocast(weight.device.type, enabled=False):  # half precision would move the points by pixels
+        with full_precision(weight):
             return self.reference_head(weight).sigmoid()
 
     def forward(self, memory: Memory) -> Float[Tensor, "layers batch queries channels"]:

@@ -14,6 +14,7 @@ from conditional_detr.model.decoder import ConditionalDecoder, Memory
 from conditional_detr.model.detr_decoder import DETRDecoder
 from conditional_detr.model.encoder import Encoder
 from conditional_detr.model.position import grid_encoding, inverse_sigmoid
+from conditional_detr.model.precision import full_precision
 from conditional_detr.structures import Predictions
 
 
@@ -92,8 +93,7 @@ class DETR(nn.Module):
         pixels: RGB, ImageNet-normalised. padding_mask: True where padded; None when nothing is padded.
         """
         embeddings = self.decoder(self.encode(pixels, padding_mask))
-        # Under autocast the heads stay in full precision: half precision would move boxes by pixels.
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with full_precision(embeddings):
             embeddings = embeddings.to(self.class_head.weight.dtype)
             return Predictions(self.class_head(embeddings), self._boxes(embeddings))
 

@@ -1,0 +1,45 @@
+"""Parameters and multiply-adds, which papers call FLOPs."""
+
+from collections.abc import Mapping
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from conditional_detr.config import ModelSettings
+from conditional_detr.data.transforms import InputSize
+from conditional_detr.model.network import build_model
+
+# (height, width) of the 100 images of COCO val2017 with the lowest ids, which are those that DETR's count runs over
+# (facebookresearch/detr, issue 110), and how many of them have it.
+# fmt: off
+COCO_SIZES = {
+    (480, 640): 17, (427, 640): 14, (425, 640): 6, (375, 500): 5, (426, 640): 4, (500, 375): 4, (612, 612): 4,
+    (640, 427): 3, (361, 640): 3, (240, 320): 2, (640, 480): 2, (400, 600): 2, (640, 586): 1, (483, 640): 1,
+    (640, 428): 1, (640, 424): 1, (640, 621): 1, (512, 640): 1, (315, 640): 1, (419, 640): 1, (302, 500): 1,
+    (640, 457): 1, (366, 640): 1, (555, 640): 1, (640, 443): 1, (363, 640): 1, (384, 640): 1, (640, 425): 1,
+    (349, 640): 1, (500, 333): 1, (640, 444): 1, (428, 640): 1, (531, 640): 1, (351, 640): 1, (333, 500): 1,
+    (396, 500): 1, (640, 478): 1, (482, 640): 1, (640, 638): 1, (640, 429): 1, (359, 640): 1, (459, 640): 1,
+    (640, 640): 1, (539, 640): 1, (640, 551): 1, (640, 550): 1,
+}
+# fmt: on
+
+
+def multiply_adds(settings: ModelSettings, classes: int, size: tuple[int, int]) -> int:
+    """Multiply-adds of matrix products and convolutions for one image of (height, width); nothing is computed."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        build_model(settings, classes).eval().requires_grad_(False)(torch.empty(1, 3, *size))
+    return counter.get_total_flops() // 2
+
+
+def mean_multiply_adds(
+    settings: ModelSettings, classes: int, size: InputSize, images: Mapping[tuple[int, int], int] = COCO_SIZES
+) -> float:
+    """Their mean over images, given as numbers of images by (height, width) of the files."""
+    seen: dict[tuple[int, int], int] = {}
+    total = 0
+    for image, count in images.items():
+        resized = size.resized(*image)
+        if resized not in seen:
+            seen[resized] = multiply_adds(settings, classes, resized)
+        total += count * seen[resized]
+    return total / sum(images.values())

@@ -1,0 +1,157 @@
+"""Our side: a prediction and a training step, whole and in parts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from conditional_detr.benchmark.inputs import Inputs
+from conditional_detr.benchmark.measuring import Clock
+from conditional_detr.boxes import centre_to_corners
+from conditional_detr.config import DataSettings, LossSettings, TrainSettings
+from conditional_detr.data.images import read_image, to_pixels
+from conditional_detr.data.loading import pad
+from conditional_detr.data.transforms import LabelledImage, augment, scale_image
+from conditional_detr.detector import Detector
+from conditional_detr.loss.criterion import build_criterion
+from conditional_detr.loss.matcher import HungarianMatcher
+from conditional_detr.model.network import DETR
+from conditional_detr.postprocess import detections_from
+from conditional_detr.structures import Predictions
+from conditional_detr.training.optimizer import build_optimizer
+
+Outputs = tuple[torch.Tensor, torch.Tensor]  # logits and boxes of the last layer
+
+
+def predictor(folder: Path, inputs: Inputs, optimized: bool, compiled: bool) -> Callable[[], Outputs]:
+    """The forward pass of the checkpoint in ``folder``."""
+    detector = Detector.from_pretrained(folder)
+    if optimized or compiled:
+        detector.optimize(compiled)
+    images = inputs.images().to(detector.device)
+
+    def run() -> Outputs:
+        with torch.inference_mode():
+            predictions = detector.network(images.pixels)
+        return predictions.logits[-1], predictions.boxes[-1]
+
+    return run
+
+
+def prediction_parts(folder: Path, inputs: Inputs, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each part of a prediction: from RGB images to detections."""
+    detector = Detector.from_pretrained(folder)
+    model, pictures = detector.model, inputs.pictures()
+    clock = _watched(model, detector.device)
+    size = (inputs.height, inputs.width)
+
+    @torch.inference_mode()
+    def forward() -> Predictions:
+        return model(images.pixels)
+
+    def preprocess() -> torch.Tensor:
+        return pad([to_pixels(scale_image(picture, *size)) for picture in pictures]).pixels
+
+    turns: list[dict[str, float]] = []
+    for _ in range(repeats + 1):
+        clock.seconds = {}
+        pixels = clock.measured("preprocess", preprocess)()
+        images = inputs.images().to(detector.device)
+        assert pixels.shape == images.pixels.shape
+        predictions = clock.measured("forward", forward)()
+        arguments = (predictions, [size] * inputs.batch, detector.categories)
+        clock.measured("postprocess", detections_from)(*arguments, softmax=model.softmax)
+        turns.append(clock.seconds)
+    clock.release()
+    return _by_part(turns[1:], whole="forward", rest="heads")
+
+
+def _watched(model: DETR, device: torch.device) -> Clock:
+    clock = Clock(device)
+    for name in ("backbone", "encoder", "decoder"):
+        clock.watch(name, model.get_submodule(name))
+    return clock
+
+
+def _by_part(turns: list[dict[str, float]], whole: str, rest: str) -> dict[str, list[float]]:
+    """With what is left of ``whole`` after the parts within it under the name ``rest``."""
+    parts: dict[str, list[float]] = {}
+    for turn in turns:
+        inner = sum(turn[name] for name in ("backbone", "encoder", "decoder"))
+        for name, seconds in turn.items():
+            parts.setdefault(rest if name == whole else name, []).append(seconds - inner if name == whole else seconds)
+    return parts
+
+
+class Training:
+    """A whole optimizer step on the checkpoint in ``folder``: forward pass, loss, backward pass, clipping, AdamW."""
+
+    def __init__(self, folder: Path, inputs: Inputs, frozen_stages: int, checkpointing: bool) -> None:
+        detector = Detector.from_pretrained(folder)
+        self.model, self.device = detector.model, detector.device
+        self.model.backbone.freeze(frozen_stages)
+        self.model.set_gradient_checkpointing(checkpointing)
+        settings = TrainSettings()
+        self.clip_norm = settings.clip_norm
+        self.optimizer = build_optimizer(self.model, settings)
+        self.criterion = build_criterion(LossSettings(), self.model.softmax)
+        self.images = inputs.images().to(self.device)
+        self.targets = inputs.targets(len(detector.categories))
+        self.files = [folder / f"{i}.jpg" for i in range(inputs.batch)]
+        for file, picture in zip(self.files, inputs._replace(height=800, width=1067).pictures(), strict=True):
+            picture.save(file, quality=90)
+
+    def outputs(self) -> Outputs:
+        """In evaluation, for comparison."""
+        with torch.inference_mode():
+            predictions = self.model.eval()(self.images.pixels)
+        return predictions.logits[-1], predictions.boxes[-1]
+
+    def step(self) -> None:
+        self._step(Clock(self.device))
+
+    def _step(self, clock: Clock) -> None:
+        self.model.train()
+        predictions = clock.measured("forward", self.model)(self.images.pixels)
+        objects = float(sum(len(target.labels) for target in self.targets))
+        loss = clock.measured("loss", self.criterion)(predictions, self.targets, objects)
+        clock.measured("backward", loss.total.backward)()
+        clock.measured("optimizer", self._update)()
+
+    def _load(self) -> None:
+        """Open and augment as many images as a step takes, in COCO's common size, as a loading process does meanwhile."""
+        rng = np.random.default_rng(0)
+        for file, target in zip(self.files, self.targets, strict=True):
+            sample = LabelledImage(read_image(file), centre_to_corners(target.boxes) * 480, target.labels)
+            to_pixels(augment(sample, DataSettings(), rng).image)
+
+    def _update(self) -> None:
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = get_total_norm([cast(torch.Tensor, p.grad) for p in parameters])
+        clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def parts(self, repeats: int) -> dict[str, list[float]]:
+        """Seconds of each part of a step; the matcher's are not among those of the loss."""
+        clock = _watched(self.model, self.device)
+        matcher = self.criterion.matcher
+        self.criterion.matcher = cast(HungarianMatcher, clock.measured("matcher", matcher))
+        turns: list[dict[str, float]] = []
+        load = clock.measured("data (one process)", self._load)
+        for _ in range(repeats + 1):
+            clock.seconds = {}
+            load()
+            self._step(clock)
+            clock.seconds["loss"] -= clock.seconds["matcher"]
+            turns.append(clock.seconds)
+        clock.release()
+        self.criterion.matcher = matcher
+        return _by_part(turns[1:], whole="forward", rest="heads")
+
+
+def training_step(folder: Path, inputs: Inputs, frozen_stages: int, checkpointing: bool) -> Callable[[], None]:
+    return Training(folder, inputs, frozen_stages, checkpointing).step

@@ -1,0 +1,283 @@
+"""``cdetr benchmark``."""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from conditional_detr.cli.options import Compile, Dilation
+from conditional_detr.cli.tables import aligned
+from conditional_detr.errors import InputError
+
+if TYPE_CHECKING:
+    from conditional_detr.benchmark.inputs import Inputs
+    from conditional_detr.checkpoints.checkpoint import Checkpoint
+
+
+def command(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="[SOURCE|PRESET]", help="A checkpoint of any kind, or a preset, with random weights."),
+    ] = "conditional-detr_r50_8xb2-50e_coco",
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[model.key=value ...]", help="Changes to the preset's network.")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HxW", help="Image size, may be repeated. [default: 800x1066, with --train 480x640]"),
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images at once, may be repeated. [default: 1, with --train 2]")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Measure training steps instead of predictions.")] = False,
+    against: Annotated[
+        Literal["transformers"] | None, typer.Option(help="Measure this too, with the same weights, in turns.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each kind.")] = 7,
+    compile: Compile = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    dilation: Dilation = None,
+) -> None:
+    """Size, speed and memory of a network on this machine, such as: cdetr benchmark --against transformers"""
+    sizes = [_parse(text) for text in size or ["480x640" if train else "800x1066"]]
+    batches = batch or [2 if train else 1]
+    if train and compile:
+        raise InputError("--compile is for predictions; leave it out with --train")
+
+    import torch
+
+    from conditional_detr.benchmark.counting import mean_multiply_adds
+    from conditional_detr.benchmark.inputs import Inputs
+    from conditional_detr.benchmark.measuring import matrix_rate
+    from conditional_detr.checkpoints.huggingface import save_checkpoint
+
+    checkpoint = _checkpoint(source, settings or [], dilation, train and against is not None)
+    if against and (checkpoint.settings.dilation or checkpoint.settings.decoder != "conditional"):
+        raise InputError(f"{source}: transformers has no Conditional DETR like it without timm; leave out --against")
+    if against and train and checkpoint.settings.batch_norm != "frozen":
+        raise InputError(f"{source} trains its batch norm, which transformers can't; add model.batch_norm=frozen")
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    rate = matrix_rate(device)
+    record: dict[str, Any] = {
+        "source": source,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
+        "mean_multiply_adds": mean_multiply_adds(
+            checkpoint.settings, len(checkpoint.categories), checkpoint.input_size
+        ),
+        "matrix_multiply_adds_per_second": rate,
+        "measurements": [],
+    }
+    if not as_json:
+        typer.echo(_heading(record))
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(checkpoint, Path(folder))
+        for count in batches:
+            for height, width in sizes:
+                inputs = Inputs(count, height, width)
+                if train:
+                    measured = _training(checkpoint, Path(folder), inputs, against is not None, repeats)
+                else:
+                    measured = _prediction(
+                        checkpoint, Path(folder), inputs, against is not None, repeats, compile, rate
+                    )
+                record["measurements"].append(measured)
+                if not as_json:
+                    typer.echo(_table(measured))
+    if as_json:
+        typer.echo(json.dumps(record))
+
+
+def _parse(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if found is None:
+        raise InputError(f"--size {text}: give height and width in pixels, such as 800x1066")
+    return int(found[1]), int(found[2])
+
+
+def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxiliary: bool) -> "Checkpoint":
+    """What the source names; a preset as it trains with pretrained weights, though these are random.
+
+    auxiliary: with the norm between decoder layers that transformers has where it trains with auxiliary losses.
+    """
+    import torch
+
+    from conditional_detr.checkpoints.checkpoint import Checkpoint
+    from conditional_detr.checkpoints.opening import open_checkpoint
+    from conditional_detr.config import load_settings, preset_names
+    from conditional_detr.data.transforms import InputSize
+    from conditional_detr.model.network import build_model
+    from conditional_detr.structures import Categories
+
+    if source not in preset_names() and not source.endswith((".yaml", ".yml")):
+        if overrides:
+            raise InputError(f"{overrides[0]!r}: settings change a preset; {source} has its own")
+        if not Path(source).exists() and "/" not in source:
+            raise InputError(f"{source} is no preset, file or folder; presets: {', '.join(preset_names())}")
+        return open_checkpoint(source, dilation)
+    for override in overrides:
+        if not override.startswith("model."):
+            raise InputError(f"{override!r}: only model.* settings make a difference here")
+    given = load_settings(source, overrides)
+    model = given.model
+    if model.batch_norm == "auto" and isinstance(model.backbone, str):
+        model = model.model_copy(update={"batch_norm": "frozen"})
+    if auxiliary:
+        model = model.model_copy(update={"norm_between_layers": True})
+    model = model.resolved()
+    torch.manual_seed(0)
+    categories = Categories(tuple(range(91)), tuple(f"class {i}" for i in range(91)))
+    size = InputSize((given.data.eval_short_side, given.data.eval_max_size))
+    return Checkpoint(build_model(model, len(categories)).eval(), model, categories, size)
+
+
+def _prediction(
+    checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int, compile: bool, rate: float
+) -> dict[str, Any]:
+    from conditional_detr.benchmark import ours
+    from conditional_detr.benchmark.counting import multiply_adds
+
+    makers: dict[str, tuple[Any, ...]] = {
+        "plain": (ours.predictor, folder, inputs, False, False),
+        "--optimize": (ours.predictor, folder, inputs, True, False),
+    }
+    if compile:
+        makers["--compile"] = (ours.predictor, folder, inputs, True, True)
+    if against:
+        from conditional_detr.benchmark import theirs
+
+        makers[_theirs()] = (theirs.predictor, folder, inputs)
+    runs = {name: make(*arguments) for name, (make, *arguments) in makers.items()}
+    work = inputs.batch * multiply_adds(checkpoint.settings, len(checkpoint.categories), inputs[1:])
+    measured = _measured("prediction", inputs, makers, runs, repeats)
+    for row in measured["rows"]:
+        row["share_of_matrix_rate"] = work / row["seconds"]["median"] / rate
+    measured["multiply_adds"] = work
+    measured["differences"] = _differences(
+        {name: run() for name, run in runs.items()}, _theirs() if against else "plain"
+    )
+    measured["parts"] = _parts(ours.prediction_parts(folder, inputs, repeats))
+    measured["parts_of"] = "plain"
+    return measured
+
+
+def _training(checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int) -> dict[str, Any]:
+    from conditional_detr.benchmark import ours
+
+    stages = 1 if checkpoint.settings.batch_norm == "frozen" else -1
+    plain = ours.Training(folder, inputs, stages, checkpointing=False)
+    trained = sum(p.numel() for p in plain.model.parameters() if p.requires_grad)
+    makers: dict[str, tuple[Any, ...]] = {"plain": (ours.training_step, folder, inputs, stages, False)}
+    runs = {"plain": plain.step}
+    differences: dict[str, list[float]] = {}
+    if against:
+        from conditional_detr.benchmark import theirs
+
+        makers[_theirs()] = (theirs.training_step, folder, inputs, trained)
+        other = theirs.Training(folder, inputs, trained)
+        differences = _differences({"plain": plain.outputs(), _theirs(): other.outputs()}, _theirs())
+        runs[_theirs()] = other.step
+    runs["gradient checkpointing"] = ours.Training(folder, inputs, stages, checkpointing=True).step
+    makers["gradient checkpointing"] = (ours.training_step, folder, inputs, stages, True)
+    measured = _measured("training step", inputs, makers, runs, repeats)
+    measured["trained_parameters"] = trained
+    measured["differences"] = differences
+    measured["parts"] = _parts(plain.parts(repeats))
+    measured["parts_of"] = "plain"
+    return measured
+
+
+def _theirs() -> str:
+    from conditional_detr.benchmark.theirs import VERSION
+
+    return f"transformers {VERSION}"
+
+
+def _measured(
+    what: str, inputs: "Inputs", makers: dict[str, tuple[Any, ...]], runs: dict[str, Any], repeats: int
+) -> dict[str, Any]:
+    """Times in turns, and memory; ratios are to transformers where it is there."""
+    import torch
+
+    from conditional_detr.benchmark import measuring
+
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    seconds = measuring.interleaved(runs, repeats, warmup=2, device=device)
+    base = next((name for name in runs if name.startswith("transformers")), None)
+    rows: list[dict[str, Any]] = []
+    for name in runs:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            runs[name]()
+            memory = torch.cuda.max_memory_allocated() - before
+        else:
+            memory = measuring.peak_memory(*makers[name])
+        row: dict[str, Any] = {
+            "name": name,
+            "seconds": measuring.spread(seconds[name])._asdict(),
+            "images_per_second": inputs.batch / measuring.spread(seconds[name]).median,
+            "peak_memory": memory,
+        }
+        if base is not None and name != base:
+            row["ratio"] = measuring.ratio(seconds[name], seconds[base])._asdict()
+        rows.append(row)
+    return {"what": what, "batch": inputs.batch, "size": [inputs.height, inputs.width], "rows": rows}
+
+
+def _differences(outputs: dict[str, Any], to: str) -> dict[str, list[float]]:
+    from conditional_detr.benchmark.inputs import difference
+
+    return {name: difference(each, outputs[to]) for name, each in outputs.items() if name != to}
+
+
+def _parts(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    from conditional_detr.benchmark.measuring import spread
+
+    return {name: spread(values)._asdict() for name, values in seconds.items()}
+
+
+def _heading(record: dict[str, Any]) -> str:
+    return (
+        f"{record['source']}: {record['parameters'] / 1e6:.3g} M parameters, "
+        f"{record['mean_multiply_adds'] / 1e9:.3g} G multiply-adds (mean over 100 images of COCO val)\n"
+        f"{record['device']}, {record['threads']} threads, torch {record['torch']}: matrix products run at "
+        f"{record['matrix_multiply_adds_per_second'] / 1e9:.0f} G multiply-adds per second"
+    )
+
+
+def _table(measured: dict[str, Any]) -> str:
+    size = f"{measured['batch']} x {measured['size'][0]}x{measured['size'][1]}"
+    work = f", {measured['multiply_adds'] / 1e9:.3g} G multiply-adds" if "multiply_adds" in measured else ""
+    header = ["", "median ms", "quartiles", "images/s", "peak MiB"]
+    shares = "share_of_matrix_rate" in measured["rows"][0]
+    ratios = any("ratio" in row for row in measured["rows"])
+    rows = [[*header, *(["of matrix rate"] if shares else []), *(["against transformers"] if ratios else [])]]
+    for row in measured["rows"]:
+        seconds, memory = row["seconds"], row["peak_memory"]
+        cells = [
+            row["name"],
+            f"{seconds['median'] * 1e3:.1f}",
+            f"{seconds['low'] * 1e3:.1f} - {seconds['high'] * 1e3:.1f}",
+            f"{row['images_per_second']:.2f}",
+            "-" if memory is None else f"{memory / 2**20:.0f}",
+        ]
+        if shares:
+            cells.append(f"{row['share_of_matrix_rate']:.2f}")
+        if ratios:
+            ratio = row.get("ratio")
+            cells.append("" if ratio is None else f"{ratio['median']:.2f} ({ratio['low']:.2f} - {ratio['high']:.2f})")
+        rows.append(cells)
+    total = sum(part["median"] for part in measured["parts"].values())
+    parts = [("part of " + measured["parts_of"], "median ms", "share")]
+    for name, part in measured["parts"].items():
+        parts.append((name, f"{part['median'] * 1e3:.1f}", f"{part['median'] / total:.1%}"))
+    lines = ["", f"{measured['what']}, {size}{work}", *aligned(rows, left=(0,))]
+    for name, (logits, boxes) in measured["differences"].items():
+        lines.append(f"{name}: logits differ by at most {logits:.1e}, boxes by {boxes:.1e}")
+    return "\n".join([*lines, "", *aligned(parts, left=(0,))])
