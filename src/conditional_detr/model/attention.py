@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conditional_detr.model.dropout import Dropout
-from conditional_detr.model.dropout import dropout as drop_out
 
 
 class Projected(NamedTuple):
@@ -31,20 +30,23 @@ def attend(
     key: Float[Tensor, "batch heads keys depth"],
     value: Float[Tensor, "batch heads keys value_depth"],
     padding_mask: Bool[Tensor, "batch keys"] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
 ) -> Float[Tensor, "batch queries channels"]:
     """Scaled dot-product attention (scale ``depth ** -0.5``), heads merged again.
 
     padding_mask: True for keys that are padding; every image must have a key that is not.
     """
     allowed = None if padding_mask is None else ~padding_mask[:, None, None, :]
+    if dropout is not None and not dropout.active:
+        dropout = None
     if query.device.type != "cpu":
-        out = functional.scaled_dot_product_attention(query, key, value, allowed, dropout)
-    elif dropout:
+        probability = 0.0 if dropout is None else dropout.probability
+        out = functional.scaled_dot_product_attention(query, key, value, allowed, probability)
+    elif dropout is not None:
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         if allowed is not None:
             logits = logits.masked_fill(~allowed, -math.inf)
-        out = drop_out(logits.softmax(-1), dropout) @ value
+        out = dropout.product(logits.softmax(-1), value)
     else:
         # Only with values as deep as the keys does torch spare itself the matrix of weights on a CPU.
         depth = value.shape[-1]
@@ -58,7 +60,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.in_proj = nn.Linear(channels, 3 * channels)  # rows: query, key, value
         self.out_proj = nn.Linear(channels, channels)
 
@@ -77,8 +79,7 @@ class SelfAttention(nn.Module):
         position: Float[Tensor, "#batch tokens channels"],
         padding_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens channels"]:
-        dropout = self.dropout if self.training else 0.0
-        return self.out_proj(attend(*self.project(x, position), padding_mask, dropout))
+        return self.out_proj(attend(*self.project(x, position), padding_mask, self.dropout))
 
 
 class FeedForward(nn.Module):
@@ -91,7 +92,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
-        return self.linear2(self.dropout(torch.relu(self.linear1(x))))
+        return self.linear2(self.dropout.after_relu(self.linear1(x)))
 
 
 class MLP(nn.Module):

@@ -1,7 +1,7 @@
 """ResNet (He et al., CVPR 2016; stride in the 3x3 convolution), parameter names as in torchvision."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -39,8 +39,34 @@ def _normalised(x: Tensor, convolution: nn.Module, norm: nn.Module) -> Tensor:
     norm = cast(FrozenBatchNorm2d, norm)  # or one of torch's, which has the same
     convolution = cast(nn.Conv2d, convolution)
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    weight, shift = convolution.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-    return functional.conv2d(x, weight, shift, convolution.stride, convolution.padding, convolution.dilation)
+    shift = norm.bias - norm.running_mean * scale
+    stride, padding, dilation = convolution.stride, cast("tuple[int, int]", convolution.padding), convolution.dilation
+    if scale.requires_grad or torch.is_autocast_enabled(x.device.type) or not torch.is_grad_enabled():
+        weight = convolution.weight * scale[:, None, None, None]
+        return functional.conv2d(x, weight, shift, stride, padding, dilation)
+    return _ScaledConvolution.apply(x, convolution.weight, scale, shift, stride, padding, dilation)
+
+
+class _ScaledConvolution(torch.autograd.Function):
+    """A convolution with scaled weights, which the backward pass computes again instead of keeping a second backbone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, *shape: tuple[int, int]) -> Tensor:
+        stride, padding, dilation = shape
+        ctx.save_for_backward(x, weight, scale)
+        ctx.shape = shape
+        return functional.conv2d(x, weight * scale[:, None, None, None], shift, stride, padding, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        scaled, wanted = weight * scale[:, None, None, None], [*ctx.needs_input_grad[:2], False]
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            gradients[0], x, scaled, None, *ctx.shape, False, [0, 0], 1, wanted
+        )
+        if of_weight is not None:
+            of_weight = of_weight.mul_(scale[:, None, None, None])
+        return of_x, of_weight, None, None, None, None, None
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:

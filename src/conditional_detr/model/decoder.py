@@ -32,7 +32,7 @@ class QuerySelfAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.query_content = nn.Linear(channels, channels)
         self.query_position = nn.Linear(channels, channels)
         self.key_content = nn.Linear(channels, channels)
@@ -60,8 +60,7 @@ class QuerySelfAttention(nn.Module):
         groups: int = 1,
     ) -> Float[Tensor, "batch queries channels"]:
         """Queries attend to those of their own group, of equal and consecutive ``groups``."""
-        dropout = self.dropout if self.training else 0.0
-        attended = attend(*self.project(content, query_position, groups), None, dropout)
+        attended = attend(*self.project(content, query_position, groups), dropout=self.dropout)
         return self.out_proj(attended.reshape(content.shape))
 
 
@@ -74,7 +73,7 @@ class ConditionalCrossAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, dropout: float, first: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.query_content = nn.Linear(channels, channels)
         self.query_position = nn.Linear(channels, channels) if first else None
         self.query_spatial = nn.Linear(channels, channels)
@@ -110,10 +109,8 @@ class ConditionalCrossAttention(nn.Module):
         spatial: Float[Tensor, "#batch queries channels"],
         memory: Memory,
     ) -> Float[Tensor, "batch queries channels"]:
-        dropout = self.dropout if self.training else 0.0
-        return self.out_proj(
-            attend(*self.project(content, query_position, spatial, memory), memory.padding_mask, dropout)
-        )
+        projected = self.project(content, query_position, spatial, memory)
+        return self.out_proj(attend(*projected, memory.padding_mask, self.dropout))
 
 
 class ConditionalDecoderLayer(nn.Module):

@@ -22,7 +22,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.in_proj = nn.Linear(channels, 3 * channels)  # rows: query, key, value
         self.out_proj = nn.Linear(channels, channels)
 
@@ -42,8 +42,8 @@ class CrossAttention(nn.Module):
         query_position: Float[Tensor, "#batch queries channels"],
         memory: Memory,
     ) -> Float[Tensor, "batch queries channels"]:
-        dropout = self.dropout if self.training else 0.0
-        return self.out_proj(attend(*self.project(content, query_position, memory), memory.padding_mask, dropout))
+        projected = self.project(content, query_position, memory)
+        return self.out_proj(attend(*projected, memory.padding_mask, self.dropout))
 
 
 class DETRDecoderLayer(nn.Module):
