@@ -1,5 +1,8 @@
 """``Detector``: any kind of image in, boxes in its own pixels out."""
 
+import time
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -103,3 +106,51 @@ def test_odd_sizes(detector, name):
     found = detector.predict(SHARED / "odd-images" / name, threshold=0.0)
     assert found.boxes.isfinite().all()
     assert len(found) == 60
+
+
+def test_optimize_changes_nothing_but_time(detector, image):
+    plain = detector.predict(image, threshold=0.0)
+    fast = detector.optimize().predict(image, threshold=0.0)
+    torch.testing.assert_close(fast.scores, plain.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(fast.boxes, plain.boxes, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_stream_gives_every_image_its_place(detector, image, tmp_path, batch_size):
+    """Also those that can't be used; and it takes only a few images ahead, however many come."""
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"not an image")
+    taken = []
+
+    def images():
+        for i in range(10_000):
+            taken.append(i)
+            yield broken if i % 4 == 1 else image.crop((0, 0, 90 - i, 60))
+
+    found = list(islice(detector.stream(images(), 0.0, batch_size=batch_size), 9))
+    assert len(taken) < 9 + 6 * batch_size
+    for i, each in enumerate(found):
+        if i % 4 == 1:
+            assert isinstance(each, InputError)
+            assert str(broken) in str(each)
+        else:
+            assert each.image.width == 90 - i
+            if batch_size == 1:
+                alone = detector.predict(image.crop((0, 0, 90 - i, 60)), threshold=0.0)
+                assert torch.equal(each.detections.boxes, alone.boxes)
+
+
+def test_stream_opens_images_while_the_model_works(detector, image, monkeypatch):
+    opened = []
+    plain, network = detector._open, detector.network
+    monkeypatch.setattr(detector, "_open", lambda each: opened.append(each) or plain(each))
+    seen = []
+
+    def slow(*arguments):
+        time.sleep(0.1)
+        seen.append(len(opened))
+        return network(*arguments)
+
+    monkeypatch.setattr(detector, "network", slow)
+    list(detector.stream([image] * 4))
+    assert seen[0] >= 2  # when the first image was through the network

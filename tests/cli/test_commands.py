@@ -90,7 +90,18 @@ def test_help_is_quick_and_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-COMMANDS = ["train", "evaluate", "predict", "attention", "compare", "convert", "demo", "dataset", "dataset shapes"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "predict",
+    "attention",
+    "compare",
+    "benchmark",
+    "convert",
+    "demo",
+    "dataset",
+    "dataset shapes",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -361,6 +372,53 @@ def test_documented_commands_exist():
         assert set(keys) <= set(setting_keys()), document.name
         for target in re.findall(r"\]\(((?!http)[^)#]+)", text):
             assert (document.parent / target).exists(), (document.name, target)
+
+
+def test_benchmark(run, monkeypatch):
+    """Predictions of a run and training steps of a preset, with what transformers takes, and that it computes the same."""
+    monkeypatch.setattr("conditional_detr.benchmark.counting.COCO_SIZES", {(480, 640): 1})
+    pytest.importorskip("transformers")
+    arguments = ("--size", "64x96", "--repeats", 2, "--against", "transformers")
+    record = json.loads(cdetr("benchmark", run, *arguments, "--json").stdout)
+    (measured,) = record["measurements"]
+    assert (measured["batch"], measured["size"]) == (1, [64, 96])
+    plain, optimized, theirs = measured["rows"]
+    assert [row["name"].split()[0] for row in measured["rows"]] == ["plain", "--optimize", "transformers"]
+    assert plain["ratio"]["median"] > 0
+    assert "ratio" not in theirs
+    assert all(difference < 1e-4 for pair in measured["differences"].values() for difference in pair)
+    assert set(measured["differences"]) == {"plain", "--optimize"}
+    assert list(measured["parts"]) == ["preprocess", "backbone", "encoder", "decoder", "heads", "postprocess"]
+    assert all(part["median"] > 0 for part in measured["parts"].values())
+    assert optimized["images_per_second"] == pytest.approx(1 / optimized["seconds"]["median"])
+
+    table = cdetr("benchmark", "conditional-detr_tiny_shapes", "--train", *arguments[:4]).stdout
+    assert re.search(r"training step, 2 x 64x96\n", table)
+    assert re.search(r"gradient checkpointing +[\d.]+ ", table)
+    parts = [
+        "data (one process)",
+        "backbone",
+        "encoder",
+        "decoder",
+        "heads",
+        "matcher",
+        "loss",
+        "backward",
+        "optimizer",
+    ]
+    assert [part for part in parts if not re.search(rf"^{re.escape(part)} +[\d.]+ ", table, re.M)] == []
+
+
+def test_benchmark_refuses():
+    refused(cdetr("benchmark", "nothing"), "nothing is no preset, file or folder; presets: conditional-detr_r")
+    refused(cdetr("benchmark", "--size", "640"), "--size 640: give height and width in pixels")
+    refused(cdetr("benchmark", "conditional-detr_tiny_shapes", "train.epochs=1"), "only model.* settings")
+    refused(cdetr("benchmark", "--train", "--compile"), "--compile is for predictions")
+    refused(cdetr("benchmark", "detr_tiny_shapes", "--against", "transformers"), "leave out --against")
+    refused(
+        cdetr("benchmark", "conditional-detr_tiny_shapes", "--train", "--against", "transformers"),
+        "trains its batch norm, which transformers can't; add model.batch_norm=frozen",
+    )
 
 
 def test_convert_and_use_a_run(run, shapes_root, tmp_path):

@@ -1,6 +1,7 @@
 """Annotation files: layouts, odd ids, crowds, and one sentence for what is wrong."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.check import check_same_categories, training_warnings
-from conditional_detr.data.coco import find_split, read_annotations, read_split
+from conditional_detr.data.coco import Names, find_split, read_annotations, read_split
 from conditional_detr.errors import InputError
 from tests.conftest import SHARED, needs_shared
 
@@ -202,3 +203,36 @@ def test_splits_must_agree_on_categories(tmp_path):
     val = read_annotations(write(tmp_path / "b", other), [tmp_path / "b"])
     with pytest.raises(InputError, match=r"category id 17: .* calls it 'm' but .* calls it 'M'"):
         check_same_categories(train, val)
+
+
+def test_names_are_a_sequence_of_any_text():
+    texts = ["a.jpg", "", "naïve/雪.png", "\udc80.jpg", "a.jpg"]
+    names = Names(texts)
+    assert list(names) == texts
+    assert names[-2:] == texts[-2:]
+    assert names[-1] == "a.jpg"
+    assert "雪" not in names
+    with pytest.raises(IndexError):
+        names[5]
+
+
+def test_memory_of_annotations(tmp_path):
+    """At most 60 bytes per box, all in arrays: reading Python objects would copy them in every loading process."""
+    boxes = [[i % 500, i % 300, 20, 30] for i in range(14_000)]
+    content = {
+        "images": [{"id": i, "file_name": f"{i:012}.jpg", "height": 480, "width": 640} for i in range(2000)],
+        "annotations": [
+            {"id": i, "image_id": i % 2000, "category_id": 1, "bbox": box, "area": 600, "iscrowd": 0}
+            for i, box in enumerate(boxes)
+        ],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    for image in content["images"]:
+        (tmp_path / image["file_name"]).touch()
+    annotations = read_annotations(tmp_path / "x.json", [tmp_path])
+    parts = [part for each in (annotations, annotations.file_names) for part in vars(each).values()]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) / len(boxes) <= 60
+    rest = [part for part in parts if not isinstance(part, (np.ndarray, Names))]
+    assert len(pickle.dumps(rest)) < 1000

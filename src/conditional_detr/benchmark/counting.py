@@ -32,9 +32,10 @@ def multiply_adds(settings: ModelSettings, classes: int, size: tuple[int, int]) 
 
 
 def mean_multiply_adds(
-    settings: ModelSettings, classes: int, size: InputSize, images: Mapping[tuple[int, int], int] = COCO_SIZES
+    settings: ModelSettings, classes: int, size: InputSize, images: Mapping[tuple[int, int], int] | None = None
 ) -> float:
-    """Their mean over images, given as numbers of images by (height, width) of the files."""
+    """Their mean over images, given as numbers of images by (height, width) of the files; by default ``COCO_SIZES``."""
+    images = images or COCO_SIZES
     seen: dict[tuple[int, int], int] = {}
     total = 0
     for image, count in images.items():

@@ -62,7 +62,7 @@ def prediction_parts(folder: Path, inputs: Inputs, repeats: int) -> dict[str, li
         images = inputs.images().to(detector.device)
         assert pixels.shape == images.pixels.shape
         predictions = clock.measured("forward", forward)()
-        arguments = (predictions, [size] * inputs.batch, detector.categories)
+        arguments = (predictions, [(float(inputs.height), float(inputs.width))] * inputs.batch, detector.categories)
         clock.measured("postprocess", detections_from)(*arguments, softmax=model.softmax)
         turns.append(clock.seconds)
     clock.release()

@@ -41,7 +41,7 @@ def _normalised(x: Tensor, convolution: nn.Module, norm: nn.Module) -> Tensor:
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * scale
     stride, padding, dilation = convolution.stride, cast("tuple[int, int]", convolution.padding), convolution.dilation
-    if scale.requires_grad or torch.is_autocast_enabled(x.device.type) or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or scale.requires_grad or torch.is_autocast_enabled(x.device.type):
         weight = convolution.weight * scale[:, None, None, None]
         return functional.conv2d(x, weight, shift, stride, padding, dilation)
     return _ScaledConvolution.apply(x, convolution.weight, scale, shift, stride, padding, dilation)

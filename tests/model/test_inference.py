@@ -1,0 +1,154 @@
+"""The fast path computes what the plain one does, with the work that is expected and no more."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from conditional_detr.config import BackboneShape
+from conditional_detr.model.backbone import FrozenBatchNorm2d
+from conditional_detr.model.inference import FastDETR
+from tests.model.test_network import build, same
+
+BASIC = BackboneShape(block="basic", depths=(1, 1), widths=(8, 16), stem_width=8)
+
+
+def with_statistics(model):
+    """Batch norm that is not the identity."""
+    for module in model.modules():
+        if isinstance(module, (FrozenBatchNorm2d, nn.BatchNorm2d)):
+            for values in (module.weight, module.running_var):
+                nn.init.uniform_(values, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+    return model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"backbone": BASIC, "batch_norm": "trained"},
+        {"dilation": True},
+        {"decoder": "detr", "classification": "softmax"},
+    ],
+    ids=["bottleneck", "basic blocks, trained batch norm", "dc5", "detr"],
+)
+@torch.no_grad()
+def test_fast_path_equals_the_plain_one(changes, monkeypatch):
+    model = with_statistics(build(**changes))
+    pixels, mask = torch.randn(2, 3, 70, 90), torch.zeros(2, 70, 90, dtype=torch.bool)
+    mask[1, 50:] = True
+    for padding in (None, mask):
+        same(FastDETR(model)(pixels, padding), model(pixels, padding), 1e-5)
+    monkeypatch.setattr("conditional_detr.model.inference._FUSED", False)  # as where torch has no such operators
+    same(FastDETR(model)(pixels), model(pixels), 1e-5)
+
+
+def test_the_model_stays_as_it_was():
+    model = with_statistics(build())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fast = FastDETR(model)
+    fast(torch.randn(1, 3, 64, 64))
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert {p.data_ptr() for p in fast.parameters()} < {p.data_ptr() for p in model.parameters()}  # shared
+
+
+@torch.no_grad()
+def test_constant_batch_norm_is_what_torch_computes():
+    """Both kinds, against torch's own module between the same convolutions."""
+    for kind in ("frozen", "trained"):
+        model = with_statistics(build(batch_norm=kind))
+        norm = nn.BatchNorm2d(8).eval()
+        norm.load_state_dict(model.backbone.bn1.state_dict(), strict=False)
+        pixels = torch.randn(1, 3, 32, 48)
+        seen = []
+        handle = model.backbone.maxpool.register_forward_pre_hook(
+            lambda _, arguments, seen=seen: seen.append(arguments[0])
+        )
+        model.backbone(pixels)
+        handle.remove()
+        torch.testing.assert_close(seen[0], torch.relu(norm(model.backbone.conv1(pixels))))
+
+
+def test_gradients_through_frozen_batch_norm():
+    """Those that autograd gives convolution, scale and shift as separate operations."""
+    model = with_statistics(build()).double()
+    block = model.backbone.layer2[0]
+    x = torch.randn(2, 16, 9, 11, dtype=torch.float64, requires_grad=True)
+
+    def normalised(x, convolution, norm):
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return convolution(x) * scale[:, None, None] + (norm.bias - norm.running_mean * scale)[:, None, None]
+
+    inner = torch.relu(normalised(x, block.conv1, block.bn1))
+    inner = torch.relu(normalised(inner, block.conv2, block.bn2))
+    slow = torch.relu(normalised(inner, block.conv3, block.bn3) + normalised(x, *block.downsample))
+    wanted = [x, *block.parameters()]
+    weights = torch.randn_like(slow)
+    torch.testing.assert_close(block(x), slow)
+    expected = torch.autograd.grad((slow * weights).sum(), wanted)
+    for ours, theirs in zip(torch.autograd.grad((block(x) * weights).sum(), wanted), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_work_of_a_prediction():
+    """Counts instead of times: what grows here makes every prediction slower."""
+    model = build()
+    pixels = torch.randn(1, 3, 64, 96)
+    with Operations() as plain:
+        model(pixels)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    linear = {  # of one encoder and two decoder layers, and of what their queries and heads take
+        "encoder: q and k, v, out, feed-forward": 5,
+        "self-attention, 6 each": 12,
+        "cross-attention, 6 each and the first one's query position": 13,
+        "feed-forward": 4,
+        "query scale, from the second layer on": 2,
+        "reference points, for the decoder and for the boxes": 4,
+        "heads": 4,
+    }
+    assert plain.counts["convolution"] == convolutions
+    assert plain.counts["addmm"] == sum(linear.values())
+    assert plain.counts["_scaled_dot_product_flash_attention_for_cpu"] == 1 + 2 * 2  # no matrix of weights is written
+    assert plain.counts["native_batch_norm"] + plain.counts["_native_batch_norm_legit_no_training"] == 0
+    assert plain.counts["bitwise_not"] == plain.counts["upsample_nearest2d"] == 0  # no mask
+    with Operations() as fast:
+        FastDETR(model)(pixels)
+    assert sum(count for name, count in fast.counts.items() if "conv" in name) == convolutions
+    blocks = 2
+    assert fast.counts["add_"] == 0
+    assert plain.counts["add_"] == blocks
+
+
+def test_compiled():
+    """In a process without the checks of shapes, which torch.compile can't trace."""
+    code = """
+import torch
+from tests.model.test_inference import BASIC, with_statistics
+from tests.model.test_network import build
+from conditional_detr.model.inference import FastDETR
+model, pixels = with_statistics(build(decoder_layers=1, encoder_layers=0, backbone=BASIC)), torch.randn(1, 3, 64, 96)
+with torch.no_grad():
+    for ours, plain in zip(FastDETR(model, compiled=True)(pixels), model(pixels)):
+        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
