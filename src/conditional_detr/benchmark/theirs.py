@@ -32,15 +32,15 @@ def _everything_valid(pixels: torch.Tensor) -> torch.Tensor:
     return torch.ones(len(pixels), *pixels.shape[-2:], dtype=torch.int64, device=pixels.device)
 
 
-def predictor(folder: Path, inputs: Inputs) -> Callable[[], Outputs]:
-    """The forward pass of the checkpoint in ``folder``."""
+def predictor(folder: Path, inputs: Inputs, half: bool = False) -> Callable[[], Outputs]:
+    """The forward pass of the checkpoint in ``folder``. half: in mixed precision with bfloat16."""
     model, device = _open(folder)
     pixels = inputs.images().pixels.to(device)
     mask = _everything_valid(pixels)
     model.eval()
 
     def run() -> Outputs:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             found = model(pixels, mask)
         return found.logits, found.pred_boxes
 

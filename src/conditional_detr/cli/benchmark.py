@@ -139,6 +139,8 @@ def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxili
 def _prediction(
     checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int, compile: bool, rate: float
 ) -> dict[str, Any]:
+    import torch
+
     from conditional_detr.benchmark import ours
     from conditional_detr.benchmark.counting import multiply_adds
 
@@ -152,6 +154,8 @@ def _prediction(
         from conditional_detr.benchmark import theirs
 
         makers[_theirs()] = (theirs.predictor, folder, inputs)
+        if torch.cuda.is_available():  # where --optimize is in half precision too
+            makers[f"{_theirs()}, bfloat16"] = (theirs.predictor, folder, inputs, True)
     runs = {name: make(*arguments) for name, (make, *arguments) in makers.items()}
     work = inputs.batch * multiply_adds(checkpoint.settings, len(checkpoint.categories), inputs[1:])
     measured = _measured("prediction", inputs, makers, runs, repeats)

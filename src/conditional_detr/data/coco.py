@@ -2,6 +2,7 @@
 
 import json
 import os
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,27 +181,24 @@ def _objects(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Image positions, corners and labels of the boxes that training uses, and how many had no area."""
     index_of = {id_: i for i, id_ in enumerate(categories.ids)}
-    owners: list[int] = []
-    labels: list[int] = []
-    boxes: list[list[float]] = []
+    owners, labels, boxes = array("q"), array("q"), array("d")
     for record in annotations:
         if not isinstance(record, dict):
             raise InputError(f"{file}: an annotation is {record!r} instead of a JSON object; export it again")
-        name = f"{file}: annotation {record.get('id', '(without id)')}"
         for key in ("image_id", "category_id", "bbox"):
             if key not in record:
-                raise InputError(f"{name} has no {key!r}; export it again")
+                raise InputError(f"{_name(file, record)} has no {key!r}; export it again")
         for key, known in (("image_id", position), ("category_id", index_of)):
             if not isinstance(record[key], int) or record[key] not in known:
-                raise InputError(f"{name} has {key} {record[key]!r}, which the file does not list")
+                raise InputError(f"{_name(file, record)} has {key} {record[key]!r}, which the file does not list")
         box: Any = record["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
-            raise InputError(f"{name} has bbox {box!r}; four numbers x, y, width, height are needed")
+            raise InputError(f"{_name(file, record)} has bbox {box!r}; four numbers x, y, width, height are needed")
         if not record.get("iscrowd"):
             x, y, width, height = box
             owners.append(position[record["image_id"]])
             labels.append(index_of[record["category_id"]])
-            boxes.append([x, y, x + width, y + height])
+            boxes.extend((x, y, x + width, y + height))
     corners = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     where = np.array(owners, dtype=np.int64)
     if not np.isfinite(corners).all():
@@ -210,6 +208,10 @@ def _objects(
     corners = np.minimum(np.maximum(corners, 0), limits)
     keep = (corners[:, 2:] > corners[:, :2]).all(1)
     return where[keep], corners[keep], np.array(labels, dtype=np.int64)[keep], int((~keep).sum())
+
+
+def _name(file: Path, record: dict[str, Any]) -> str:
+    return f"{file}: annotation {record.get('id', '(without id)')}"
 
 
 def _image_folder(file: Path, folders: Sequence[Path], names: list[str], setting: str) -> Path:
