@@ -101,39 +101,19 @@ def _parse(text: str) -> tuple[int, int]:
 
 
 def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxiliary: bool) -> "Checkpoint":
-    """What the source names; a preset as it trains with pretrained weights, though these are random.
-
-    auxiliary: with the norm between decoder layers that transformers has where it trains with auxiliary losses.
-    """
-    import torch
-
-    from conditional_detr.checkpoints.checkpoint import Checkpoint
+    """What the source names. auxiliary: with the norm that transformers needs for auxiliary losses, in a preset."""
+    from conditional_detr.benchmark.presets import preset_checkpoint
     from conditional_detr.checkpoints.opening import open_checkpoint
-    from conditional_detr.config import load_settings, preset_names
-    from conditional_detr.data.transforms import InputSize
-    from conditional_detr.model.network import build_model
-    from conditional_detr.structures import Categories
+    from conditional_detr.config import preset_names
 
-    if source not in preset_names() and not source.endswith((".yaml", ".yml")):
-        if overrides:
-            raise InputError(f"{overrides[0]!r}: settings change a preset; {source} has its own")
-        if not Path(source).exists() and "/" not in source:
-            raise InputError(f"{source} is no preset, file or folder; presets: {', '.join(preset_names())}")
-        return open_checkpoint(source, dilation)
-    for override in overrides:
-        if not override.startswith("model."):
-            raise InputError(f"{override!r}: only model.* settings make a difference here")
-    given = load_settings(source, overrides)
-    model = given.model
-    if model.batch_norm == "auto" and isinstance(model.backbone, str):
-        model = model.model_copy(update={"batch_norm": "frozen"})
-    if auxiliary:
-        model = model.model_copy(update={"norm_between_layers": True})
-    model = model.resolved()
-    torch.manual_seed(0)
-    categories = Categories(tuple(range(91)), tuple(f"class {i}" for i in range(91)))
-    size = InputSize((given.data.eval_short_side, given.data.eval_max_size))
-    return Checkpoint(build_model(model, len(categories)).eval(), model, categories, size)
+    if source in preset_names() or source.endswith((".yaml", ".yml")):
+        # Between decoder layers, where transformers has a norm as soon as it trains with auxiliary losses.
+        return preset_checkpoint(source, [*overrides, *(["model.norm_between_layers=true"] if auxiliary else [])])
+    if overrides:
+        raise InputError(f"{overrides[0]!r}: settings change a preset; {source} has its own")
+    if not Path(source).exists() and "/" not in source:
+        raise InputError(f"{source} is no preset, file or folder; presets: {', '.join(preset_names())}")
+    return open_checkpoint(source, dilation)
 
 
 def _prediction(

@@ -94,12 +94,8 @@ class FastDETR(nn.Module):
         if device.type == "cuda":
             self.precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         network = copy.copy(model).eval()
-        if compiled and device.type == "cpu":  # which fuses convolutions by itself, with constant weights
-            network = torch.compile(network, options={"freezing": True})
-        else:
-            network._modules = {**model._modules, "backbone": FusedResNet(model.backbone)}
-            network = torch.compile(network) if compiled else network
-        self.network = network
+        network._modules = {**model._modules, "backbone": FusedResNet(model.backbone)}
+        self.network = torch.compile(network) if compiled else network
 
     @torch.inference_mode()
     def forward(

@@ -1,0 +1,70 @@
+"""Whether a folder of JPEGs is predicted as fast as the model alone runs, and in how much memory.
+
+python scripts/folder_throughput.py PRESET [model.key=value ...] [--images 1000] [--distinct 20]
+
+The images are of 480x640, the network has random weights. Both take turns, image by image, so that the machine's moods hit
+them alike: first the folder's next image, from file to detections, then the model on the pixels of an image of that size.
+"""
+
+import argparse
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from conditional_detr.benchmark.inputs import Inputs
+from conditional_detr.benchmark.presets import preset_checkpoint
+from conditional_detr.detector import Detector
+
+
+def resident() -> float:
+    """MiB that the process has."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("settings", nargs="*")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--distinct", type=int, default=20, help="files, taken again and again")
+    arguments = parser.parse_args()
+    detector = Detector(preset_checkpoint(arguments.preset, arguments.settings))
+    detector.optimize()
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{i}.jpg" for i in range(arguments.distinct)]
+        for file, picture in zip(files, Inputs(arguments.distinct, 800, 1067).pictures(), strict=True):
+            picture.save(file, quality=90)
+        wanted = [files[i % len(files)] for i in range(arguments.images)]
+        height, width = detector.checkpoint.input_size.resized(480, 640)
+        pixels = Inputs(1, height, width).images().pixels.to(detector.device)
+
+        folder_seconds = model_seconds = 0.0
+        memory: list[float] = []
+        stream = detector.stream(wanted)
+        for i in range(arguments.images):
+            started = time.perf_counter()
+            next(stream)
+            between = time.perf_counter()
+            with torch.inference_mode():
+                detector.network(pixels)
+            if i >= 5:  # warm
+                folder_seconds += between - started
+                model_seconds += time.perf_counter() - between
+            if i in (arguments.images // 10, arguments.images - 1):
+                memory.append(resident())
+    count = arguments.images - 5
+    print(
+        f"folder {count / folder_seconds:.2f} images/s, model alone {count / model_seconds:.2f} images/s at {height}x{width}"
+    )
+    print(f"the folder takes {folder_seconds / model_seconds:.2f} of the model's time")
+    print(
+        f"resident after {arguments.images // 10} images {memory[0]:.0f} MiB, after {arguments.images} {memory[1]:.0f} MiB"
+    )
+
+
+if __name__ == "__main__":
+    main()

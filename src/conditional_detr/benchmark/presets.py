@@ -1,0 +1,33 @@
+"""A preset's network with random weights."""
+
+from collections.abc import Sequence
+
+import torch
+
+from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.config import load_settings
+from conditional_detr.data.transforms import InputSize
+from conditional_detr.errors import InputError
+from conditional_detr.model.network import build_model
+from conditional_detr.structures import Categories
+
+CLASSES = 91  # logits of the official code for COCO
+
+
+def preset_checkpoint(preset: str, overrides: Sequence[str] = ()) -> Checkpoint:
+    """The network as it trains with pretrained weights, so with frozen batch norm, though its own are random.
+
+    overrides: ``model.key=value``. Raises ``InputError`` for others.
+    """
+    for override in overrides:
+        if not override.startswith("model."):
+            raise InputError(f"{override!r}: only model.* settings make a difference here")
+    given = load_settings(preset, overrides)
+    model = given.model
+    if model.batch_norm == "auto" and isinstance(model.backbone, str):
+        model = model.model_copy(update={"batch_norm": "frozen"})
+    model = model.resolved()
+    torch.manual_seed(0)
+    categories = Categories(tuple(range(CLASSES)), tuple(f"class {i}" for i in range(CLASSES)))
+    size = InputSize((given.data.eval_short_side, given.data.eval_max_size))
+    return Checkpoint(build_model(model, CLASSES).eval(), model, categories, size)
