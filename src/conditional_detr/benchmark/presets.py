@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import load_settings
@@ -30,4 +31,10 @@ def preset_checkpoint(preset: str, overrides: Sequence[str] = ()) -> Checkpoint:
     torch.manual_seed(0)
     categories = Categories(tuple(range(CLASSES)), tuple(f"class {i}" for i in range(CLASSES)))
     size = InputSize((given.data.eval_short_side, given.data.eval_max_size))
-    return Checkpoint(build_model(model, CLASSES).eval(), model, categories, size)
+    network = build_model(model, CLASSES).eval()
+    last = network.box_head.layers[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.normal_(
+        last.weight, std=0.1
+    )  # as published it is 0, and boxes could not differ, whatever went wrong before
+    return Checkpoint(network, model, categories, size)
