@@ -56,6 +56,8 @@ def test_the_model_stays_as_it_was():
     fast(torch.randn(1, 3, 64, 64))
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    # What evaluates sets a model back to the mode it was in, and dropout is shared.
+    assert not any(module.training for module in (*fast.modules(), *model.modules()))
     assert {p.data_ptr() for p in fast.parameters()} < {p.data_ptr() for p in model.parameters()}  # shared
 
 

@@ -96,6 +96,7 @@ class FastDETR(nn.Module):
         network = copy.copy(model).eval()
         network._modules = {**model._modules, "backbone": FusedResNet(model.backbone)}
         self.network = torch.compile(network) if compiled else network
+        self.eval()
 
     @torch.inference_mode()
     def forward(
