@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.amp.autocast_mode import custom_bwd, custom_fwd
 from torch.nn import functional
@@ -29,7 +29,7 @@ class Dropout(nn.Module):
     def forward(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         if not self.active or not _faster_here(x):
             return functional.dropout(x, self.probability, self.active)
-        return torch.where(_kept(x, self.probability), x, 0.0) * (1 / (1 - self.probability))
+        return x * _kept(x, self.probability) * (1 / (1 - self.probability))
 
     def after_relu(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Of the ReLU of ``x``."""
@@ -50,11 +50,13 @@ def _faster_here(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
-def _kept(x: Tensor, probability: float) -> Bool[Tensor, "*batch"]:
+def _kept(x: Tensor, probability: float) -> UInt8[Tensor, "*batch"]:
+    """1 or 0: torch compares into bytes, and multiplies by them, several times faster than by booleans."""
     # One draw of 64 bits serves four elements; torch makes a draw of its own for each.
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     numbers = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    return numbers >= round(probability * 2**16) - 2**15
+    kept = torch.empty_like(numbers, dtype=torch.uint8)
+    return torch.ge(numbers, round(probability * 2**16) - 2**15, out=kept)
 
 
 class _DroppedReLU(torch.autograd.Function):
@@ -64,7 +66,7 @@ class _DroppedReLU(torch.autograd.Function):
     @custom_fwd(device_type="cpu")  # pyright: ignore[reportUntypedFunctionDecorator]
     def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
         ctx.scale = 1 / (1 - probability)
-        out = torch.where(_kept(x, probability), x, 0.0).relu_().mul_(ctx.scale)
+        out = torch.relu(x).mul_(_kept(x, probability)).mul_(ctx.scale)
         ctx.save_for_backward(out)
         return out
 
@@ -72,7 +74,7 @@ class _DroppedReLU(torch.autograd.Function):
     @custom_bwd(device_type="cpu")  # pyright: ignore[reportUntypedFunctionDecorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (out,) = ctx.saved_tensors
-        return torch.where(out > 0, gradients[0], 0.0).mul_(ctx.scale), None
+        return torch.ops.aten.threshold_backward(gradients[0], out, 0).mul_(ctx.scale), None
 
 
 class _DroppedProduct(torch.autograd.Function):
@@ -84,12 +86,12 @@ class _DroppedProduct(torch.autograd.Function):
         ctx.scale = 1 / (1 - probability)
         kept = _kept(weights, probability)
         ctx.save_for_backward(weights, kept, x)
-        return torch.where(kept, weights, 0.0).mul_(ctx.scale) @ x
+        return (weights * kept).mul_(ctx.scale) @ x
 
     @staticmethod
     @custom_bwd(device_type="cpu")  # pyright: ignore[reportUntypedFunctionDecorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         weights, kept, x = ctx.saved_tensors
         gradient = gradients[0] * ctx.scale
-        of_weights = torch.where(kept, gradient @ x.transpose(-2, -1), 0.0)
-        return of_weights, torch.where(kept, weights, 0.0).transpose(-2, -1) @ gradient, None
+        of_weights = (gradient @ x.transpose(-2, -1)).mul_(kept)
+        return of_weights, (weights * kept).transpose(-2, -1) @ gradient, None
