@@ -76,7 +76,8 @@ class Detector:
         """Predict faster from now on; returns the detector. Weights that ``model`` is given later are not seen.
 
         On a CPU predictions stay equal within rounding; on a GPU they are computed in half precision (bfloat16 where it
-        has that). compile: with ``torch.compile`` too, which takes a minute or more for every new size of images.
+        has that). compile: with ``torch.compile`` too, which takes up to a minute for the first image, the first ones of
+        other sizes, and the first ones with padding and in a batch; on a CPU it hardly pays.
         """
         self.network = FastDETR(self.model, compile)
         return self

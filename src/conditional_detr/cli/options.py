@@ -31,7 +31,7 @@ Optimize = Annotated[
 ]
 Compile = Annotated[
     bool,
-    typer.Option("--compile", help="--optimize with torch.compile, which takes a minute or more per size of images."),
+    typer.Option("--compile", help="--optimize with torch.compile, which takes up to a minute for the first images."),
 ]
 
 

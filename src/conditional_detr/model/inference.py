@@ -1,7 +1,7 @@
 """The same network with less work, for inference alone."""
 
 import copy
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -83,7 +83,8 @@ class FastDETR(nn.Module):
     """A ``DETR`` that only predicts: on a CPU equal within rounding, on a GPU in half precision.
 
     It shares the model's parameters but those of the backbone; a change of them is not seen here. compiled: by
-    ``torch.compile``, which takes a minute or more for every new size of images.
+    ``torch.compile``, which takes up to a minute for the first image, the first ones of other sizes, and the first
+    ones with padding and in a batch; after that all sizes are served.
     """
 
     def __init__(self, model: DETR, compiled: bool = False) -> None:
@@ -94,7 +95,10 @@ class FastDETR(nn.Module):
         if device.type == "cuda":
             self.precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         network = copy.copy(model).eval()
-        network._modules = {**model._modules, "backbone": FusedResNet(model.backbone)}
+        backbone = FusedResNet(model.backbone)
+        if compiled and _FUSED and device.type == "cpu":  # it is oneDNN's operators already, which can't be traced
+            backbone.forward = cast(Any, torch.compiler.disable)(backbone.forward)
+        network._modules = {**model._modules, "backbone": backbone}
         self.network = torch.compile(network) if compiled else network
         self.eval()
 
