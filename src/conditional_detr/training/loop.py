@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from conditional_detr.allocator import keep_freed_memory
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.initialisation import initialise
@@ -83,6 +84,8 @@ class _Training:
             mixed_precision=train.mixed_precision,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
         )
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.main = self.accelerator.is_main_process
         self.reporter = reporter if self.main else Reporter()
         self.processes = self.accelerator.num_processes
