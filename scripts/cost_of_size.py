@@ -21,7 +21,7 @@ import torch
 from matplotlib.figure import Figure
 
 from conditional_detr.benchmark.inputs import Inputs
-from conditional_detr.benchmark.measuring import Clock, peak_memory
+from conditional_detr.benchmark.measuring import Clock, Contender
 from conditional_detr.config import LossSettings
 from conditional_detr.data.coco import CocoAnnotations, read_annotations
 from conditional_detr.loss.criterion import build_criterion
@@ -66,6 +66,14 @@ def encoder_layer(cells: int, training: bool) -> Callable[[], object]:
                 out.sum().backward()
 
     return run
+
+
+def peak_memory(cells: int, training: bool) -> int:
+    """Bytes that two calls of such a layer take at most."""
+    with Contender(encoder_layer, cells, training) as layer:
+        for _ in range(2):
+            layer.seconds()
+        return layer.peak_memory() or 0
 
 
 def annotation_file(folder: Path, images: int) -> Path:
@@ -151,7 +159,7 @@ def main() -> None:
     for height, width in sizes:
         cells = -(-height // 32) * -(-width // 32)
         for training in (False, True):
-            memory[training].append((peak_memory(encoder_layer, cells, training) or 0) / 2**20)
+            memory[training].append(peak_memory(cells, training) / 2**20)
         print(f"{height:4d}x{width:<5d} {cells:6d}  {memory[False][-1]:14.0f}  {memory[True][-1]:12.0f}")
     area = [height * width / 1e6 for height, width in sizes]
     middle.plot(area, memory[False], "o-", label="prediction")

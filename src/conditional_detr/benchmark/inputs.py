@@ -44,6 +44,6 @@ class Inputs(NamedTuple):
         ]
 
 
-def difference(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> list[float]:
-    """The largest absolute difference of each pair of tensors."""
-    return [float((x.detach().float() - y.detach().float()).abs().max()) for x, y in zip(a, b, strict=True)]
+def difference(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[float]:
+    """The largest absolute difference of each pair of arrays."""
+    return [float(np.abs(x.astype(float) - y).max()) for x, y in zip(a, b, strict=True)]

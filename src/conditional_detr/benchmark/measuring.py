@@ -2,15 +2,19 @@
 
 import multiprocessing
 import re
+import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.queues import SimpleQueue
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
+
+from conditional_detr.errors import InputError
 
 
 class Spread(NamedTuple):
@@ -39,19 +43,23 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def interleaved(
-    runs: Mapping[str, Callable[[], object]], repeats: int, warmup: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of each run in turn, A B A B ..., after ``warmup`` rounds that do not count."""
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """What the device takes for it."""
+    wait_for(device)
+    started = time.perf_counter()
+    run()
+    wait_for(device)
+    return time.perf_counter() - started
+
+
+def in_turns(runs: Mapping[str, Callable[[], float]], repeats: int, warmup: int) -> dict[str, list[float]]:
+    """The seconds that each run tells of itself, A B A B ..., after ``warmup`` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warmup + repeats):
         for name, run in runs.items():
-            wait_for(device)
-            started = time.perf_counter()
-            run()
-            wait_for(device)
+            told = run()
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(told)
     return seconds
 
 
@@ -61,41 +69,100 @@ def matrix_rate(device: torch.device, size: int = 2048) -> float:
     """
     a = torch.randn(size, size, device=device)
     as_image = a.view(1, 1, size, size).permute(0, 3, 1, 2)
-    runs = {"product": lambda: a @ a, "convolution": lambda: functional.conv2d(as_image, a[:, :, None, None])}
-    seconds = interleaved(runs, repeats=9, warmup=2, device=device)
+    ways = {"product": lambda: a @ a, "convolution": lambda: functional.conv2d(as_image, a[:, :, None, None])}
+    runs = {name: partial(seconds_of, way, device) for name, way in ways.items()}
+    seconds = in_turns(runs, repeats=9, warmup=2)
     return size**3 / min(map(min, seconds.values()))
 
 
-def peak_memory(make: Callable[..., Callable[[], object]], *arguments: Any) -> int | None:
-    """Bytes that ``make(*arguments)`` and two calls of what it returns take at most, in a process of their own.
+class Contender:
+    """What ``make(*arguments)`` returns, in a process of its own, which calls it when it is told to.
 
-    What Python and the libraries take is not counted. None where the system does not tell.
+    So nothing of the others reaches it, least of all the memory that they have freed. Raises what goes wrong there, and
+    ``InputError`` when the process is killed.
     """
-    if not Path("/proc/self/status").exists():
-        return None
-    context = multiprocessing.get_context("spawn")
-    answers: SimpleQueue[int] = context.SimpleQueue()
-    process = context.Process(target=_measure, args=(answers, make, arguments))
-    process.start()
-    process.join()
-    return None if answers.empty() else answers.get()
+
+    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, make, arguments), daemon=True)
+        self._process.start()
+        other.close()
+
+    def __enter__(self) -> "Contender":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def seconds(self) -> float:
+        """Of one call."""
+        return self._ask("seconds")
+
+    def outputs(self) -> Any:
+        """What its method ``outputs`` returns."""
+        return self._ask("outputs")
+
+    def peak_memory(self) -> int | None:
+        """Bytes on the device that it has taken at most; on a CPU without what Python and the libraries take.
+
+        None where the system does not tell.
+        """
+        return self._ask("peak_memory")
+
+    def _ask(self, question: str) -> Any:
+        try:
+            self._connection.send(question)
+            answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise InputError(
+                f"the process measured was ended by the system (exit code {self._process.exitcode}), most likely for "
+                "want of memory; try a smaller --batch or --size"
+            ) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-def _measure(
-    answers: "SimpleQueue[int]", make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]
-) -> None:
+def _serve(connection: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that waits ends the others
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     torch.ones(64, 64).matmul(torch.ones(64, 64))  # loads what the libraries load on first use
     before = _status("VmRSS")
-    run = make(*arguments)
-    for _ in range(2):
-        run()
-    answers.put(_status("VmHWM") - before)
+    try:
+        run: Any = make(*arguments)
+    except Exception as error:
+        connection.recv()
+        connection.send(error)
+        return
+    answers = {
+        "seconds": lambda: seconds_of(run, device),
+        "outputs": lambda: [each.detach().cpu().numpy() for each in run.outputs()],
+        "peak_memory": lambda: _peak_memory(device, before),
+    }
+    while True:
+        question = connection.recv()
+        try:
+            answer = answers[question]()
+        except Exception as error:
+            answer = error
+        connection.send(answer)
 
 
-def _status(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+def _peak_memory(device: torch.device, before: int | None) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    most = _status("VmHWM")
+    return None if before is None or most is None else most - before
+
+
+def _status(field: str) -> int | None:
+    """Bytes, where the system tells."""
+    file = Path("/proc/self/status")
+    found = re.search(rf"{field}:\s+(\d+) kB", file.read_text()) if file.exists() else None
+    return None if found is None else int(found[1]) * 1024
 
 
 class Clock:

@@ -1,6 +1,5 @@
 """Our side: a prediction and a training step, whole and in parts."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from conditional_detr.allocator import keep_freed_memory
 from conditional_detr.benchmark.inputs import Inputs
 from conditional_detr.benchmark.measuring import Clock
 from conditional_detr.boxes import centre_to_corners
@@ -26,19 +26,22 @@ from conditional_detr.training.optimizer import build_optimizer
 Outputs = tuple[torch.Tensor, torch.Tensor]  # logits and boxes of the last layer
 
 
-def predictor(folder: Path, inputs: Inputs, optimized: bool, compiled: bool) -> Callable[[], Outputs]:
+class Prediction:
     """The forward pass of the checkpoint in ``folder``."""
-    detector = Detector.from_pretrained(folder)
-    if optimized or compiled:
-        detector.optimize(compiled)
-    images = inputs.images().to(detector.device)
 
-    def run() -> Outputs:
-        with torch.inference_mode():
-            predictions = detector.network(images.pixels)
+    def __init__(self, folder: Path, inputs: Inputs, optimized: bool, compiled: bool) -> None:
+        self.detector = Detector.from_pretrained(folder)
+        if optimized or compiled:
+            self.detector.optimize(compiled)
+        self.images = inputs.images().to(self.detector.device)
+
+    def outputs(self) -> Outputs:
+        predictions = self()
         return predictions.logits[-1], predictions.boxes[-1]
 
-    return run
+    @torch.inference_mode()
+    def __call__(self) -> Predictions:
+        return self.detector.network(self.images.pixels)
 
 
 def prediction_parts(folder: Path, inputs: Inputs, repeats: int) -> dict[str, list[float]]:
@@ -92,6 +95,8 @@ class Training:
     def __init__(self, folder: Path, inputs: Inputs, frozen_stages: int, checkpointing: bool) -> None:
         detector = Detector.from_pretrained(folder)
         self.model, self.device = detector.model, detector.device
+        if self.device.type == "cpu":
+            keep_freed_memory()  # as training does
         self.model.backbone.freeze(frozen_stages)
         self.model.set_gradient_checkpointing(checkpointing)
         settings = TrainSettings()
@@ -100,9 +105,7 @@ class Training:
         self.criterion = build_criterion(LossSettings(), self.model.softmax)
         self.images = inputs.images().to(self.device)
         self.targets = inputs.targets(len(detector.categories))
-        self.files = [folder / f"{i}.jpg" for i in range(inputs.batch)]
-        for file, picture in zip(self.files, inputs._replace(height=800, width=1067).pictures(), strict=True):
-            picture.save(file, quality=90)
+        self.folder, self.inputs = folder, inputs
 
     def outputs(self) -> Outputs:
         """In evaluation, for comparison."""
@@ -110,7 +113,7 @@ class Training:
             predictions = self.model.eval()(self.images.pixels)
         return predictions.logits[-1], predictions.boxes[-1]
 
-    def step(self) -> None:
+    def __call__(self) -> None:
         self._step(Clock(self.device))
 
     def _step(self, clock: Clock) -> None:
@@ -120,13 +123,6 @@ class Training:
         loss = clock.measured("loss", self.criterion)(predictions, self.targets, objects)
         clock.measured("backward", loss.total.backward)()
         clock.measured("optimizer", self._update)()
-
-    def _load(self) -> None:
-        """Open and augment as many images as a step takes, in COCO's common size, as a loading process does meanwhile."""
-        rng = np.random.default_rng(0)
-        for file, target in zip(self.files, self.targets, strict=True):
-            sample = LabelledImage(read_image(file), centre_to_corners(target.boxes) * 480, target.labels)
-            to_pixels(augment(sample, DataSettings(), rng).image)
 
     def _update(self) -> None:
         parameters = [p for p in self.model.parameters() if p.grad is not None]
@@ -140,11 +136,14 @@ class Training:
         clock = _watched(self.model, self.device)
         matcher = self.criterion.matcher
         self.criterion.matcher = cast(HungarianMatcher, clock.measured("matcher", matcher))
+        files = [self.folder / f"{i}.jpg" for i in range(self.inputs.batch)]
+        for file, picture in zip(files, self.inputs._replace(height=800, width=1067).pictures(), strict=True):
+            picture.save(file, quality=90)
         turns: list[dict[str, float]] = []
         load = clock.measured("data (one process)", self._load)
         for _ in range(repeats + 1):
             clock.seconds = {}
-            load()
+            load(files)
             self._step(clock)
             clock.seconds["loss"] -= clock.seconds["matcher"]
             turns.append(clock.seconds)
@@ -152,6 +151,9 @@ class Training:
         self.criterion.matcher = matcher
         return _by_part(turns[1:], whole="forward", rest="heads")
 
-
-def training_step(folder: Path, inputs: Inputs, frozen_stages: int, checkpointing: bool) -> Callable[[], None]:
-    return Training(folder, inputs, frozen_stages, checkpointing).step
+    def _load(self, files: list[Path]) -> None:
+        """Open and augment as many images as a step takes, in COCO's common size, as a loading process does meanwhile."""
+        rng = np.random.default_rng(0)
+        for file, target in zip(files, self.targets, strict=True):
+            sample = LabelledImage(read_image(file), centre_to_corners(target.boxes) * 480, target.labels)
+            to_pixels(augment(sample, DataSettings(), rng).image)

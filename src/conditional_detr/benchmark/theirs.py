@@ -1,6 +1,5 @@
 """The other side: transformers' Conditional DETR, as one would run it, with our weights. Imported only when it is asked for."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +31,24 @@ def _everything_valid(pixels: torch.Tensor) -> torch.Tensor:
     return torch.ones(len(pixels), *pixels.shape[-2:], dtype=torch.int64, device=pixels.device)
 
 
-def predictor(folder: Path, inputs: Inputs, half: bool = False) -> Callable[[], Outputs]:
+class Prediction:
     """The forward pass of the checkpoint in ``folder``. half: in mixed precision with bfloat16."""
-    model, device = _open(folder)
-    pixels = inputs.images().pixels.to(device)
-    mask = _everything_valid(pixels)
-    model.eval()
 
-    def run() -> Outputs:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            found = model(pixels, mask)
+    def __init__(self, folder: Path, inputs: Inputs, half: bool = False) -> None:
+        self.model, self.device = _open(folder)
+        self.model.eval()
+        self.pixels = inputs.images().pixels.to(self.device)
+        self.mask = _everything_valid(self.pixels)
+        self.half = half
+
+    def outputs(self) -> Outputs:
+        found = self()
         return found.logits, found.pred_boxes
 
-    return run
+    @torch.inference_mode()
+    def __call__(self) -> Any:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            return self.model(self.pixels, self.mask)
 
 
 class Training:
@@ -75,13 +79,9 @@ class Training:
             found = self.model.eval()(self.pixels, self.mask)
         return found.logits, found.pred_boxes
 
-    def step(self) -> None:
+    def __call__(self) -> None:
         self.model.train()
         self.model(self.pixels, self.mask, labels=self.labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-
-
-def training_step(folder: Path, inputs: Inputs, trained: int) -> Callable[[], None]:
-    return Training(folder, inputs, trained).step

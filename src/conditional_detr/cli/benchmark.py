@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -125,26 +126,22 @@ def _prediction(
     from conditional_detr.benchmark.counting import multiply_adds
 
     makers: dict[str, tuple[Any, ...]] = {
-        "plain": (ours.predictor, folder, inputs, False, False),
-        "--optimize": (ours.predictor, folder, inputs, True, False),
+        "plain": (ours.Prediction, folder, inputs, False, False),
+        "--optimize": (ours.Prediction, folder, inputs, True, False),
     }
     if compile:
-        makers["--compile"] = (ours.predictor, folder, inputs, True, True)
+        makers["--compile"] = (ours.Prediction, folder, inputs, True, True)
     if against:
         from conditional_detr.benchmark import theirs
 
-        makers[_theirs()] = (theirs.predictor, folder, inputs)
+        makers[_theirs()] = (theirs.Prediction, folder, inputs)
         if torch.cuda.is_available():  # where --optimize is in half precision too
-            makers[f"{_theirs()}, bfloat16"] = (theirs.predictor, folder, inputs, True)
-    runs = {name: make(*arguments) for name, (make, *arguments) in makers.items()}
+            makers[f"{_theirs()}, bfloat16"] = (theirs.Prediction, folder, inputs, True)
     work = inputs.batch * multiply_adds(checkpoint.settings, len(checkpoint.categories), inputs[1:])
-    measured = _measured("prediction", inputs, makers, runs, repeats)
+    measured = _measured("prediction", inputs, makers, repeats, _theirs() if against else "plain")
     for row in measured["rows"]:
         row["share_of_matrix_rate"] = work / row["seconds"]["median"] / rate
     measured["multiply_adds"] = work
-    measured["differences"] = _differences(
-        {name: run() for name, run in runs.items()}, _theirs() if against else "plain"
-    )
     measured["parts"] = _parts(ours.prediction_parts(folder, inputs, repeats))
     measured["parts_of"] = "plain"
     return measured
@@ -154,24 +151,17 @@ def _training(checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against:
     from conditional_detr.benchmark import ours
 
     stages = 1 if checkpoint.settings.batch_norm == "frozen" else -1
-    plain = ours.Training(folder, inputs, stages, checkpointing=False)
-    trained = sum(p.numel() for p in plain.model.parameters() if p.requires_grad)
-    makers: dict[str, tuple[Any, ...]] = {"plain": (ours.training_step, folder, inputs, stages, False)}
-    runs = {"plain": plain.step}
-    differences: dict[str, list[float]] = {}
+    checkpoint.model.backbone.freeze(stages)
+    trained = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
+    makers: dict[str, tuple[Any, ...]] = {"plain": (ours.Training, folder, inputs, stages, False)}
     if against:
         from conditional_detr.benchmark import theirs
 
-        makers[_theirs()] = (theirs.training_step, folder, inputs, trained)
-        other = theirs.Training(folder, inputs, trained)
-        differences = _differences({"plain": plain.outputs(), _theirs(): other.outputs()}, _theirs())
-        runs[_theirs()] = other.step
-    runs["gradient checkpointing"] = ours.Training(folder, inputs, stages, checkpointing=True).step
-    makers["gradient checkpointing"] = (ours.training_step, folder, inputs, stages, True)
-    measured = _measured("training step", inputs, makers, runs, repeats)
+        makers[_theirs()] = (theirs.Training, folder, inputs, trained)
+    makers["gradient checkpointing"] = (ours.Training, folder, inputs, stages, True)
+    measured = _measured("training step", inputs, makers, repeats, _theirs() if against else "plain")
     measured["trained_parameters"] = trained
-    measured["differences"] = differences
-    measured["parts"] = _parts(plain.parts(repeats))
+    measured["parts"] = _parts(ours.Training(folder, inputs, stages, checkpointing=False).parts(repeats))
     measured["parts_of"] = "plain"
     return measured
 
@@ -183,41 +173,35 @@ def _theirs() -> str:
 
 
 def _measured(
-    what: str, inputs: "Inputs", makers: dict[str, tuple[Any, ...]], runs: dict[str, Any], repeats: int
+    what: str, inputs: "Inputs", makers: dict[str, tuple[Any, ...]], repeats: int, base: str
 ) -> dict[str, Any]:
-    """Times in turns, and memory; ratios are to transformers where it is there."""
-    import torch
+    """Times in turns, memory, and how far outputs are from those of ``base``; ratios are to transformers alone."""
+    from conditional_detr.benchmark.inputs import difference
+    from conditional_detr.benchmark.measuring import Contender, in_turns, ratio, spread
 
-    from conditional_detr.benchmark import measuring
-
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    seconds = measuring.interleaved(runs, repeats, warmup=2, device=device)
-    base = next((name for name in runs if name.startswith("transformers")), None)
+    with ExitStack() as stack:
+        sides = {name: stack.enter_context(Contender(*maker)) for name, maker in makers.items()}
+        outputs = {name: side.outputs() for name, side in sides.items()}  # before training changes the weights
+        seconds = in_turns({name: side.seconds for name, side in sides.items()}, repeats, warmup=2)
+        memory = {name: side.peak_memory() for name, side in sides.items()}
     rows: list[dict[str, Any]] = []
-    for name in runs:
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            runs[name]()
-            memory = torch.cuda.max_memory_allocated() - before
-        else:
-            memory = measuring.peak_memory(*makers[name])
+    for name in makers:
         row: dict[str, Any] = {
             "name": name,
-            "seconds": measuring.spread(seconds[name])._asdict(),
-            "images_per_second": inputs.batch / measuring.spread(seconds[name]).median,
-            "peak_memory": memory,
+            "seconds": spread(seconds[name])._asdict(),
+            "images_per_second": inputs.batch / spread(seconds[name]).median,
+            "peak_memory": memory[name],
         }
-        if base is not None and name != base:
-            row["ratio"] = measuring.ratio(seconds[name], seconds[base])._asdict()
+        if name != base and base != "plain":
+            row["ratio"] = ratio(seconds[name], seconds[base])._asdict()
         rows.append(row)
-    return {"what": what, "batch": inputs.batch, "size": [inputs.height, inputs.width], "rows": rows}
-
-
-def _differences(outputs: dict[str, Any], to: str) -> dict[str, list[float]]:
-    from conditional_detr.benchmark.inputs import difference
-
-    return {name: difference(each, outputs[to]) for name, each in outputs.items() if name != to}
+    return {
+        "what": what,
+        "batch": inputs.batch,
+        "size": [inputs.height, inputs.width],
+        "rows": rows,
+        "differences": {name: difference(each, outputs[base]) for name, each in outputs.items() if name != base},
+    }
 
 
 def _parts(seconds: dict[str, list[float]]) -> dict[str, Any]:
