@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from conditional_detr.model import winograd
+
 Norm = Callable[[int], nn.Module]
 
 
@@ -32,14 +34,20 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
 
+def scale_and_shift(norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """What constant batch norm multiplies a channel with, and adds to it."""
+    statistics = cast(FrozenBatchNorm2d, norm)  # torch's module has the same, as optional ones
+    scale = statistics.weight * (statistics.running_var + norm.eps).rsqrt()
+    return scale, statistics.bias - statistics.running_mean * scale
+
+
 def _normalised(x: Tensor, convolution: nn.Module, norm: nn.Module) -> Tensor:
     """Batch norm of a convolution. Constant statistics become part of the weights, so no pass over its output is needed."""
     if norm.training and not isinstance(norm, FrozenBatchNorm2d):
         return norm(convolution(x))
-    norm = cast(FrozenBatchNorm2d, norm)  # or one of torch's, which has the same
+    norm = cast("FrozenBatchNorm2d | nn.BatchNorm2d", norm)
     convolution = cast(nn.Conv2d, convolution)
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
+    scale, shift = scale_and_shift(norm)
     stride, padding, dilation = convolution.stride, cast("tuple[int, int]", convolution.padding), convolution.dilation
     if not torch.is_grad_enabled() or scale.requires_grad or torch.is_autocast_enabled(x.device.type):
         weight = convolution.weight * scale[:, None, None, None]
@@ -52,18 +60,26 @@ class _ScaledConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, *shape: tuple[int, int]) -> Tensor:
-        stride, padding, dilation = shape
         ctx.save_for_backward(x, weight, scale)
-        ctx.shape = shape
-        return functional.conv2d(x, weight * scale[:, None, None, None], shift, stride, padding, dilation)
+        ctx.shape = stride, padding, dilation = shape
+        scaled = weight * scale[:, None, None, None]
+        ctx.winograd = winograd.pays(x, scaled, *shape)
+        if ctx.winograd:
+            return winograd.convolution(x, scaled) + shift[:, None, None]
+        return functional.conv2d(x, scaled, shift, stride, padding, dilation)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
-        scaled, wanted = weight * scale[:, None, None, None], [*ctx.needs_input_grad[:2], False]
-        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            gradients[0], x, scaled, None, *ctx.shape, False, [0, 0], 1, wanted
-        )
+        scaled, (gradient,) = weight * scale[:, None, None, None], gradients
+        wanted = ctx.needs_input_grad[:2]
+        if ctx.winograd:
+            of_x = winograd.input_gradient(gradient, scaled) if wanted[0] else None
+            of_weight = winograd.weight_gradient(x, gradient) if wanted[1] else None
+        else:
+            of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+                gradient, x, scaled, None, *ctx.shape, False, [0, 0], 1, [*wanted, False]
+            )
         if of_weight is not None:
             of_weight = of_weight.mul_(scale[:, None, None, None])
         return of_x, of_weight, None, None, None, None, None
