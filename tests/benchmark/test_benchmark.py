@@ -123,8 +123,9 @@ def test_contender_in_a_process_of_its_own():
 
 
 def test_what_goes_wrong_in_a_contender():
-    with Contender(_fail, InputError("a reason")) as failing, pytest.raises(InputError, match="a reason"):
-        failing.seconds()
+    for error, said in ((InputError("a reason"), "a reason"), (torch.OutOfMemoryError(), "memory is too small")):
+        with Contender(_fail, error) as failing, pytest.raises(InputError, match=said):
+            failing.seconds()
     with Contender(_killed) as dying, pytest.raises(InputError, match=r"exit code -9.*smaller --batch"):
         dying.seconds()
 

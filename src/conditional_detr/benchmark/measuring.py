@@ -6,6 +6,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -75,6 +76,9 @@ def matrix_rate(device: torch.device, size: int = 2048) -> float:
     return size**3 / min(map(min, seconds.values()))
 
 
+_LESS = "try a smaller --batch or --size"
+
+
 class Contender:
     """What ``make(*arguments)`` returns, in a process of its own, which calls it when it is told to.
 
@@ -93,11 +97,12 @@ class Contender:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.join()
+        self._connection.close()  # which ends it, unless it is at work
+        self._process.join(timeout=5)
+        self._process.kill()
 
     def seconds(self) -> float:
-        """Of one call."""
+        """Of one call, or the median of as many as fit into a fifth of a second: the first one after a pause is slow."""
         return self._ask("seconds")
 
     def outputs(self) -> Any:
@@ -119,7 +124,7 @@ class Contender:
             self._process.join()
             raise InputError(
                 f"the process measured was ended by the system (exit code {self._process.exitcode}), most likely for "
-                "want of memory; try a smaller --batch or --size"
+                f"want of memory; {_LESS}"
             ) from error
         if isinstance(answer, Exception):
             raise answer
@@ -131,24 +136,30 @@ def _serve(connection: Connection, make: Callable[..., Callable[[], object]], ar
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     torch.ones(64, 64).matmul(torch.ones(64, 64))  # loads what the libraries load on first use
     before = _status("VmRSS")
-    try:
-        run: Any = make(*arguments)
-    except Exception as error:
-        connection.recv()
-        connection.send(error)
-        return
+    run: Any = None
     answers = {
-        "seconds": lambda: seconds_of(run, device),
+        "seconds": lambda: _median_seconds(run, device),
         "outputs": lambda: [each.detach().cpu().numpy() for each in run.outputs()],
         "peak_memory": lambda: _peak_memory(device, before),
     }
-    while True:
-        question = connection.recv()
-        try:
-            answer = answers[question]()
-        except Exception as error:
-            answer = error
-        connection.send(answer)
+    with suppress(EOFError, BrokenPipeError):  # whoever asks has gone
+        while True:
+            question = connection.recv()
+            try:
+                run = run or make(*arguments)
+                answer = answers[question]()
+            except torch.OutOfMemoryError:
+                answer = InputError(f"the device's memory is too small for this; {_LESS}")
+            except Exception as error:
+                answer = error
+            connection.send(answer)
+
+
+def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
+    seconds = [seconds_of(run, device)]
+    while sum(seconds) < 0.2:
+        seconds.append(seconds_of(run, device))
+    return statistics.median(seconds)
 
 
 def _peak_memory(device: torch.device, before: int | None) -> int | None:
