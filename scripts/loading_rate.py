@@ -17,12 +17,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from conditional_detr.config import DataSettings
+from conditional_detr.benchmark.counting import multiply_adds
+from conditional_detr.config import DataSettings, load_settings
 from conditional_detr.data import images as decoding
 from conditional_detr.data import transforms
 from conditional_detr.data.images import read_image, to_pixels
 from conditional_detr.data.transforms import LabelledImage, augment, resized_size, scale_image
 
+# Multiply-adds per second without sparsity: half of what the data sheet gives with it, which counts two operations each.
+H200 = {"TF32": 989e12 / 4, "bfloat16": 1979e12 / 4}
+SHARE = 0.4  # of that rate, which is much for a network of this kind
 BOXES = torch.tensor([[10.0, 20.0, 110.0, 120.0]]).repeat(7, 1)
 
 
@@ -91,9 +95,14 @@ def main() -> None:
     for name, milliseconds in parts(files).items():
         print(f"  {name:20} {milliseconds:5.1f} ms")
     print(f"decoding 12 megapixels and scaling to 800: {draft(files[0])}")
-    print("a GPU that trains on N images per second needs N / rate processes:")
+    # A backward pass is twice a forward pass; frozen parts make it a little less.
+    work = 3 * multiply_adds(load_settings("conditional-detr_r50_8xb2-50e_coco").model.resolved(), 91, (800, 1066))
+    print(f"processes for a GPU, at {rate:.0f} images per second and process:")
     for wanted in (25, 50, 100, 200):
         print(f"  {wanted:4d} images per second: {wanted / rate:4.1f}")
+    for precision, most in H200.items():
+        wanted = SHARE * most / work
+        print(f"  {wanted:4.0f} images per second, an H200 at {SHARE:.0%} of its {precision} rate: {wanted / rate:.1f}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Detector:
         return self.checkpoint.categories
 
     def optimize(self, compile: bool = False) -> "Detector":
-        """Predict faster from now on; returns the detector. Weights that ``model`` is given later are not seen.
+        """Predict faster from now on; returns the detector. To be called again when the weights of ``model`` change.
 
         On a CPU predictions stay equal within rounding, and the process keeps memory that it has freed for the next
         image; on a GPU they are computed in half precision (bfloat16 where it has that). compile: with

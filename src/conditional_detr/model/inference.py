@@ -26,6 +26,7 @@ class FusedConvolution(nn.Module):
 
     scale: Tensor
     bias: Tensor
+    scaled: Tensor | None
 
     def __init__(self, convolution: nn.Module, norm: nn.Module) -> None:
         super().__init__()
@@ -33,10 +34,10 @@ class FusedConvolution(nn.Module):
         scale, shift = scale_and_shift(cast(FrozenBatchNorm2d, norm))
         self.register_buffer("scale", scale.detach()[:, None, None, None])
         self.register_buffer("bias", shift.detach())
-        self.scaled: Tensor | None = None
+        scaled = None
         if convolution.weight.device.type != "cpu":
-            scaled = convolution.weight.detach() * self.scale
-            self.scaled = scaled.contiguous(memory_format=torch.channels_last)
+            scaled = (convolution.weight.detach() * self.scale).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("scaled", scaled)
         self.padding = cast("tuple[int, int]", convolution.padding)
         self.stride, self.dilation = convolution.stride, convolution.dilation
 
@@ -76,7 +77,7 @@ class FusedBlock(nn.Module):
 
 
 class FusedResNet(nn.Module):
-    """What a ``ResNet`` computes in evaluation, with weights of its own."""
+    """What a ``ResNet`` computes in evaluation."""
 
     def __init__(self, backbone: ResNet) -> None:
         super().__init__()
@@ -92,9 +93,9 @@ class FusedResNet(nn.Module):
 class FastDETR(nn.Module):
     """A ``DETR`` that only predicts: on a CPU equal within rounding, on a GPU in half precision.
 
-    It shares the model's parameters but those of the backbone; a change of them is not seen here. compiled: by
-    ``torch.compile``, which takes up to a minute for the first image, the first ones of other sizes, and the first
-    ones with padding and in a batch; after that all sizes are served.
+    It shares the model's parameters, but is to be made again when they change. compiled: by ``torch.compile``, which
+    takes up to a minute for the first image, the first ones of other sizes, and the first ones with padding and in a
+    batch; after that all sizes are served.
     """
 
     def __init__(self, model: DETR, compiled: bool = False) -> None:
@@ -106,7 +107,7 @@ class FastDETR(nn.Module):
             self.precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         network = copy.copy(model).eval()
         backbone = FusedResNet(model.backbone)
-        if compiled and _FUSED and device.type == "cpu":  # it is oneDNN's operators already, which can't be traced
+        if compiled and device.type == "cpu":  # it is oneDNN's operators already, which can't be traced
             backbone.forward = cast(Any, torch.compiler.disable)(backbone.forward)
         network._modules = {**model._modules, "backbone": backbone}
         self.network = torch.compile(network) if compiled else network
