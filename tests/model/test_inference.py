@@ -58,7 +58,10 @@ def test_the_model_stays_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     # What evaluates sets a model back to the mode it was in, and dropout is shared.
     assert not any(module.training for module in (*fast.modules(), *model.modules()))
-    assert {p.data_ptr() for p in fast.parameters()} <= {p.data_ptr() for p in model.parameters()}  # shared
+    own = {p.data_ptr() for p in model.state_dict().values()}
+    assert {p.data_ptr() for p in fast.parameters()} <= own  # shared
+    added = sum(b.numel() for b in fast.buffers() if b.data_ptr() not in own)
+    assert added < 0.1 * sum(p.numel() for p in model.backbone.parameters())  # factors and biases, no second backbone
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ class _ScaledConvolution(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         scaled, (gradient,) = weight * scale[:, None, None, None], gradients
         wanted = ctx.needs_input_grad[:2]
-        if ctx.winograd:
+        if ctx.winograd and not torch.is_grad_enabled():  # a second derivative is left to torch
             of_x = winograd.input_gradient(gradient, scaled) if wanted[0] else None
             of_weight = winograd.weight_gradient(x, gradient) if wanted[1] else None
         else:

@@ -106,9 +106,9 @@ class FastDETR(nn.Module):
         if device.type == "cuda":
             self.precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         network = copy.copy(model).eval()
-        backbone = FusedResNet(model.backbone)
+        backbone: nn.Module = FusedResNet(model.backbone)
         if compiled and device.type == "cpu":  # it is oneDNN's operators already, which can't be traced
-            backbone.forward = cast(Any, torch.compiler.disable)(backbone.forward)
+            backbone = cast(Any, torch.compiler.disable)(backbone)
         network._modules = {**model._modules, "backbone": backbone}
         self.network = torch.compile(network) if compiled else network
         self.eval()

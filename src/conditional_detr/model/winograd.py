@@ -23,16 +23,19 @@ _INPUT = (
     (0, 2, -1, -2, 1, 0),
     (0, 4, 0, -5, 0, 1),
 )
-_WEIGHT = torch.tensor(((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))) / 24
+_WEIGHT_24 = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))  # 24 times G
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 _OUTPUT_TRANSPOSED = tuple(zip(*_OUTPUT, strict=True))
+_CELLS = 1024  # of the output, in all images
 _AT_ONCE = 2**22  # transformed inputs (16 MiB), so that they stay in a processor's cache
 
 
 def pays(x: Tensor, weight: Tensor, *shape: Sequence[int]) -> bool:
     """Whether a convolution is one of these, and faster so. shape: stride, padding and dilation.
 
-    With fewer channels the sums take what the products spare; with more, the transformed weights do.
+    With fewer channels the sums take what the products spare; with more, or on a small map, the transformed weights do.
+    Not where products are allowed less than float32, which the transforms would magnify, nor in a graph, which would
+    be of one size.
     """
     *channels, rows, columns = weight.shape
     return (
@@ -42,6 +45,9 @@ def pays(x: Tensor, weight: Tensor, *shape: Sequence[int]) -> bool:
         and all(tuple(each) == (1, 1) for each in shape)
         and min(channels) >= 128
         and max(channels) <= 256
+        and x.shape[0] * x.shape[2] * x.shape[3] >= _CELLS
+        and torch.get_float32_matmul_precision() == "highest"
+        and not torch.compiler.is_compiling()
     )
 
 
@@ -52,7 +58,7 @@ def convolution(
     batch, _, height, width = x.shape
     outputs, inputs = weight.shape[:2]
     rows, columns = _tiles(height), _tiles(width)
-    kernel = torch.kron(_WEIGHT, _WEIGHT) @ weight.permute(2, 3, 0, 1).reshape(9, -1)
+    kernel = _weight_transform(weight) @ weight.permute(2, 3, 0, 1).reshape(9, -1)
     kernel = kernel.view(36, outputs, inputs).transpose(1, 2)
     y = x.new_empty(batch, rows, _TILE, columns, _TILE, outputs)
     for part, of_part in _parts(x, y):
@@ -79,8 +85,14 @@ def weight_gradient(
     total = x.new_zeros(36, outputs, inputs)
     for part, of_part in _parts(x, gradient):
         total.baddbmm_(_transformed_gradient(of_part).transpose(1, 2), _transformed(part))
-    kernel = torch.kron(_WEIGHT, _WEIGHT).T @ total.view(36, -1)
+    kernel = _weight_transform(total).T @ total.view(36, -1)
     return kernel.view(3, 3, outputs, inputs).permute(2, 3, 0, 1)
+
+
+def _weight_transform(like: Tensor) -> Float[Tensor, "36 9"]:
+    """Of both axes at once."""
+    one = like.new_tensor(_WEIGHT_24) / 24
+    return torch.kron(one, one)
 
 
 def _tiles(length: int) -> int:
