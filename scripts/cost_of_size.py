@@ -70,7 +70,7 @@ def encoder_layer(cells: int, training: bool) -> Callable[[], object]:
 
 def peak_memory(cells: int, training: bool) -> int:
     """Bytes that two calls of such a layer take at most."""
-    with Contender(encoder_layer, cells, training) as layer:
+    with Contender(torch.device("cpu"), encoder_layer, cells, training) as layer:
         for _ in range(2):
             layer.seconds()
         return layer.peak_memory() or 0

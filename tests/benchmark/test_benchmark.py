@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -99,35 +100,56 @@ class Sleeper:
         time.sleep(0.05)
 
     def outputs(self):
-        return [torch.full((2,), float(os.getpid()))]
+        return [torch.full((2,), float(os.getpid())), torch.ones(2, dtype=torch.bfloat16)]
 
 
 def _fail(error):
     raise error
 
 
-def _killed():
-    return lambda: os.kill(os.getpid(), signal.SIGKILL)
+def _ended_by(number):
+    os.kill(os.getpid(), number)
 
 
 def test_contender_in_a_process_of_its_own():
     """Its time, its results, and the memory of a tensor and its sum with one."""
-    with Contender(Sleeper) as sleeper, Contender(_hold, 100) as holder:
+    with Contender(CPU, Sleeper) as sleeper, Contender(CPU, _hold, 100) as holder:
         assert 0.05 <= sleeper.seconds() < 1
-        (found,) = sleeper.outputs()
-        assert found[0] != os.getpid()
+        process, halves = sleeper.outputs()
+        assert process[0] != os.getpid()
+        assert halves.tolist() == [1.0, 1.0]  # which numpy has no half precision for
         holder.seconds()
         found = holder.peak_memory()
     if found is not None:  # where the system tells
         assert found / 2**20 == pytest.approx(200, abs=15)
 
 
-def test_what_goes_wrong_in_a_contender():
-    for error, said in ((InputError("a reason"), "a reason"), (torch.OutOfMemoryError(), "memory is too small")):
-        with Contender(_fail, error) as failing, pytest.raises(InputError, match=said):
-            failing.seconds()
-    with Contender(_killed) as dying, pytest.raises(InputError, match=r"exit code -9.*smaller --batch"):
-        dying.seconds()
+class UnsendableError(Exception):
+    """Cannot be made from its arguments."""
+
+    def __init__(self, one, two):
+        super().__init__(one + two)
+
+
+def _unsendable():
+    raise UnsendableError("what went ", "wrong")
+
+
+@pytest.mark.parametrize(
+    ("make", "raised", "said"),
+    [
+        (partial(_fail, InputError("a reason")), InputError, "a reason"),
+        (partial(_fail, torch.OutOfMemoryError()), InputError, "memory is too small.*smaller --batch"),
+        (partial(torch.empty, 2**55), InputError, "memory is too small"),
+        (_unsendable, RuntimeError, "line(.|\n)*what went wrong"),
+        (partial(_ended_by, signal.SIGKILL), InputError, "want of memory.*smaller --batch"),
+        (partial(_ended_by, signal.SIGTERM), RuntimeError, "exit code -15"),
+    ],
+    ids=["input", "accelerator's memory", "memory", "defect", "killed", "ended"],
+)
+def test_what_goes_wrong_in_a_contender(make, raised, said):
+    with Contender(CPU, make) as failing, pytest.raises(raised, match=said):
+        failing.seconds()
 
 
 def test_inputs_are_the_same_every_time():

@@ -5,6 +5,7 @@ import re
 import signal
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,11 @@ def ratio(ours: list[float], theirs: list[float]) -> Spread:
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
+def default_device() -> torch.device:
+    """Where both sides run: the accelerator, where there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 def wait_for(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type != "cpu":
@@ -64,10 +70,11 @@ def in_turns(runs: Mapping[str, Callable[[], float]], repeats: int, warmup: int)
     return seconds
 
 
-def matrix_rate(device: torch.device, size: int = 2048) -> float:
-    """Multiply-adds per second of float32 products of square matrices: the best of several, and of torch's two ways to
-    compute them, which on some processors differ by a fifth.
+def matrix_rate(device: torch.device) -> float:
+    """Multiply-adds per second of products of square float32 matrices: the best of several, and of torch's two ways to
+    compute them, which on some processors differ by a fifth. On a GPU one of them may use TF32, as convolutions do.
     """
+    size = 2048 if device.type == "cpu" else 8192
     a = torch.randn(size, size, device=device)
     as_image = a.view(1, 1, size, size).permute(0, 3, 1, 2)
     ways = {"product": lambda: a @ a, "convolution": lambda: functional.conv2d(as_image, a[:, :, None, None])}
@@ -82,14 +89,14 @@ _LESS = "try a smaller --batch or --size"
 class Contender:
     """What ``make(*arguments)`` returns, in a process of its own, which calls it when it is told to.
 
-    So nothing of the others reaches it, least of all the memory that they have freed. Raises what goes wrong there, and
-    ``InputError`` when the process is killed.
+    So nothing of the others reaches it, least of all the memory that they have freed. device: where it works. Raises
+    ``InputError`` when memory does not suffice, and ``RuntimeError`` with what went wrong there otherwise.
     """
 
-    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
+    def __init__(self, device: torch.device, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, make, arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, device, make, arguments), daemon=True)
         self._process.start()
         other.close()
 
@@ -100,6 +107,7 @@ class Contender:
         self._connection.close()  # which ends it, unless it is at work
         self._process.join(timeout=5)
         self._process.kill()
+        self._process.join()
 
     def seconds(self) -> float:
         """Of one call, or the median of as many as fit into a fifth of a second: the first one after a pause is slow."""
@@ -122,36 +130,43 @@ class Contender:
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             self._process.join()
-            raise InputError(
-                f"the process measured was ended by the system (exit code {self._process.exitcode}), most likely for "
-                f"want of memory; {_LESS}"
-            ) from error
+            if self._process.exitcode == -signal.SIGKILL:
+                raise InputError(
+                    f"the system ended the process measured, most likely for want of memory; {_LESS}"
+                ) from error
+            raise RuntimeError(f"the process measured ended with exit code {self._process.exitcode}") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def _serve(connection: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> None:
+def _serve(
+    connection: Connection,
+    device: torch.device,
+    make: Callable[..., Callable[[], object]],
+    arguments: tuple[Any, ...],
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that waits ends the others
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     torch.ones(64, 64).matmul(torch.ones(64, 64))  # loads what the libraries load on first use
     before = _status("VmRSS")
     run: Any = None
     answers = {
         "seconds": lambda: _median_seconds(run, device),
-        "outputs": lambda: [each.detach().cpu().numpy() for each in run.outputs()],
+        "outputs": lambda: [each.detach().cpu().float().numpy() for each in run.outputs()],
         "peak_memory": lambda: _peak_memory(device, before),
     }
-    with suppress(EOFError, BrokenPipeError):  # whoever asks has gone
+    with suppress(EOFError, OSError):  # whoever asks has gone
         while True:
             question = connection.recv()
             try:
                 run = run or make(*arguments)
                 answer = answers[question]()
-            except torch.OutOfMemoryError:
-                answer = InputError(f"the device's memory is too small for this; {_LESS}")
-            except Exception as error:
+            except InputError as error:
                 answer = error
+            except Exception as error:
+                answer = RuntimeError(traceback.format_exc())
+                if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+                    answer = InputError(f"the device's memory is too small for this; {_LESS}")
             connection.send(answer)
 
 
@@ -164,9 +179,9 @@ def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
 
 def _peak_memory(device: torch.device, before: int | None) -> int | None:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated(device)
     most = _status("VmHWM")
-    return None if before is None or most is None else most - before
+    return None if device.type != "cpu" or before is None or most is None else most - before
 
 
 def _status(field: str) -> int | None:

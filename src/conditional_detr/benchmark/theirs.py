@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from conditional_detr.benchmark.inputs import Inputs
+from conditional_detr.benchmark.measuring import default_device
 from conditional_detr.config import TrainSettings
 from conditional_detr.errors import InputError
 
@@ -21,7 +22,7 @@ Outputs = tuple[torch.Tensor, torch.Tensor]
 
 def _open(folder: Path) -> tuple[Any, torch.device]:
     transformers.utils.logging.disable_progress_bar()
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = default_device()
     model: Any = ConditionalDetrForObjectDetection.from_pretrained(folder)
     return model.to(device), device
 

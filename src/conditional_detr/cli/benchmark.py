@@ -52,7 +52,7 @@ def command(
 
     from conditional_detr.benchmark.counting import mean_multiply_adds
     from conditional_detr.benchmark.inputs import Inputs
-    from conditional_detr.benchmark.measuring import matrix_rate
+    from conditional_detr.benchmark.measuring import default_device, matrix_rate
     from conditional_detr.checkpoints.huggingface import save_checkpoint
 
     checkpoint = _checkpoint(source, settings or [], dilation, train and against is not None)
@@ -60,7 +60,7 @@ def command(
         raise InputError(f"{source}: transformers has no Conditional DETR like it without timm; leave out --against")
     if against and train and checkpoint.settings.batch_norm != "frozen":
         raise InputError(f"{source} trains its batch norm, which transformers can't; add model.batch_norm=frozen")
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = default_device()
     rate = matrix_rate(device)
     record: dict[str, Any] = {
         "source": source,
@@ -177,10 +177,10 @@ def _measured(
 ) -> dict[str, Any]:
     """Times in turns, memory, and how far outputs are from those of ``base``; ratios are to transformers alone."""
     from conditional_detr.benchmark.inputs import difference
-    from conditional_detr.benchmark.measuring import Contender, in_turns, ratio, spread
+    from conditional_detr.benchmark.measuring import Contender, default_device, in_turns, ratio, spread
 
     with ExitStack() as stack:
-        sides = {name: stack.enter_context(Contender(*maker)) for name, maker in makers.items()}
+        sides = {name: stack.enter_context(Contender(default_device(), *maker)) for name, maker in makers.items()}
         outputs = {name: side.outputs() for name, side in sides.items()}  # before training changes the weights
         seconds = in_turns({name: side.seconds for name, side in sides.items()}, repeats, warmup=2)
         memory = {name: side.peak_memory() for name, side in sides.items()}
