@@ -43,10 +43,11 @@ def attend(
         probability = 0.0 if dropout is None else dropout.probability
         out = functional.scaled_dot_product_attention(query, key, value, allowed, probability)
     elif dropout is not None:
-        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         if allowed is not None:
-            logits = logits.masked_fill(~allowed, -math.inf)
-        out = dropout.product(logits.softmax(-1), value)
+            weights.masked_fill_(~allowed, -math.inf)
+        weights = weights.softmax(-1)  # the logits are gone now, which are as large
+        out = dropout.product(weights, value)
     else:
         # Only with values as deep as the keys does torch spare itself the matrix of weights on a CPU.
         depth = value.shape[-1]

@@ -86,12 +86,13 @@ class _DroppedProduct(torch.autograd.Function):
         ctx.scale = 1 / (1 - probability)
         kept = _kept(weights, probability)
         ctx.save_for_backward(weights, kept, x)
-        return (weights * kept).mul_(ctx.scale) @ x
+        return (weights * kept) @ (x * ctx.scale)
 
     @staticmethod
     @custom_bwd(device_type="cpu")  # pyright: ignore[reportUntypedFunctionDecorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         weights, kept, x = ctx.saved_tensors
         gradient = gradients[0] * ctx.scale
+        of_x = (weights * kept).transpose(-2, -1) @ gradient  # first, so that its product is gone before the other's
         of_weights = (gradient @ x.transpose(-2, -1)).mul_(kept)
-        return of_weights, (weights * kept).transpose(-2, -1) @ gradient, None
+        return of_weights, of_x, None
