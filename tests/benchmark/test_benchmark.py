@@ -181,7 +181,7 @@ def test_both_sides_train_the_same(tmp_path):
     there = theirs.Training(tmp_path, inputs, trained)
 
     def outputs(side):
-        return [each.numpy() for each in side.outputs()]
+        return [each.cpu().numpy() for each in side.outputs()]
 
     before = outputs(here)
     assert max(difference(before, outputs(there))) < 1e-4
