@@ -69,7 +69,7 @@ def encoder_layer(cells: int, training: bool) -> Callable[[], object]:
 
 
 def peak_memory(cells: int, training: bool) -> int:
-    """Bytes that two calls of such a layer take at most."""
+    """Bytes that calls of such a layer take at most."""
     with Contender(torch.device("cpu"), encoder_layer, cells, training) as layer:
         for _ in range(2):
             layer.seconds()
