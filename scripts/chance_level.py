@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from conditional_detr.evaluation import CocoEvaluator
+from conditional_detr.evaluation.coco import CocoEvaluator
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from conditional_detr.benchmark.inputs import Inputs
 from conditional_detr.benchmark.measuring import Clock, Contender
 from conditional_detr.config import LossSettings
-from conditional_detr.data.coco import CocoAnnotations, read_annotations
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.data.layouts.coco import read_coco
 from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.model.encoder import EncoderLayer
 from conditional_detr.structures import Predictions
@@ -102,7 +103,7 @@ def reading(images: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         file = annotation_file(Path(name), images)
         started = time.perf_counter()
-        annotations = read_annotations(file, [Path(name)])
+        annotations = read_coco(file, [Path(name)])
         seconds = time.perf_counter() - started
         parts = [part for each in (annotations, annotations.file_names) for part in vars(each).values()]
         kept = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
@@ -115,7 +116,7 @@ def reading(images: int) -> dict[str, float]:
     return {"seconds": seconds, "bytes per box": kept / len(annotations.labels), "MiB written": grown[1] - grown[0]}
 
 
-def _use(annotations: CocoAnnotations, answers) -> None:
+def _use(annotations: Annotations, answers) -> None:
     """Look at the first hundred images, then at all: what the second takes more is what grows."""
     written = []
     for count in (100, len(annotations)):

@@ -16,7 +16,7 @@ import torch
 
 from conditional_detr.benchmark.inputs import Inputs
 from conditional_detr.benchmark.presets import preset_checkpoint
-from conditional_detr.detector import Detector
+from conditional_detr.inference.detector import Detector
 
 
 def resident() -> float:

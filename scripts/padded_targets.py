@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from scipy.optimize import linear_sum_assignment
+from tests.checkpoints.models import save_checkpoint
 from transformers.models.conditional_detr.image_processing_pil_conditional_detr import ConditionalDetrImageProcessorPil
 
 from conditional_detr import Categories, Detector, Target, build_model, load_settings
 from conditional_detr.boxes import iou_and_giou
 from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.checkpoints.huggingface import save_checkpoint
-from conditional_detr.data.transforms import InputSize
 from conditional_detr.loss.criterion import build_criterion
+from conditional_detr.record import InputSize, ModelRecord
 
 SIDE = 96
 SHAPES = {"upright": (48, 96), "lying": (96, 48), "square": (96, 96)}  # width, height
@@ -84,7 +84,10 @@ def train(folder: Path, masked: bool, seconds: float) -> None:
         optimizer.step()
         step += 1
     print(f"{folder.name}: {step} steps, loss {losses.total.item():.2f}", file=sys.stderr)
-    save_checkpoint(Checkpoint(model, settings.model, Categories((0,), ("rectangle",)), InputSize()), folder)
+    save_checkpoint(
+        Checkpoint(model, ModelRecord(settings.model.architecture(), Categories((0,), ("rectangle",)), InputSize())),
+        folder,
+    )
     config = json.loads((folder / "config.json").read_text())
     del config["conditional_detr"]
     (folder / "config.json").write_text(json.dumps(config))

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conditional_detr.config import BackboneShape, Settings, load_settings, preset_names, setting_keys, settings_from
+from conditional_detr.config import Settings, load_settings, preset_names, setting_keys, settings_from
 from conditional_detr.errors import InputError
 from conditional_detr.loss.criterion import build_criterion
+from conditional_detr.record import BackboneShape
 
 PUBLISHED = "conditional-detr_r50_8xb2-50e_coco"
 OFFICIAL = "official main.py, defaults of its options (Atten4Vis/ConditionalDETR 8ea7c3f)"

@@ -1,5 +1,6 @@
 """Detections and categories as users meet them."""
 
+import json
 import warnings
 
 import pytest
@@ -26,6 +27,44 @@ def test_threshold_keeps_the_confident(detections):
     assert len(detections.above(0.75)) == 1
     assert len(detections.above(0.0)) == 2
     assert detections.above(0.9).boxes.shape == (0, 4)
+
+
+def test_filters_whatever_the_order(detections):
+    backwards = detections[[1, 0]]
+    assert backwards.names == ["m", "z"]
+    assert backwards.above(0.5).names == ["z"]
+
+
+def test_iterates_and_indexes(detections):
+    first, second = detections
+    assert first == ((1.0, 2.0, 4.0, 8.0), 0.75, 90, "z")
+    assert detections[-1] == second
+    assert detections[:1].names == ["z"]
+    assert detections[detections.labels == 17].names == ["m"]
+    assert detections[[]].boxes.shape == (0, 4)
+    assert detections[[True, False]].names == ["z"]
+    with pytest.raises(IndexError):
+        _ = detections[2]
+
+
+def test_reads_well(detections):
+    assert repr(detections) == "Detections(2: z 0.75 [1, 2, 4, 8], m 0.25 [-1, 0, 2, 2])"
+    assert repr(detections[[0] * 7]).endswith("and 2 more)")
+    assert repr(detections.above(1.0)) == "Detections(none)"
+
+
+def test_json(detections):
+    assert json.loads(detections.to_json())[0] == {"box": [1, 2, 4, 8], "score": 0.75, "label": 90, "name": "z"}
+
+
+def test_pandas(detections, monkeypatch):
+    frame = detections.to_pandas()
+    assert list(frame.columns) == ["x0", "y0", "x1", "y1", "score", "label", "name"]
+    assert frame.iloc[1].tolist() == [-1.0, 0.0, 2.0, 2.0, 0.25, 17, "m"]
+    assert len(detections.above(1.0).to_pandas()) == 0
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        detections.to_pandas()
 
 
 def test_supervision(detections):

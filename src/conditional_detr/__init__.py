@@ -1,50 +1,118 @@
-"""Conditional DETR (Meng et al., ICCV 2021): train, evaluate, run and convert the detector."""
+"""Conditional DETR (Meng et al., ICCV 2021): train, evaluate, run, explain and convert the detector."""
 
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conditional_detr.allocator import keep_freed_memory
+    from conditional_detr.checkpoints.checkpoint import Checkpoint
+    from conditional_detr.checkpoints.conversion import convert
+    from conditional_detr.checkpoints.opening import open_checkpoint
     from conditional_detr.config import Settings, load_settings
-    from conditional_detr.detector import Detector
-    from conditional_detr.errors import InputError, NonFiniteError
-    from conditional_detr.model.network import ConditionalDETR, build_model
-    from conditional_detr.structures import Categories, Detections, ImageBatch, Predictions, Target
-    from conditional_detr.training.loop import resume, train
+    from conditional_detr.data.annotations import Annotations
+    from conditional_detr.data.images import open_image
+    from conditional_detr.data.layouts import read_split
+    from conditional_detr.data.layouts.coco import read_coco
+    from conditional_detr.errors import (
+        CheckpointError,
+        DataError,
+        ImageError,
+        InputError,
+        NonFiniteError,
+        SettingsError,
+    )
+    from conditional_detr.evaluation.coco import CocoMetrics, evaluate_detector
+    from conditional_detr.explain.attention_maps import AttentionMaps, Explanation
+    from conditional_detr.inference.detector import Detector
+    from conditional_detr.model.network import DETR, ConditionalDETR, build_model
+    from conditional_detr.record import Architecture, Categories, InputSize, ModelRecord
+    from conditional_detr.structures import Detection, Detections, ImageBatch, Predictions, Target
+    from conditional_detr.training.loop import Summary, resume, train
+    from conditional_detr.training.report import Reporter
+    from conditional_detr.training.run_folder import RunFolder
 
 __version__ = version("conditional-detr")
 
 # Imported on first use: the command line answers without loading torch.
 _HOMES = {
-    "Categories": "structures",
+    "Annotations": "data.annotations",
+    "Architecture": "record",
+    "AttentionMaps": "explain.attention_maps",
+    "Categories": "record",
+    "Checkpoint": "checkpoints.checkpoint",
+    "CheckpointError": "errors",
+    "CocoMetrics": "evaluation.coco",
     "ConditionalDETR": "model.network",
+    "DETR": "model.network",
+    "DataError": "errors",
+    "Detection": "structures",
     "Detections": "structures",
-    "Detector": "detector",
+    "Detector": "inference.detector",
+    "Explanation": "explain.attention_maps",
     "ImageBatch": "structures",
+    "ImageError": "errors",
     "InputError": "errors",
+    "InputSize": "record",
+    "ModelRecord": "record",
     "NonFiniteError": "errors",
     "Predictions": "structures",
+    "Reporter": "training.report",
+    "RunFolder": "training.run_folder",
     "Settings": "config",
+    "SettingsError": "errors",
+    "Summary": "training.loop",
     "Target": "structures",
     "build_model": "model.network",
+    "convert": "checkpoints.conversion",
+    "evaluate_detector": "evaluation.coco",
+    "keep_freed_memory": "allocator",
     "load_settings": "config",
+    "open_checkpoint": "checkpoints.opening",
+    "open_image": "data.images",
+    "read_coco": "data.layouts.coco",
+    "read_split": "data.layouts",
     "resume": "training.loop",
     "train": "training.loop",
 }
 
 __all__ = [
+    "DETR",
+    "Annotations",
+    "Architecture",
+    "AttentionMaps",
     "Categories",
+    "Checkpoint",
+    "CheckpointError",
+    "CocoMetrics",
     "ConditionalDETR",
+    "DataError",
+    "Detection",
     "Detections",
     "Detector",
+    "Explanation",
     "ImageBatch",
+    "ImageError",
     "InputError",
+    "InputSize",
+    "ModelRecord",
     "NonFiniteError",
     "Predictions",
+    "Reporter",
+    "RunFolder",
     "Settings",
+    "SettingsError",
+    "Summary",
     "Target",
     "build_model",
+    "convert",
+    "evaluate_detector",
+    "keep_freed_memory",
     "load_settings",
+    "open_checkpoint",
+    "open_image",
+    "read_coco",
+    "read_split",
     "resume",
     "train",
 ]

@@ -1,7 +1,7 @@
 """Typed settings of a run: what a preset or a YAML file may say, with defaults as published.
 
 A file gives nested keys (``model: {queries: 100}``), the command line dotted ones (``model.queries=100``). Settings
-are frozen; a wrong key or value is refused with ``InputError``.
+are frozen; a wrong key or value is refused with ``SettingsError``.
 """
 
 import difflib
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
+from conditional_detr.record import Architecture, Frozen, PositiveInt
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,58 +30,16 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
 
-PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 Ablation = Literal["query_scale", "reference_points", "spatial_projection"]
 
 
-class BackboneShape(_Settings):
-    """A ResNet of any size."""
+class ModelSettings(Architecture):
+    """The network, and how it starts."""
 
-    block: Literal["basic", "bottleneck"]
-    """two 3x3 convolutions, or 1x1, 3x3, 1x1"""
-    depths: tuple[PositiveInt, ...]
-    """residual blocks per stage; every stage after the first halves the resolution"""
-    widths: tuple[PositiveInt, ...]
-    """output channels per stage"""
-    stem_width: PositiveInt = 64
-    """channels of the 7x7 stem"""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "BackboneShape":
-        if len(self.depths) != len(self.widths) or not self.depths:
-            raise ValueError(f"depths {self.depths} and widths {self.widths} must name the same stages, at least one")
-        if self.block == "bottleneck" and any(width % 4 for width in self.widths):
-            raise ValueError(f"widths of bottleneck stages must be multiples of 4, got {self.widths}")
-        return self
-
-
-RESNETS = {
-    "resnet18": BackboneShape(block="basic", depths=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
-    "resnet34": BackboneShape(block="basic", depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
-    "resnet50": BackboneShape(block="bottleneck", depths=(3, 4, 6, 3), widths=(256, 512, 1024, 2048)),
-    "resnet101": BackboneShape(block="bottleneck", depths=(3, 4, 23, 3), widths=(256, 512, 1024, 2048)),
-}
-
-
-class ModelSettings(_Settings):
-    """The network. Defaults are the published R50 model."""
-
-    decoder: Literal["conditional", "detr"] = "conditional"
-    """the paper's, or plain DETR's, with which come softmax classification and 100 queries"""
-    classification: Literal["sigmoid", "softmax"] = "sigmoid"
-    """a score of its own for every class (focal loss), or classes and "no object" that compete (cross entropy)"""
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | BackboneShape = "resnet50"
-    """a ResNet by name, or its shape"""
-    dilation: bool = False
-    """DC5: the last stage keeps its resolution (stride 16 instead of 32) and dilates"""
     backbone_weights: Path | None = None
     """ImageNet weights: a torchvision .pth or .safetensors file; random without"""
     init_from: str | None = None
@@ -89,48 +48,22 @@ class ModelSettings(_Settings):
     """auto: frozen with weights to start from (published), trained without"""
     frozen_stages: Literal["auto"] | Annotated[int, Field(ge=-1, le=4)] = "auto"
     """stages that do not train: -1 none, 0 the stem, 1 also stage one; auto: 1 with weights (published), or -1"""
-    channels: PositiveInt = 256
-    """width of the transformer; a multiple of 4 and of heads"""
-    heads: PositiveInt = 8
-    """attention heads"""
-    feed_forward: PositiveInt = 2048
-    """hidden width of the feed-forward networks"""
-    encoder_layers: Annotated[int, Field(ge=0)] = 6
-    """may be 0"""
-    decoder_layers: PositiveInt = 6
-    """each has auxiliary losses in training"""
-    queries: PositiveInt = 300
-    """object queries: at most so many objects are found in an image"""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """in attention, feed-forward and residual connections"""
-    position_temperature: Annotated[float, Field(gt=0)] = 10000.0
-    """of all sine encodings"""
-    norm_between_layers: bool = False
-    """every decoder layer gets the normalised output of the one before: only for fine-tunes of transformers with auxiliary_loss"""
     class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """score that the untrained class head gives every class"""
+    """prior probability of the class head at initialization (focal loss)"""
     ablate: tuple[Ablation, ...] = ()
     """parts of the conditional decoder that are held fixed in training, to see what they are worth: docs/convergence.md"""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_of_detr(cls, values: Any) -> Any:
-        if isinstance(values, dict) and cast(dict[str, Any], values).get("decoder") == "detr":
-            return {"classification": "softmax", "queries": 100, **values}
-        return values
-
     @model_validator(mode="after")
     def _consistent(self) -> "ModelSettings":
-        if self.channels % 4 or self.channels % self.heads:
-            raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
         if self.backbone_weights is not None and self.init_from is not None:
             raise ValueError("init_from brings its own backbone: leave out backbone_weights")
         if self.decoder == "detr" and self.ablate:
             raise ValueError(f"ablate={list(self.ablate)} names parts that only decoder=conditional has")
         return self
 
-    def backbone_shape(self) -> BackboneShape:
-        return RESNETS[self.backbone] if isinstance(self.backbone, str) else self.backbone
+    def architecture(self) -> Architecture:
+        """Return what shapes the network, apart from how it starts."""
+        return Architecture.model_validate({key: getattr(self, key) for key in Architecture.model_fields})
 
     def resolved(self) -> "ModelSettings":
         """With every "auto" replaced by what it means."""
@@ -143,7 +76,7 @@ class ModelSettings(_Settings):
         return self.model_copy(update=changes)
 
 
-class LossSettings(_Settings):
+class LossSettings(Frozen):
     """Matching costs and loss weights, as published; "auto" is 2 with sigmoid classification, 1 with softmax."""
 
     class_cost: NonNegative | Literal["auto"] = "auto"
@@ -166,7 +99,7 @@ class LossSettings(_Settings):
     """weight of queries without object in the cross entropy"""
 
 
-class DataSettings(_Settings):
+class DataSettings(Frozen):
     """Where the images are and how training and evaluation see them. Sizes are in pixels."""
 
     root: Path | None = None
@@ -211,7 +144,7 @@ class DataSettings(_Settings):
         return self
 
 
-class TrainSettings(_Settings):
+class TrainSettings(Frozen):
     """Optimisation and bookkeeping."""
 
     epochs: PositiveInt = 50
@@ -262,7 +195,7 @@ class TrainSettings(_Settings):
     """optimizer steps between states for --resume; one is also saved after every epoch"""
 
 
-class EvaluationSettings(_Settings):
+class EvaluationSettings(Frozen):
     """COCO AP. No score threshold: it would change AP."""
 
     every: PositiveInt = 1
@@ -273,7 +206,7 @@ class EvaluationSettings(_Settings):
     """detections per image that count; without: 100, or the most objects in an image where that is more"""
 
 
-class Settings(_Settings):
+class Settings(Frozen):
     """Everything that makes a run."""
 
     preset: str = ""
@@ -303,7 +236,7 @@ def preset_names() -> list[str]:
 def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Settings of a preset's name or a YAML file, changed by ``key=value`` overrides.
 
-    Raises ``InputError`` for an unknown preset, file, key or value.
+    Raises ``SettingsError`` for an unknown preset, file, key or value.
     """
     name = str(preset_or_file)
     path = Path(preset_or_file)
@@ -311,22 +244,26 @@ def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> 
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise InputError(f"{path} can't be read ({error.strerror}); name a preset or an existing file") from error
+            raise SettingsError(
+                f"{path} can't be read ({error.strerror}); name a preset or an existing file"
+            ) from error
         except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not text in UTF-8; save it as such") from error
+            raise SettingsError(f"{path} is not text in UTF-8; save it as such") from error
     elif name in preset_names():
         text = resources.files("conditional_detr").joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
     else:
-        raise InputError(
+        raise SettingsError(
             f"{name!r} is neither a preset nor a .yaml file{_did_you_mean(name, preset_names())}; "
             f"presets: {', '.join(preset_names())}"
         )
     try:
         values: Any = yaml.load(text, _Loader) or {}
     except yaml.YAMLError as error:
-        raise InputError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{name} must hold sections with keys (model: {{queries: 100}}), not {type(values).__name__}")
+        raise SettingsError(
+            f"{name} must hold sections with keys (model: {{queries: 100}}), not {type(values).__name__}"
+        )
     tree = cast(dict[str, Any], values)
     if name in preset_names():
         tree["preset"] = name
@@ -334,7 +271,7 @@ def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> 
 
 
 def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "settings") -> Settings:
-    """Settings of nested values, changed by ``key=value`` overrides. Raises ``InputError``."""
+    """Settings of nested values, changed by ``key=value`` overrides. Raises ``SettingsError``."""
     tree: dict[str, Any] = {
         key: dict(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else value
         for key, value in values.items()
@@ -342,24 +279,24 @@ def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), sour
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise InputError(f"{override!r} is not of the form key=value, such as train.epochs=12")
+            raise SettingsError(f"{override!r} is not of the form key=value, such as train.epochs=12")
         section, _, field = key.partition(".")
         if not field:
-            raise InputError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
+            raise SettingsError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
         try:
             value: Any = text if _is_text(section, field) and text != "null" else yaml.load(text, _Loader)
         except yaml.YAMLError as error:
-            raise InputError(f"{key}: {text!r} is not a YAML value") from error
+            raise SettingsError(f"{key}: {text!r} is not a YAML value") from error
         part: Any = tree.setdefault(section, {})
         if part is None:  # a section that the file names and leaves empty
             part = tree[section] = {}
         if not isinstance(part, dict):
-            raise InputError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
+            raise SettingsError(f"unknown key {key!r}{_did_you_mean(key, setting_keys())}")
         cast(dict[str, Any], part)[field] = value
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_sentence(error, source)) from error
+        raise SettingsError(_sentence(error, source)) from error
 
 
 def setting_fields() -> dict[str, FieldInfo]:

@@ -8,24 +8,19 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from conditional_detr.structures import Categories, Detections
 
-
-def category_colours(categories: Categories) -> dict[int, tuple[int, int, int]]:
-    """One colour per category id, as different as their number allows."""
-    golden = 0.618034  # turns by the golden ratio keep neighbours apart
-    colours: dict[int, tuple[int, int, int]] = {}
-    for i, id_ in enumerate(categories.ids):
-        red, green, blue = colorsys.hsv_to_rgb((i * golden) % 1, 0.85, 1.0)
-        colours[id_] = (round(255 * red), round(255 * green), round(255 * blue))
-    return colours
+def color_of(category_id: int) -> tuple[int, int, int]:
+    """Return the color of a category; consecutive ids get colors far apart."""
+    golden = 0.618034  # turns by the golden ratio keep neighbors apart
+    red, green, blue = colorsys.hsv_to_rgb((category_id % 1000 * golden) % 1, 0.85, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_boxes(
     image: Image.Image,
     boxes: Float[Tensor, "objects 4"],
     captions: Sequence[str],
-    colours: Sequence[tuple[int, int, int]],
+    colors: Sequence[tuple[int, int, int]],
 ) -> Image.Image:
     """A copy of an RGB image with captioned boxes (x0, y0, x1, y1 in pixels)."""
     picture = image.copy()
@@ -34,24 +29,16 @@ def draw_boxes(
     font = ImageFont.load_default(max(9, round(max(image.size) / 50)))
     corners: list[list[float]] = boxes.tolist()
     # The first is the most confident: drawn last, it stays on top.
-    for (x0, y0, x1, y1), caption, colour in reversed(list(zip(corners, captions, colours, strict=True))):
-        pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=line)
+    for (x0, y0, x1, y1), caption, color in reversed(list(zip(corners, captions, colors, strict=True))):
+        pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=color, width=line)
         left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)
         width, height = right - left + 4, bottom - top + 4
         x = min(max(x0, 0), max(image.width - width, 0))
         y = y0 - height if y0 >= height else min(max(y0, 0), max(image.height - height, 0))
-        pen.rectangle((x, y, x + width, y + height), fill=colour)
-        dark = sum(colour) > 380
+        pen.rectangle((x, y, x + width, y + height), fill=color)
+        dark = sum(color) > 380
         pen.text((x + 2 - left, y + 2 - top), caption, fill=(0, 0, 0) if dark else (255, 255, 255), font=font)
     return picture
-
-
-def draw_detections(image: Image.Image, detections: Detections, categories: Categories) -> Image.Image:
-    """A copy of an RGB image with the detections, each with name and score."""
-    colours = category_colours(categories)
-    scores: list[float] = detections.scores.tolist()
-    captions = [f"{name} {score:.2f}" for name, score in zip(detections.names, scores, strict=True)]
-    return draw_boxes(image, detections.boxes, captions, [colours[label] for label in detections.labels.tolist()])
 
 
 def page_of_pairs(

@@ -1,12 +1,35 @@
-"""The two errors that a user may meet: the input is at fault, or training diverged."""
+"""Errors that a user may meet: some input is at fault, or training diverged."""
 
 
 class InputError(ValueError):
     """Input that can't be used. The message is one sentence that names the file, key or image and the remedy.
 
-    The command line prints it without a traceback and exits with 2; a program catches it as a ``ValueError``.
+    The command line prints it without a traceback and exits with 2. A program catches it as a ``ValueError``, or tells
+    its kinds apart.
+
+    argument: name of the Python argument that mends it, where there is one; the command line adds its own option for it.
     """
+
+    def __init__(self, message: str, *, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+class SettingsError(InputError):
+    """A setting or argument that does not exist, is out of range, or contradicts another."""
+
+
+class DataError(InputError):
+    """Annotations or a data set that can't be used."""
+
+
+class ImageError(InputError):
+    """An image that can't be read or used."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint, run folder, state or export that can't be opened or does not fit."""
 
 
 class NonFiniteError(ArithmeticError):
-    """NaN or infinity in training. The message names term, decoder layer and images."""
+    """NaN or infinity in training. The message names the term, the decoder layer and the images."""

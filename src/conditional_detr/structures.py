@@ -1,48 +1,27 @@
 """What flows between the parts: images and targets in, predictions and detections out."""
 
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
 import torch
 from jaxtyping import Bool, Float, Int64
+from PIL.Image import Image
 from torch import Tensor
 
+from conditional_detr.drawing import color_of, draw_boxes
+
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from supervision import Detections as SupervisionDetections
-
-
-@dataclass(frozen=True)
-class Categories:
-    """The map logit index <-> category id <-> name: logit ``i`` stands for ``ids[i]``, called ``names[i]``."""
-
-    ids: tuple[int, ...]
-    names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.ids) != len(self.names):
-            raise ValueError(f"{len(self.ids)} category ids but {len(self.names)} names; give one name per id")
-        if len(set(self.ids)) != len(self.ids):
-            raise ValueError(f"category ids must differ from each other, got {list(self.ids)}")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def index_of(self, category_id: int) -> int:
-        """The logit index of a category id. Raises ``ValueError`` for an unknown id."""
-        if category_id not in self.ids:
-            raise ValueError(f"category id {category_id} is not among {list(self.ids)}")
-        return self.ids.index(category_id)
-
-    def name_of(self, category_id: int) -> str:
-        """The name of a category id. Raises ``ValueError`` for an unknown id."""
-        return self.names[self.index_of(category_id)]
 
 
 @dataclass(frozen=True)
 class ImageBatch:
     """Images of one batch, padded on the right and at the bottom to a common size.
 
-    pixels: RGB, ImageNet-normalised, 0 where padded.
+    pixels: RGB, ImageNet-normalized, 0 where padded.
     padding_mask: True where padded; None when nothing is padded.
     """
 
@@ -88,15 +67,36 @@ class Predictions(NamedTuple):
     logits: Float[Tensor, "layers batch queries classes"]
     boxes: Float[Tensor, "layers batch queries 4"]
 
+    @property
+    def last(self) -> "Outputs":
+        """The last layer."""
+        return Outputs(self.logits[-1], self.boxes[-1])
+
     def by_group(self, groups: int) -> "Predictions":
         """With every group of queries as an image of its own: ``[layers, batch * groups, queries / groups, ...]``."""
         layers, batch = self.boxes.shape[:2]
         return Predictions(*(part.reshape(layers, batch * groups, -1, part.shape[-1]) for part in self))
 
 
-@dataclass(frozen=True)
+class Outputs(NamedTuple):
+    """What a runtime computes: the answer of the last decoder layer. logits: before sigmoid or softmax. boxes: as in ``Predictions``."""
+
+    logits: Float[Tensor, "batch queries logits"]
+    boxes: Float[Tensor, "batch queries 4"]
+
+
+class Detection(NamedTuple):
+    """One object. box: x0, y0, x1, y1 in pixels. score: in [0, 1]. label: category id."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    label: int
+    name: str
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Detections:
-    """Objects found in one image, most confident first.
+    """Objects found in one image, most confident first. Iterate over it for ``Detection``s; index it for one or some.
 
     boxes: x0, y0, x1, y1 in pixels of the image as given; not clipped to it.
     scores: in [0, 1]. labels: category ids of the data set the model was trained on. names: one per detection.
@@ -110,14 +110,37 @@ class Detections:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __iter__(self) -> Iterator[Detection]:
+        corners = cast("list[tuple[float, float, float, float]]", [tuple(box) for box in self.boxes.tolist()])
+        yield from map(Detection, corners, self.scores.tolist(), self.labels.tolist(), self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Sequence[bool] | Tensor) -> "Detections": ...
+    def __getitem__(self, index: int | slice | Sequence[int] | Sequence[bool] | Tensor) -> "Detection | Detections":
+        """Return one detection for a whole number, and those chosen for a slice, numbers or a mask. Raises ``IndexError``."""
+        if isinstance(index, int):
+            chosen = self[[range(len(self))[index]]]
+            return next(iter(chosen))
+        if not isinstance(index, slice):
+            index = torch.as_tensor(index) if len(index) else torch.zeros(0, dtype=torch.int64)
+        rows = torch.arange(len(self))[index]
+        return Detections(
+            self.boxes[rows], self.scores[rows], self.labels[rows], [self.names[row] for row in rows.tolist()]
+        )
+
+    def __repr__(self) -> str:
+        objects = [f"{each.name} {each.score:.2f} [{', '.join(f'{v:.0f}' for v in each.box)}]" for each in self[:5]]
+        more = f", and {len(self) - 5} more" if len(self) > 5 else ""
+        return f"Detections({len(self)}: {', '.join(objects)}{more})" if len(self) else "Detections(none)"
+
     def above(self, threshold: float) -> "Detections":
-        """Those whose score is at least ``threshold``."""
-        count = int((self.scores >= threshold).sum())
-        return Detections(self.boxes[:count], self.scores[:count], self.labels[:count], self.names[:count])
+        """Return those whose score is at least ``threshold``, in their order."""
+        return self[self.scores >= threshold]
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO results: ``bbox`` is x, y, width, height in pixels."""
-        corners: list[list[float]] = self.boxes.tolist()
+        """Return COCO results: ``bbox`` is x, y, width, height in pixels."""
         return [
             {
                 "image_id": image_id,
@@ -125,11 +148,32 @@ class Detections:
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "score": score,
             }
-            for (x0, y0, x1, y1), label, score in zip(corners, self.labels.tolist(), self.scores.tolist(), strict=True)
+            for (x0, y0, x1, y1), score, label, _ in self
         ]
 
+    def to_json(self) -> str:
+        """Return a JSON list of objects with box (x0, y0, x1, y1 in pixels), score, label (category id) and name."""
+        return json.dumps([each._asdict() for each in self])
+
+    def to_pandas(self) -> "DataFrame":
+        """Return a ``pandas.DataFrame`` with columns x0, y0, x1, y1, score, label, name.
+
+        Raises ``ImportError`` naming the pip command when pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        columns = ["x0", "y0", "x1", "y1", "score", "label", "name"]
+        return DataFrame([(*box, *rest) for box, *rest in self], columns=columns)
+
+    def draw(self, image: Image) -> Image:
+        """Return a copy of an RGB image with the boxes, each with name and score."""
+        captions = [f"{each.name} {each.score:.2f}" for each in self]
+        return draw_boxes(image, self.boxes, captions, [color_of(each.label) for each in self])
+
     def to_supervision(self) -> "SupervisionDetections":
-        """The same as ``supervision.Detections``; ``class_id`` holds category ids, ``data["class_name"]`` names.
+        """Return ``supervision.Detections``; ``class_id`` holds category ids, ``data["class_name"]`` names.
 
         Raises ``ImportError`` naming the pip command when supervision is not installed.
         """

@@ -14,12 +14,11 @@ from conditional_detr.benchmark.counting import COCO_SIZES, mean_multiply_adds, 
 from conditional_detr.benchmark.inputs import Inputs, difference
 from conditional_detr.benchmark.measuring import Clock, Contender, in_turns, ratio, spread
 from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.checkpoints.huggingface import save_checkpoint
-from conditional_detr.config import BackboneShape, ModelSettings, load_settings
-from conditional_detr.data.transforms import InputSize
+from conditional_detr.config import ModelSettings, load_settings
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
-from conditional_detr.structures import Categories
+from conditional_detr.record import BackboneShape, Categories, InputSize, ModelRecord
+from tests.checkpoints.models import save_checkpoint
 from tests.model.test_network import TINY
 
 CPU = torch.device("cpu")
@@ -174,7 +173,10 @@ def test_both_sides_train_the_same(tmp_path):
     torch.manual_seed(0)
     model = build_model(settings, 3).eval()
     nn.init.normal_(model.box_head.layers[-1].weight, std=0.1)
-    save_checkpoint(Checkpoint(model, settings, Categories((1, 2, 3), ("a", "b", "c")), InputSize()), tmp_path)
+    save_checkpoint(
+        Checkpoint(model, ModelRecord(settings.architecture(), Categories((1, 2, 3), ("a", "b", "c")), InputSize())),
+        tmp_path,
+    )
     inputs = Inputs(2, 64, 96)
     here = ours.Training(tmp_path, inputs, frozen_stages=1, checkpointing=False)
     trained = sum(p.numel() for p in here.model.parameters() if p.requires_grad)

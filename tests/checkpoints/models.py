@@ -4,11 +4,12 @@ import torch
 from torch import nn
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.formats import FORMATS, load
+from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import ModelSettings
 from conditional_detr.data.shapes import SHAPES
-from conditional_detr.data.transforms import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.structures import Categories
+from conditional_detr.record import Categories, InputSize, ModelRecord
 
 SMALL = {"channels": 64, "heads": 4, "feed_forward": 96, "encoder_layers": 1, "decoder_layers": 2, "queries": 9}
 
@@ -25,7 +26,15 @@ def randomised(settings: ModelSettings, categories: Categories = SHAPES, size: I
             buffer.uniform_(0.5, 1.5)
         elif name.endswith("running_mean"):
             buffer.normal_(0, 0.1)
-    return Checkpoint(model.eval(), settings, categories, size or InputSize((96, 128)))
+    return Checkpoint(model.eval(), ModelRecord(settings.architecture(), categories, size or InputSize((96, 128))))
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder, timm_backbone: bool | None = None):
+    return load("huggingface").write(checkpoint, folder, timm_backbone)
+
+
+load_checkpoint = open_checkpoint
+LAYOUTS = {layout.name: layout for name in FORMATS for layout in load(name).LAYOUTS}
 
 
 def small(decoder: str = "conditional", backbone: str = "resnet18", **changes) -> ModelSettings:

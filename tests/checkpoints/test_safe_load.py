@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from conditional_detr.checkpoints.huggingface import save_checkpoint
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.checkpoints.state import read_state, write_state
-from conditional_detr.config import BackboneShape, ModelSettings
+from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
-from tests.checkpoints.models import SMALL, randomised
+from conditional_detr.record import BackboneShape
+from tests.checkpoints.models import LAYOUTS, SMALL, randomised, save_checkpoint
 from tests.conftest import SHARED, needs_shared
 
 
@@ -286,7 +286,7 @@ def test_strange_contents_beside_good_weights(values, folder, tmp_path):
     """What a file holds besides weights can be anything."""
     state = read_state(load_file(folder / "model.safetensors"), folder)
     for layout, key in (("official", "model"), ("mmdetection", "state_dict")):
-        weights, _ = write_state(state.values, layout, "conditional")
+        weights, _ = write_state(state.values, LAYOUTS[layout], "conditional")
         torch.save({**values, key: weights}, tmp_path / "x.pth")
         try:
             open_checkpoint(tmp_path / "x.pth", dilation=False)

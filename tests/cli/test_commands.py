@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from conditional_detr.checkpoints.conversion import convert
-from conditional_detr.checkpoints.huggingface import save_checkpoint
 from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.cli import demo
 from conditional_detr.cli.main import main
@@ -26,7 +25,7 @@ from conditional_detr.config import preset_names, setting_keys
 from conditional_detr.errors import InputError
 from conditional_detr.training import loop
 from conditional_detr.training.run_folder import RunFolder
-from tests.checkpoints.models import randomised, small
+from tests.checkpoints.models import randomised, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared
 from tests.explain.test_convergence import VERSION_3
 from tests.training.test_loop import changed

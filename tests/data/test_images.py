@@ -1,14 +1,19 @@
 """Decoding: what users' files are, and the one rule for each oddity."""
 
+import io
 import json
+import threading
 import warnings
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from conditional_detr.data.images import from_array, read_image, to_rgb
-from conditional_detr.errors import InputError
+from conditional_detr.data.images import open_image, read_image, to_rgb
+from conditional_detr.errors import ImageError, InputError
 from tests.conftest import SHARED, needs_shared
 
 ODD = SHARED / "odd-images"
@@ -75,11 +80,86 @@ def test_float_pixels_are_refused():
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+    ("pixels", "expected"),
+    [
+        (np.full((2, 3), 7, np.uint8), 7),
+        (np.full((2, 3, 1), 7, np.uint8), 7),
+        (np.full((2, 3, 3), 7, np.uint8), 7),
+        (np.full((2, 3, 4), 7, np.uint8), 7),
+        (np.full((2, 3), 7 * 257, np.uint16), 7),
+        (np.full((2, 3, 3), 7 / 255, np.float32), 7),
+        (np.full((2, 3, 3), 7 / 255, np.float64), 7),
+        (torch.full((3, 2, 3), 7, dtype=torch.uint8), 7),
+        (torch.full((1, 2, 3), 7 / 255), 7),
+        (torch.full((4, 2, 3), 7 / 255, dtype=torch.float64, requires_grad=True), 7),
+        (torch.full((3, 2, 3), 1.0, dtype=torch.bfloat16), 255),
+    ],
 )
-def test_arrays_of_another_kind_are_refused(array):
-    with pytest.raises(InputError, match="uint8"):
-        from_array(array)
+def test_arrays_and_tensors_that_people_have(pixels, expected):
+    image = open_image(pixels)
+    assert (image.mode, image.size) == ("RGB", (3, 2))
+    assert set(np.asarray(image).ravel().tolist()) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "sentence"),
+    [
+        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+        (np.zeros((3, 40, 40), np.uint8), "move the channels last"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "several images.*as a list"),
+        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
+        (np.full((4, 4, 3), 2.0), r"float pixels from 2 to 2; scale them to 0\.\.1"),
+        (np.full((4, 4, 3), -0.1), "float pixels"),
+        (np.full((4, 4, 3), np.nan), "float pixels from nan"),
+        (np.zeros((4, 4, 3), np.int64), "type int64; give uint8"),
+        (np.zeros((4, 4, 3), bool), "type bool; give uint8"),
+        (np.zeros((4, 4, 3), complex), "type complex"),
+        (np.array("x"), "shape"),
+        (torch.zeros(40, 40, 3), "move the channels first"),
+        (torch.zeros(1, 3, 4, 4), "several images.*as a list"),
+        (torch.zeros(3, 4, 4, dtype=torch.int32), "type int32"),
+        (None, "of type NoneType; give a path, a URL"),
+        (7, "of type int; give a path"),
+        ({"image": 1}, "of type dict"),
+        (io.StringIO("x"), "opened as text; open it with mode 'rb'"),
+        (b"no image", "is not an image of a known format"),
+        (b"", "is empty"),
+        ("a\0b.jpg", "can't be read"),
+        ("http://127.0.0.1:9/x.jpg", "can't be fetched.*check the address"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(pixels, sentence):
+    with pytest.raises(ImageError, match=sentence) as caught:
+        open_image(pixels, "images[3]")
+    assert "images[3]" in str(caught.value) or isinstance(pixels, str)
+    assert "\n" not in str(caught.value)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None: ...
+
+
+def test_bytes_open_files_and_urls(tmp_path):
+    file = tmp_path / "x.png"
+    Image.new("RGB", (3, 2), (10, 20, 30)).save(file)
+    with file.open("rb") as stream:
+        images = [open_image(each) for each in (str(file), file, file.read_bytes(), stream)]
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        images.append(open_image(f"{address}/x.png"))
+        with pytest.raises(ImageError, match="File not found"):
+            open_image(f"{address}/nothing.png")
+        server.shutdown()
+    assert all(image.getpixel((0, 0)) == (10, 20, 30) for image in images)
+
+
+def test_an_opened_but_damaged_pil_image(tmp_path):
+    file = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:5000])
+    with Image.open(file) as image, pytest.raises(ImageError, match="damaged"):
+        open_image(image)
 
 
 @pytest.mark.parametrize("missing", ["nowhere.jpg", ""])

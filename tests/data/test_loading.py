@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.coco import read_split
-from conditional_detr.data.loading import TrainingBatches, evaluation_batches, pad, training_batches
-from conditional_detr.data.transforms import InputSize
+from conditional_detr.data.batching import pad
+from conditional_detr.data.layouts import read_split
+from conditional_detr.data.loading import TrainingBatches, evaluation_batches, training_batches
 from conditional_detr.errors import InputError
+from conditional_detr.record import InputSize
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_processes_see_the_batches_of_one_large_process(data):
 
 
 def test_fewer_images_than_a_batch_repeat():
-    sampler = TrainingBatches(None, 3, 4, 1, 0, 2, seed=0)
+    sampler = TrainingBatches(upright=None, images=3, batch_size=4, accumulate=1, rank=0, processes=2, seed=0)
     assert sampler.steps_per_epoch == 1
     batch = next(iter(sampler))
     assert len(batch) == 4
@@ -83,7 +84,7 @@ def test_fewer_images_than_a_batch_repeat():
 
 def test_grouping_by_aspect_ratio():
     upright = np.arange(41) % 3 == 0
-    sampler = TrainingBatches(upright, 41, 4, 1, 0, 1, seed=0)
+    sampler = TrainingBatches(upright=upright, images=41, batch_size=4, accumulate=1, rank=0, processes=1, seed=0)
     batches = sampler.order(0).reshape(-1, 4)
     mixed = sum(len(set(upright[batch])) == 2 for batch in batches)
     assert mixed <= 1

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from conditional_detr.checkpoints.names import names_in
 from conditional_detr.config import LossSettings, ModelSettings
 from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.network import DETR, build_model
 from conditional_detr.structures import ImageBatch, Predictions, Target
+from tests.checkpoints.models import LAYOUTS
 from tests.conftest import SHARED
 
 NAMES = ["conddetr_small", "conddetr_r50", "conddetr_r50_dc5", "conddetr_r101", "conddetr_r101_dc5", "detr_r50"]
@@ -59,7 +59,7 @@ def load_reference(name: str, rule: Any) -> Reference:
     shapes = json.loads((folder / "keys" / f"official_{name}.json").read_text())
     weights = rule.make_weights(shapes, meta["seed"])
     assert rule.checksum_all(weights) == meta["weights_crc32"]
-    official = {key: names_in("official", decoder, key)[0] for key in model.state_dict()}
+    official = {key: LAYOUTS["official"].names(decoder, key)[0] for key in model.state_dict()}
     assert set(official.values()) == set(weights)
     model.load_state_dict({key: torch.from_numpy(weights[name]) for key, name in official.items()})
 

@@ -9,11 +9,12 @@ from torch import nn
 
 from conditional_detr.boxes import centre_to_corners, corners_to_centre, iou_and_giou
 from conditional_detr.config import LossSettings
+from conditional_detr.inference.postprocess import detections_from
 from conditional_detr.loss.criterion import build_criterion, focal_negative, focal_positive
 from conditional_detr.loss.matcher import PaddedTargets
 from conditional_detr.model.position import grid_encoding, inverse_sigmoid, point_encoding
-from conditional_detr.postprocess import detections_from
-from conditional_detr.structures import Categories, Predictions, Target
+from conditional_detr.record import Categories
+from conditional_detr.structures import Predictions, Target
 from tests.conftest import SHARED, needs_shared
 
 pytestmark = needs_shared("reference/unit_functions.npz")
@@ -108,7 +109,7 @@ def test_postprocess(units):
     categories = Categories(tuple(range(classes)), tuple(map(str, range(classes))))
     predictions = Predictions(units["post_process__in_pred_logits"][None], units["post_process__in_pred_boxes"][None])
     sizes = [(float(height), float(width)) for height, width in units["post_process__in_sizes"].tolist()]
-    for i, found in enumerate(detections_from(predictions, sizes, categories)):
+    for i, found in enumerate(detections_from(predictions.last, sizes, categories)):
         close(found.scores, units["post_process__out_scores"][i])
         assert found.labels.tolist() == units["post_process__out_labels"][i].tolist()
         close(found.boxes, units["post_process__out_boxes"][i], atol=1e-3)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from conditional_detr.config import LossSettings, TrainSettings
+from conditional_detr.inference.postprocess import detections_from
 from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.loss.matcher import PaddedTargets
 from conditional_detr.model.network import ConditionalDETR
-from conditional_detr.postprocess import detections_from
-from conditional_detr.structures import Categories, Predictions
+from conditional_detr.record import Categories
+from conditional_detr.structures import Predictions
 from conditional_detr.training.optimizer import build_optimizer
 from tests.conftest import needs_shared
 from tests.model.reference import NAMES, Reference, boxes_of, criterion_of, load_reference, outputs
@@ -81,7 +82,7 @@ def test_postprocessing(reference):
     categories = Categories(tuple(range(classes)), tuple(map(str, range(classes))))
     sizes = [(float(height), float(width)) for height, width in reference.meta["orig_sizes"]]
     for i, found in enumerate(
-        detections_from(Predictions(logits, boxes), sizes, categories, 100, reference.model.softmax)
+        detections_from(Predictions(logits, boxes).last, sizes, categories, 100, reference.model.softmax)
     ):
         order = np.argsort(-arrays["post_scores"][i], kind="stable")
         scores = arrays["post_scores"][i][order]

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from conditional_detr.model import winograd
-from conditional_detr.model.backbone import Bottleneck, FrozenBatchNorm2d
-from conditional_detr.model.inference import FusedConvolution
+from conditional_detr.model.backbones.resnet import Bottleneck
+from conditional_detr.model.batch_norm import FrozenBatchNorm2d, FusedConvolution
 
 SIZES = [(1, 1), (4, 4), (5, 7), (9, 12), (2, 17)]
 

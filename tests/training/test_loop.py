@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from conditional_detr import Detector
-from conditional_detr.checkpoints.huggingface import load_checkpoint
 from conditional_detr.data import transforms
 from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError, NonFiniteError
 from conditional_detr.training import loop
 from conditional_detr.training.report import Reporter
 from conditional_detr.training.run_folder import RunFolder, read_metrics
+from tests.checkpoints.models import load_checkpoint
 
 CHANGING = {"seconds", "images_per_second", "data_wait"}
 
@@ -35,16 +35,9 @@ def metrics(run: RunFolder):
     return [{k: v for k, v in record.items() if k not in CHANGING} for record in read_metrics(run.metrics)]
 
 
-class Recorder(Reporter):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
+def warnings_in(caplog) -> list[str]:
+    """What was logged as a warning."""
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
 class StopsAt(Reporter):
@@ -58,9 +51,9 @@ class StopsAt(Reporter):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_run_leaves_everything_it_promises(quick_run):
-    reporter = Recorder()
-    summary = loop.train(quick_run, reporter)
+def test_a_run_leaves_everything_it_promises(quick_run, caplog):
+    caplog.set_level("INFO")
+    summary = loop.train(quick_run)
     run = summary.run
     assert summary.finished
     assert summary.step == 12
@@ -71,8 +64,8 @@ def test_a_run_leaves_everything_it_promises(quick_run):
     records = read_metrics(run.metrics)
     assert [r["step"] for r in records if r["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
     assert [r["epoch"] for r in records if r["kind"] == "evaluation"] == [1, 2]
-    assert any(re.search(r"1 +2 +ellipse", text) for text in reporter.messages)  # the category map
-    assert reporter.warnings == []
+    assert any(re.search(r"1 +2 +ellipse", text) for text in caplog.messages)  # the category map
+    assert warnings_in(caplog) == []
     assert not [name for name in names if "partial" in name]
     assert any(name.startswith("tensorboard/events") for name in names)  # a development dependency
 
@@ -179,22 +172,20 @@ def test_gradient_checkpointing_is_the_same_run(quick_run):
         assert a.get("loss", 0) == pytest.approx(b.get("loss", 0), rel=1e-4)
 
 
-def test_other_batch_than_the_presets_is_said(quick_run):
-    reporter = Recorder()
-    loop.train(changed(quick_run, train={"base_batch_size": 16, "max_steps": 1}), reporter)
-    assert any("8 images per step" in text and "train.scale_lr=true" in text for text in reporter.warnings)
-    scaled = Recorder()
+def test_other_batch_than_the_presets_is_said(quick_run, caplog):
+    loop.train(changed(quick_run, train={"base_batch_size": 16, "max_steps": 1}))
+    assert any("8 images per step" in text and "train.scale_lr=true" in text for text in warnings_in(caplog))
+    caplog.clear()
     settings = changed(quick_run, train={"base_batch_size": 16, "scale_lr": True, "max_steps": 2, "name": "scaled"})
-    run = loop.train(settings, scaled).run
-    assert scaled.warnings == []
+    run = loop.train(settings).run
+    assert warnings_in(caplog) == []
     rates = [r["lr"] for r in read_metrics(run.metrics) if r["kind"] == "train"]
     assert rates == [pytest.approx(quick_run.train.lr / 2)]
 
 
-def test_warnings_about_the_data_are_shown(quick_run):
-    reporter = Recorder()
-    loop.train(changed(quick_run, model={"queries": 2}, train={"max_steps": 1}), reporter)
-    assert any("set model.queries=4" in text for text in reporter.warnings)
+def test_warnings_about_the_data_are_shown(quick_run, caplog):
+    loop.train(changed(quick_run, model={"queries": 2}, train={"max_steps": 1}))
+    assert any("set model.queries=4" in text for text in warnings_in(caplog))
 
 
 def test_nan_names_the_images_and_saves_a_state(quick_run, monkeypatch):
@@ -295,7 +286,7 @@ def test_kill_at_any_moment_resumes(quick_run, tmp_path):
 def test_query_groups_leave_a_usual_checkpoint(quick_run):
     run = loop.train(changed(quick_run, train={"query_groups": 3, "max_steps": 2})).run
     opened = load_checkpoint(run.last_model)
-    assert opened.settings.queries == 20
+    assert opened.architecture.queries == 20
     assert "further_groups" not in " ".join(opened.model.state_dict())
     usual = changed(quick_run, model={"init_from": str(run.last_model)}, train={"name": "on", "max_steps": 1})
     assert loop.train(usual).finished
@@ -306,7 +297,7 @@ def test_plain_detr_trains(quick_run):
     settings = changed(quick_run, model={"decoder": "detr", "classification": "softmax"}, train={"max_steps": 2})
     summary = loop.train(settings)
     opened = load_checkpoint(summary.run.last_model)
-    assert (opened.settings.decoder, opened.settings.classification) == ("detr", "softmax")
+    assert (opened.architecture.decoder, opened.architecture.classification) == ("detr", "softmax")
     assert opened.model.class_head.out_features == len(SHAPES) + 1
     assert json.loads((summary.run.last_model / "config.json").read_text())["model_type"] == "detr"
     assert summary.best["AP"] >= 0

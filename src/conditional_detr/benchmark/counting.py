@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from conditional_detr.config import ModelSettings
-from conditional_detr.data.transforms import InputSize
-from conditional_detr.model.network import build_model
+from conditional_detr.model.network import describe_network
+from conditional_detr.record import Architecture, InputSize
 
 # (height, width) of the 100 images of COCO val2017 with the lowest ids, which are those that DETR's count runs over
 # (facebookresearch/detr, issue 110), and how many of them have it.
@@ -24,15 +23,16 @@ COCO_SIZES = {
 # fmt: on
 
 
-def multiply_adds(settings: ModelSettings, classes: int, size: tuple[int, int]) -> int:
+def multiply_adds(architecture: Architecture, classes: int, size: tuple[int, int]) -> int:
     """Multiply-adds of matrix products and convolutions for one image of (height, width); nothing is computed."""
+    network = describe_network(architecture, classes).eval().requires_grad_(False)
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        build_model(settings, classes).eval().requires_grad_(False)(torch.empty(1, 3, *size))
+        network(torch.empty(1, 3, *size))
     return counter.get_total_flops() // 2
 
 
 def mean_multiply_adds(
-    settings: ModelSettings, classes: int, size: InputSize, images: Mapping[tuple[int, int], int] | None = None
+    architecture: Architecture, classes: int, size: InputSize, images: Mapping[tuple[int, int], int] | None = None
 ) -> float:
     """Their mean over images, given as numbers of images by (height, width) of the files; by default ``COCO_SIZES``."""
     images = images or COCO_SIZES
@@ -41,6 +41,6 @@ def mean_multiply_adds(
     for image, count in images.items():
         resized = size.resized(*image)
         if resized not in seen:
-            seen[resized] = multiply_adds(settings, classes, resized)
+            seen[resized] = multiply_adds(architecture, classes, resized)
         total += count * seen[resized]
     return total / sum(images.values())

@@ -1,5 +1,6 @@
 """Our side: a prediction and a training step, whole and in parts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,17 +14,16 @@ from conditional_detr.benchmark.measuring import Clock
 from conditional_detr.boxes import centre_to_corners
 from conditional_detr.config import DataSettings, LossSettings, TrainSettings
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.loading import pad
-from conditional_detr.data.transforms import LabelledImage, augment, scale_image
-from conditional_detr.detector import Detector
+from conditional_detr.data.transforms import LabelledImage, augment
+from conditional_detr.inference.detector import Detector
+from conditional_detr.inference.postprocess import detections_from
+from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.loss.matcher import HungarianMatcher
 from conditional_detr.model.network import DETR
-from conditional_detr.postprocess import detections_from
-from conditional_detr.structures import Predictions
+from conditional_detr.record import InputSize
+from conditional_detr.structures import ImageBatch, Outputs
 from conditional_detr.training.optimizer import build_optimizer
-
-Outputs = tuple[torch.Tensor, torch.Tensor]  # logits and boxes of the last layer
 
 
 class Prediction:
@@ -32,41 +32,39 @@ class Prediction:
     def __init__(self, folder: Path, inputs: Inputs, optimized: bool, compiled: bool) -> None:
         self.detector = Detector.from_pretrained(folder)
         if optimized or compiled:
+            if self.detector.device.type == "cpu":
+                keep_freed_memory()  # as the command line does
             self.detector.optimize(compiled)
         self.images = inputs.images().to(self.detector.device)
 
     def outputs(self) -> Outputs:
-        predictions = self()
-        return predictions.logits[-1], predictions.boxes[-1]
+        return self()
 
-    @torch.inference_mode()
-    def __call__(self) -> Predictions:
-        return self.detector.network(self.images.pixels)
+    def __call__(self) -> Outputs:
+        return self.detector.pipeline.runtime(self.images.pixels)
 
 
 def prediction_parts(folder: Path, inputs: Inputs, repeats: int) -> dict[str, list[float]]:
     """Seconds of each part of a prediction: from RGB images to detections."""
     detector = Detector.from_pretrained(folder)
-    model, pictures = detector.model, inputs.pictures()
-    clock = _watched(model, detector.device)
-    size = (inputs.height, inputs.width)
+    size = InputSize((inputs.height, inputs.width), rule="stretch")
+    pipeline = replace(detector.pipeline, record=replace(detector.record, input_size=size))
+    pictures, images = inputs.pictures(), inputs.images()
+    clock = _watched(detector.model, detector.device)
+    sizes = [(inputs.height, inputs.width)] * inputs.batch
 
-    @torch.inference_mode()
-    def forward() -> Predictions:
-        return model(images.pixels)
-
-    def preprocess() -> torch.Tensor:
-        return pad([to_pixels(scale_image(picture, *size)) for picture in pictures]).pixels
+    def preprocess() -> ImageBatch:
+        return pipeline.batch([pipeline.prepare(picture) for picture in pictures])
 
     turns: list[dict[str, float]] = []
     for _ in range(repeats + 1):
         clock.seconds = {}
-        pixels = clock.measured("preprocess", preprocess)()
-        images = inputs.images().to(detector.device)
-        assert pixels.shape == images.pixels.shape
-        predictions = clock.measured("forward", forward)()
-        arguments = (predictions, [(float(inputs.height), float(inputs.width))] * inputs.batch, detector.categories)
-        clock.measured("postprocess", detections_from)(*arguments, softmax=model.softmax)
+        assert clock.measured("preprocess", preprocess)().size == images.size
+        outputs = clock.measured("forward", pipeline.runtime)(images.pixels)
+        frames = pipeline.frames(sizes, images)
+        clock.measured("postprocess", detections_from)(
+            outputs, frames, detector.categories, softmax=detector.model.softmax
+        )
         turns.append(clock.seconds)
     clock.release()
     return _by_part(turns[1:], whole="forward", rest="heads")
@@ -109,9 +107,7 @@ class Training:
 
     def outputs(self) -> Outputs:
         """In evaluation, for comparison."""
-        with torch.inference_mode():
-            predictions = self.model.eval()(self.images.pixels)
-        return predictions.logits[-1], predictions.boxes[-1]
+        return TorchRuntime(self.model.eval())(self.images.pixels)
 
     def __call__(self) -> None:
         self._step(Clock(self.device))

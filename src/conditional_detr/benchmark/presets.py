@@ -7,10 +7,9 @@ from torch import nn
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import load_settings
-from conditional_detr.data.transforms import InputSize
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
 from conditional_detr.model.network import build_model
-from conditional_detr.structures import Categories
+from conditional_detr.record import Categories, InputSize, ModelRecord
 
 CLASSES = 91  # logits of the official code for COCO
 
@@ -18,11 +17,11 @@ CLASSES = 91  # logits of the official code for COCO
 def preset_checkpoint(preset: str, overrides: Sequence[str] = ()) -> Checkpoint:
     """The network as it trains with pretrained weights, so with frozen batch norm, though its own are random.
 
-    overrides: ``model.key=value``. Raises ``InputError`` for others.
+    overrides: ``model.key=value``. Raises ``SettingsError`` for others.
     """
     for override in overrides:
         if not override.startswith("model."):
-            raise InputError(f"{override!r}: only model.* settings make a difference here")
+            raise SettingsError(f"{override!r}: only model.* settings make a difference here")
     given = load_settings(preset, overrides)
     model = given.model
     if model.batch_norm == "auto" and isinstance(model.backbone, str):
@@ -37,4 +36,4 @@ def preset_checkpoint(preset: str, overrides: Sequence[str] = ()) -> Checkpoint:
     nn.init.normal_(
         last.weight, std=0.1
     )  # as published it is 0, and boxes could not differ, whatever went wrong before
-    return Checkpoint(network, model, categories, size)
+    return Checkpoint(network, ModelRecord(model.architecture(), categories, size))

@@ -8,13 +8,13 @@ import torch
 from conditional_detr.benchmark.inputs import Inputs
 from conditional_detr.benchmark.measuring import default_device
 from conditional_detr.config import TrainSettings
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
 
 try:
     import transformers
     from transformers import ConditionalDetrForObjectDetection
 except ImportError as error:
-    raise InputError("--against transformers needs it: pip install transformers") from error
+    raise SettingsError("--against transformers needs it: pip install transformers") from error
 
 VERSION = transformers.__version__
 Outputs = tuple[torch.Tensor, torch.Tensor]

@@ -3,19 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
-from conditional_detr.checkpoints.names import Layout
-from conditional_detr.config import ModelSettings
-from conditional_detr.data.transforms import InputSize
-from conditional_detr.errors import InputError
+from conditional_detr.errors import CheckpointError
 from conditional_detr.model.network import DETR
-from conditional_detr.structures import Categories
+from conditional_detr.record import Architecture, BoxFrame, Categories, InputSize, ModelRecord
 
-Format = Literal["huggingface", "official", "mmdetection"]
-OWN_KEY = "conditional_detr"  # in every format: what it has no field for
+if TYPE_CHECKING:
+    from conditional_detr.checkpoints.state import State
+
+OWN_KEY = "conditional_detr"  # in every format: the model's record, for what the format has no field for
 HEAD = ("class_head.weight", "class_head.bias")  # rows: a logit each
 COUNTER = "num_batches_tracked"  # of trained batch norm; formats have it or not, and nothing here uses it
 _TRAINING_ONLY = (COUNTER, "decoder.further_groups.weight")
@@ -25,11 +24,12 @@ _TRAINING_ONLY = (COUNTER, "decoder.further_groups.weight")
 class Origin:
     """Where a checkpoint came from.
 
-    names: our parameter names -> names in the file. left_out: what else the file holds -> why it was not taken.
+    format, layout: by name. names: our parameter names -> names in the file. left_out: what else the file holds -> why it was
+    not taken.
     """
 
-    format: Format
-    layout: Layout
+    format: str
+    layout: str
     names: Mapping[str, list[str]]
     left_out: Mapping[str, str]
 
@@ -41,26 +41,60 @@ class Written(NamedTuple):
     remarks: list[str]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A network and what is needed to use it. settings: those the network was built of."""
+class Given(NamedTuple):
+    """What a format reads: a folder, or the parameters of a ``.pth`` file and what else it holds.
 
-    model: DETR
-    settings: ModelSettings
+    boxes: what predicted boxes are relative to, where the caller knows.
+    """
+
+    path: Path
+    state: "State | None" = None
+    rest: Mapping[str, Any] = {}
+    boxes: BoxFrame | None = None
+
+
+class Parsed(NamedTuple):
+    """What a file or folder says, before a network is made of it. declared: fields of ``Architecture`` that it tells."""
+
+    format: str
+    state: "State"
+    declared: Mapping[str, Any]
     categories: Categories
     input_size: InputSize
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and its record: everything that is needed to use it."""
+
+    model: DETR
+    record: ModelRecord
     origin: Origin | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.record.architecture
+
+    @property
+    def categories(self) -> Categories:
+        return self.record.categories
+
+    @property
+    def input_size(self) -> InputSize:
+        return self.record.input_size
 
 
 def network_state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and statistics without what only training has: counters of batch norm, further groups of queries."""
+    """Return parameters and statistics without what only training has: counters of batch norm, further groups of queries."""
     return {name: value for name, value in module.state_dict().items() if not name.endswith(_TRAINING_ONLY)}
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
     """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
 
-    Raises ``InputError`` naming the first that is missing, left over or of another shape.
+    A module on the meta device takes the tensors themselves. Raises ``CheckpointError`` naming the first that is missing,
+    left over or of another shape.
     """
     expected = network_state(module)
     given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
@@ -73,6 +107,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) 
     wrong += [f"{name} is not part of the model" for name in given if name not in expected]
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise InputError(f"{source} does not fit the model: {wrong[0]}{more}; give weights of this very architecture")
-
-    module.load_state_dict(given, strict=False)
+        raise CheckpointError(
+            f"{source} does not fit the model: {wrong[0]}{more}; give weights of this very architecture"
+        )
+    module.load_state_dict(given, strict=False, assign=any(value.is_meta for value in expected.values()))

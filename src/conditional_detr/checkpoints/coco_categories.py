@@ -1,6 +1,6 @@
 """The categories of COCO, which published files leave unsaid."""
 
-from conditional_detr.structures import Categories
+from conditional_detr.record import Categories
 
 UNUSED = "N/A"  # name of a logit that stands for no category, as Hugging Face writes it
 

@@ -5,11 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from conditional_detr.checkpoints.checkpoint import Checkpoint, Format
-from conditional_detr.checkpoints.huggingface import save_checkpoint
-from conditional_detr.checkpoints.mmdetection import save_mmdetection
-from conditional_detr.checkpoints.official import save_official
-from conditional_detr.errors import InputError
+from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.formats import FORMATS, load
+from conditional_detr.errors import CheckpointError
 
 
 class Row(NamedTuple):
@@ -25,23 +23,18 @@ class Row(NamedTuple):
 
 
 def convert(
-    checkpoint: Checkpoint, out: Path, to: Format, timm_backbone: bool | None = None
+    checkpoint: Checkpoint, out: Path, to: str, timm_backbone: bool | None = None
 ) -> tuple[list[Row], list[str]]:
-    """Write a checkpoint in another format: a folder for huggingface, else a ``.pth`` file.
+    """Write a checkpoint in another format: one of ``FORMATS``.
 
-    timm_backbone: as in ``save_checkpoint``. Returns what became of every tensor, and remarks. Raises ``InputError`` when
-    ``out`` exists, or when the format's programs do not have such a network.
+    timm_backbone: timm's names for the backbone, in huggingface. Returns what became of every tensor, and remarks. Raises
+    ``CheckpointError`` when ``out`` exists, or when the format's programs do not have such a network.
     """
+    if to not in FORMATS:
+        raise CheckpointError(f"unknown format {to!r}; one of {', '.join(FORMATS)} is needed")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists; remove it or choose another place")
-    if timm_backbone is not None and to != "huggingface":
-        raise InputError(f"a backbone with timm's names exists for huggingface only, not for {to}; leave it out")
-    if to == "huggingface":
-        written = save_checkpoint(checkpoint, out, timm_backbone)
-    else:
-        if out.is_dir() or not out.suffix:
-            raise InputError(f"{out} names a folder, but {to} is a file; call it {out}.pth")
-        written = save_official(checkpoint, out) if to == "official" else save_mmdetection(checkpoint, out)
+        raise CheckpointError(f"{out} exists; remove it or choose another place")
+    written = load(to).write(checkpoint, out, timm_backbone)
     origin = checkpoint.origin
     read = {name: [name] for name in written.names} if origin is None else origin.names
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -58,7 +51,7 @@ def convert(
 
 
 def _row_name(names: list[str]) -> str:
-    """One name for all that differ in layer and parameter; of a packed projection, the three letters in braces."""
+    """Return one name for all that differ in layer and parameter only; a packed projection has its three letters in braces."""
     first = re.sub(r"(?<=coder\.layers\.)\d+|(?<=stages\.)\d+|(?<=\d\.layers\.)\d+|(?<=layer)\d+\.\d+", "N", names[0])
     first = re.sub(r"(?<=[._])(weight|bias|running_mean|running_var)$", "*", first)
     if len(names) > 1:

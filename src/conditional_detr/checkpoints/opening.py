@@ -9,14 +9,13 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.checkpoints.huggingface import load_checkpoint
-from conditional_detr.checkpoints.mmdetection import from_mmdetection
-from conditional_detr.checkpoints.official import from_official
+from conditional_detr.checkpoints.architecture import build_checkpoint
+from conditional_detr.checkpoints.checkpoint import Checkpoint, Given, Parsed
+from conditional_detr.checkpoints.formats import FORMATS, load
 from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.checkpoints.state import read_state
-from conditional_detr.data.transforms import BoxFrame
-from conditional_detr.errors import InputError
+from conditional_detr.errors import CheckpointError, InputError
+from conditional_detr.record import BoxFrame
 
 _HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
@@ -31,40 +30,53 @@ def open_checkpoint(source: str | Path, dilation: bool | None = None, boxes: Box
     try:
         if not path.exists() and _is_hub_id(str(source)):
             path = _download(str(source))
-        if path.is_dir():
-            return load_checkpoint(checkpoint_folder(path), dilation, boxes)
-        checkpoint = _open_file(path, dilation)
-        size = checkpoint.input_size
-        return replace(checkpoint, input_size=replace(size, boxes=boxes or size.boxes))
+        parsed = _read_folder(path, boxes) if path.is_dir() else _read_file(path, boxes)
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{source} can't be read ({error.strerror or error}); check the path") from error
+        raise CheckpointError(f"{source} can't be read ({error.strerror or error}); check the path") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Whatever a file contradicts itself in; what follows works on checked values, and its errors are ours.
         reason = reprlib.repr(error)
-        raise InputError(f"{source} is damaged: its parts contradict each other ({reason}); get it again") from error
+        raise CheckpointError(
+            f"{source} is damaged: its parts contradict each other ({reason}); get it again"
+        ) from error
+    return build_checkpoint(parsed, dilation, source)
+
+
+def _read_folder(path: Path, boxes: BoxFrame | None) -> Parsed:
+    folder = checkpoint_folder(path)
+    name = next(name for name in FORMATS if _marks(name, folder))
+    return load(name).read(Given(folder, boxes=boxes))
+
+
+def _marks(name: str, folder: Path) -> bool:
+    marker = load(name).MARKER
+    return marker is not None and (folder / marker).is_file()
 
 
 def checkpoint_folder(path: Path) -> Path:
-    """The checkpoint folder that a folder means: itself, or the best one of a run. Raises ``InputError``."""
+    """Return the checkpoint folder that a folder means: itself, or the best one of a run. Raises ``CheckpointError``."""
     for folder in (path, path / "model", path / "model_last"):
-        if (folder / "config.json").is_file():
+        if any(_marks(name, folder) for name in FORMATS):
             return folder
     if (path / "config.yaml").is_file():
-        raise InputError(f"run {path} has no checkpoint yet: it writes the first one after its first evaluation")
-    raise InputError(
+        raise CheckpointError(f"run {path} has no checkpoint yet: it writes the first one after its first evaluation")
+    raise CheckpointError(
         f"{path} holds neither config.json nor model/config.json; give a run folder or a checkpoint folder"
     )
 
 
-def _open_file(file: Path, dilation: bool | None) -> Checkpoint:
+def _read_file(file: Path, boxes: BoxFrame | None) -> Parsed:
     if not file.exists():
-        raise InputError(f"{file} does not exist; give a run or checkpoint folder, a .pth file or a hub id")
+        raise CheckpointError(f"{file} does not exist; give a run or checkpoint folder, a .pth file or a hub id")
     if file.suffix == ".safetensors":
-        raise InputError(f"{file} is a part of a checkpoint folder; give the folder, with config.json in it")
+        raise CheckpointError(f"{file} is a part of a checkpoint folder; give the folder, with config.json in it")
     content = load_pth(file)
     if not isinstance(content, Mapping):
-        raise InputError(f"{file} holds a {type(content).__name__} instead of named weights; give a detector's file")
+        raise CheckpointError(
+            f"{file} holds a {type(content).__name__} instead of named weights; give a detector's file"
+        )
     rest = dict(cast(Mapping[str, Any], content))
     weights: Any = rest
     for key in ("model", "state_dict", "model_state_dict"):
@@ -75,13 +87,10 @@ def _open_file(file: Path, dilation: bool | None) -> Checkpoint:
         rest = {}
     given = {name: value for name, value in weights.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if len(given) < len(weights):
-        raise InputError(f"{file} holds other things than weights; give a file of Conditional DETR or DETR")
+        raise CheckpointError(f"{file} holds other things than weights; give a file of Conditional DETR or DETR")
     state = read_state(given, file)
-    if state.layout == "official":
-        return from_official(state, rest, dilation, file)
-    if state.layout == "mmdetection":
-        return from_mmdetection(state, rest, dilation, file)
-    raise InputError(f"{file} is a part of a Hugging Face checkpoint; give its folder, with config.json in it")
+    parsed = load(state.format).read(Given(file, state, rest))
+    return parsed if boxes is None else parsed._replace(input_size=replace(parsed.input_size, boxes=boxes))
 
 
 def _is_hub_id(text: str) -> bool:
@@ -99,7 +108,7 @@ def _download(hub_id: str) -> Path:
             folder = Path(snapshot_download(hub_id, allow_patterns=[*_HUB_FILES, "pytorch_model.bin"]))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise InputError(
+        raise CheckpointError(
             f"{hub_id} is no file or folder here, and can't be fetched from the Hugging Face hub ({reason}); "
             f"check the path or the name"
         ) from error

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from conditional_detr.errors import InputError
+from conditional_detr.errors import CheckpointError
 
 _STAND_INS = re.compile(
     r"(mmengine|mmcv|mmdet|numpy|pathlib|datetime)(\.\w+)+|_codecs\.encode|copyreg\._reconstructor"
@@ -184,7 +184,7 @@ def _check_keys(keys: list[Any]) -> None:
 def load_pth(file: Path) -> Any:
     """The content of a ``.pth`` file, zip or legacy.
 
-    Raises ``InputError`` for a file that can't be read, is no such file, names something that is not allowed, or
+    Raises ``CheckpointError`` for a file that can't be read, is no such file, names something that is not allowed, or
     claims to hold more than it does.
     """
     try:
@@ -192,9 +192,9 @@ def load_pth(file: Path) -> Any:
         with file.open("rb") as stream:
             is_zip = stream.read(4) == b"PK\x03\x04"  # as torch sees it
     except OSError as error:
-        raise InputError(f"{file} can't be read ({error.strerror or error}); check the path") from error
+        raise CheckpointError(f"{file} can't be read ({error.strerror or error}); check the path") from error
     if size == 0:
-        raise InputError(f"{file} is empty; download it again")
+        raise CheckpointError(f"{file} is empty; download it again")
     unpickler = type("Unpickler", (_Unpickler,), {"file_size": size})
     module = SimpleNamespace(Unpickler=unpickler, load=lambda stream, **options: unpickler(stream, **options).load())
     module.__name__ = "conditional_detr"
@@ -206,48 +206,48 @@ def load_pth(file: Path) -> Any:
             stream = io.BytesIO(file.read_bytes())
             content = torch.load(stream, map_location="cpu", weights_only=False, pickle_module=module)
         _check_size(content, file)
-    except InputError:
+    except CheckpointError:
         raise
     except _Refused as error:
-        raise InputError(
+        raise CheckpointError(
             f"{file} wants to call {error}, which no file of weights needs; nothing was run: take it from another source"
         ) from error
     except Exception as error:  # damaged bytes can end in any of them
-        raise InputError(f"{file} is damaged or no .pth file of weights; download it again") from error
+        raise CheckpointError(f"{file} is damaged or no .pth file of weights; download it again") from error
     return content
 
 
 def load_safetensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, whose header the library checks against the file's size.
 
-    Raises ``InputError`` for a file that can't be read.
+    Raises ``CheckpointError`` for a file that can't be read.
     """
     try:
         return load_file(file)
     except FileNotFoundError as error:
-        raise InputError(f"{file} does not exist; check the path") from error
+        raise CheckpointError(f"{file} does not exist; check the path") from error
     except Exception as error:  # damaged bytes can end in any of them
-        raise InputError(f"{file} can't be read ({error}); copy or download it again") from error
+        raise CheckpointError(f"{file} can't be read ({error}); copy or download it again") from error
 
 
 def _check_archive(file: Path) -> dict[str, int]:
-    """Bytes of every storage, by key. Raises ``InputError`` for an archive that torch.save did not write."""
+    """Bytes of every storage, by key. Raises ``CheckpointError`` for an archive that torch.save did not write."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     names = [entry.filename.casefold() for entry in entries]  # torch does not tell cases apart
     pickles = [name for name in names if name.endswith(".pkl")]
     if len(pickles) != 1 or not pickles[0].endswith("/data.pkl") or len(set(names)) < len(names):
-        raise InputError(f"{file} is a zip file but no .pth file of weights; give one that torch.save wrote")
+        raise CheckpointError(f"{file} is a zip file but no .pth file of weights; give one that torch.save wrote")
     # torch stores without compression; anything else could unfold to any size.
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise InputError(f"{file} is compressed, which files of weights are not; take it from another source")
+        raise CheckpointError(f"{file} is compressed, which files of weights are not; take it from another source")
     if sum(entry.file_size for entry in entries) > file.stat().st_size:
-        raise InputError(f"{file} claims entries larger than the file; download it again")
+        raise CheckpointError(f"{file} claims entries larger than the file; download it again")
     return {entry.filename.rpartition("/data/")[2]: entry.file_size for entry in entries}
 
 
 def _check_size(content: Any, file: Path) -> None:
-    """Raise ``InputError`` when the content unfolds to more than the file can hold: one part shared many times."""
+    """Raise ``CheckpointError`` when the content unfolds to more than the file can hold: one part shared many times."""
     size = file.stat().st_size
     bytes_ = visits = 0
     todo = [content]
@@ -263,4 +263,4 @@ def _check_size(content: Any, file: Path) -> None:
         elif isinstance(each, (list, tuple, set)):
             todo += cast("list[Any]", each)
         if bytes_ > 2 * size or visits + len(todo) > _VISITS:
-            raise InputError(f"{file} claims to hold more than its size; download it again")
+            raise CheckpointError(f"{file} claims to hold more than its size; download it again")

@@ -1,62 +1,65 @@
 """Parameters of a file under our names, and ours under those of a file."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from conditional_detr.checkpoints.checkpoint import COUNTER
-from conditional_detr.checkpoints.names import Decoder, Layout, names_in, ours_of, recognise
-from conditional_detr.errors import InputError
+from conditional_detr.checkpoints.formats import FORMATS, load
+from conditional_detr.checkpoints.names import Decoder, Layout, recognize
+from conditional_detr.errors import CheckpointError
 
 
 class State(NamedTuple):
-    """Parameters and statistics of a file under our names, in float32.
+    """Parameters and statistics of a file under our names, in float32, each with memory of its own.
 
-    names: ours -> those in the file. left_out: what else was in the file -> why it was not taken.
+    format: the one that has ``layout``. names: ours -> those in the file. left_out: what else was in the file -> why it was
+    not taken.
     """
 
     values: dict[str, Tensor]
+    format: str
     layout: Layout
     decoder: Decoder
     names: dict[str, list[str]]
     left_out: dict[str, str]
 
 
-def read_state(given: Mapping[str, Tensor], source: Path) -> State:
-    """Recognise the layout of a file's parameters and give them our names.
+def read_state(given: Mapping[str, Tensor], source: object) -> State:
+    """Recognize the layout of a file's parameters and give them our names.
 
-    Raises ``InputError`` when they are not those of a (Conditional) DETR, or one is left over or no number.
+    Raises ``CheckpointError`` when they are not those of a (Conditional) DETR, or one is left over, no number, NaN or infinite.
     """
     given = _without_prefix(given)
-    layout, decoder = recognise(given)
+    format_of = {layout: name for name in FORMATS for layout in load(name).LAYOUTS}
+    layout, decoder = recognize(given, format_of)
     parts: dict[str, list[tuple[str, Tensor] | None]] = {}
     left_out: dict[str, str] = {}
     unknown: list[str] = []
     for name, value in given.items():
-        part = ours_of(layout, decoder, name)
+        part = layout.ours(decoder, name)
         if name.endswith(COUNTER):
             left_out[name] = "a counter of batch norm, which nothing reads"
         elif part is None:
             unknown.append(name)
         elif not value.is_floating_point():
-            raise InputError(f"{source}: {name} holds {value.dtype} instead of floating-point numbers")
+            raise CheckpointError(f"{source}: {name} holds {value.dtype} instead of floating-point numbers")
         else:
             parts.setdefault(part.ours, [None] * part.parts)[part.part] = name, value
         if not value.numel():
-            raise InputError(f"{source}: {name} is empty, of shape {list(value.shape)}; give complete weights")
+            raise CheckpointError(f"{source}: {name} is empty, of shape {list(value.shape)}; give complete weights")
     if "class_head.weight" not in parts or "decoder.query_position.weight" not in parts:
         first = next(iter(given), "nothing")
         if any(name.startswith(("detr.", "mask_head.", "bbox_attention.")) for name in given):
-            raise InputError(f"{source} is a segmentation model of DETR, which is not supported; give a detector")
-        raise InputError(
+            raise CheckpointError(f"{source} is a segmentation model of DETR, which is not supported; give a detector")
+        raise CheckpointError(
             f"{source} holds no weights of Conditional DETR or DETR (its first entry is {first}); give such a checkpoint"
         )
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise InputError(
+        raise CheckpointError(
             f"{source}: {unknown[0]} is not part of a {'Conditional DETR' if decoder == 'conditional' else 'DETR'}{more}; "
             f"give weights of a detector of this architecture, without masks or other additions"
         )
@@ -65,18 +68,38 @@ def read_state(given: Mapping[str, Tensor], source: Path) -> State:
     for ours, found in parts.items():
         whole = [each for each in found if each is not None]
         if len(whole) < len(found):
-            missing = names_in(layout, decoder, ours)[found.index(None)]
-            raise InputError(f"{source}: {missing} is missing; give complete weights")
+            missing = layout.names(decoder, ours)[found.index(None)]
+            raise CheckpointError(f"{source}: {missing} is missing; give complete weights")
         try:
-            values[ours] = (torch.cat([value for _, value in whole]) if len(whole) > 1 else whole[0][1]).float()
+            value = torch.cat([value for _, value in whole]) if len(whole) > 1 else whole[0][1]
         except RuntimeError as error:
-            raise InputError(f"{source}: {whole[0][0]} and its other parts have shapes that do not fit") from error
+            raise CheckpointError(f"{source}: {whole[0][0]} and its other parts have shapes that do not fit") from error
+        values[ours] = value.detach().float()
+        if not bool(values[ours].isfinite().all()):
+            raise CheckpointError(
+                f"{source}: {whole[0][0]} holds NaN or infinity, so the model can't find anything; give weights from before "
+                f"training diverged"
+            )
         names[ours] = [name for name, _ in whole]
-    return State(values, layout, decoder, names, left_out)
+    return State(_with_own_memory(values), format_of[layout], layout, decoder, names, left_out)
+
+
+def _with_own_memory(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors that share their memory with others, which training one of them would change."""
+    owners: dict[int, int] = {}
+    for value in values.values():
+        address = value.untyped_storage().data_ptr()
+        owners[address] = owners.get(address, 0) + 1
+    return {
+        name: value
+        if owners[value.untyped_storage().data_ptr()] == 1 and value.is_contiguous()
+        else value.clone(memory_format=torch.contiguous_format)
+        for name, value in values.items()
+    }
 
 
 def _without_prefix(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Names without what distributed training and Lightning put before each of them."""
+    """Take away what distributed training and Lightning put before every name."""
     for prefix in ("module.", "model."):
         inner = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
         if given and len(inner) == len(given):
@@ -87,13 +110,13 @@ def _without_prefix(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def write_state(
     state: Mapping[str, Tensor], layout: Layout, decoder: Decoder
 ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Our parameters under the names of a layout, in float32, contiguous and on the CPU; and ours -> those names."""
+    """Return our parameters under the names of a layout (float32, contiguous, on the CPU), and the map ours -> those names."""
     values: dict[str, Tensor] = {}
     names: dict[str, list[str]] = {}
     for ours, value in state.items():
         if ours.endswith(COUNTER):
             continue
-        names[ours] = names_in(layout, decoder, ours)
+        names[ours] = layout.names(decoder, ours)
         value = value.detach().cpu().float()
         for name, part in zip(names[ours], value.chunk(len(names[ours])), strict=True):
             values[name] = part.clone(memory_format=torch.contiguous_format)

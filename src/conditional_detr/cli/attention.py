@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from conditional_detr.cli.options import Boxes, Dilation, Source, check_picture
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
 
 MOST = 20  # detections in a picture
 
@@ -26,9 +26,9 @@ def command(
     boxes: Boxes = None,
 ) -> None:
     """What a detector looks at (Figure 1 of the paper): every head's cross-attention, spatial and content part."""
-    from conditional_detr.detector import Detector
     from conditional_detr.explain.attention_maps import explain
     from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
+    from conditional_detr.inference.detector import Detector
 
     pictures = {
         "attention": out,
@@ -38,7 +38,7 @@ def command(
     for picture in pictures.values():
         check_picture(picture, [image])
     if len(query or ()) > MOST:
-        raise InputError(f"{len(query or ())} queries do not fit into a picture; give at most {MOST}, or use Python")
+        raise SettingsError(f"{len(query or ())} queries do not fit into a picture; give at most {MOST}, or use Python")
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
     explanation = explain(detector, image, layer, query, top)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import typer
 
 from conditional_detr.cli.options import Compile, Dilation
 from conditional_detr.cli.tables import aligned
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
     from conditional_detr.benchmark.inputs import Inputs
@@ -46,20 +46,20 @@ def command(
     sizes = [_parse(text) for text in size or ["480x640" if train else "800x1066"]]
     batches = batch or [2 if train else 1]
     if train and compile:
-        raise InputError("--compile is for predictions; leave it out with --train")
+        raise SettingsError("--compile is for predictions; leave it out with --train")
 
     import torch
 
     from conditional_detr.benchmark.counting import mean_multiply_adds
     from conditional_detr.benchmark.inputs import Inputs
     from conditional_detr.benchmark.measuring import default_device, matrix_rate
-    from conditional_detr.checkpoints.huggingface import save_checkpoint
+    from conditional_detr.checkpoints.formats import load
 
     checkpoint = _checkpoint(source, settings or [], dilation, train and against is not None)
-    if against and (checkpoint.settings.dilation or checkpoint.settings.decoder != "conditional"):
-        raise InputError(f"{source}: transformers has no Conditional DETR like it without timm; leave out --against")
-    if against and train and checkpoint.settings.batch_norm != "frozen":
-        raise InputError(f"{source} trains its batch norm, which transformers can't; add model.batch_norm=frozen")
+    if against and (checkpoint.architecture.dilation or checkpoint.architecture.decoder != "conditional"):
+        raise SettingsError(f"{source}: transformers has no Conditional DETR like it without timm; leave out --against")
+    if against and train and not checkpoint.model.backbone.norm_frozen:
+        raise SettingsError(f"{source} trains its batch norm, which transformers can't; add model.batch_norm=frozen")
     device = default_device()
     rate = matrix_rate(device)
     record: dict[str, Any] = {
@@ -69,7 +69,7 @@ def command(
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         "mean_multiply_adds": mean_multiply_adds(
-            checkpoint.settings, len(checkpoint.categories), checkpoint.input_size
+            checkpoint.architecture, len(checkpoint.categories), checkpoint.input_size
         ),
         "matrix_multiply_adds_per_second": rate,
         "measurements": [],
@@ -77,7 +77,7 @@ def command(
     if not as_json:
         typer.echo(_heading(record))
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(checkpoint, Path(folder))
+        load("huggingface").write(checkpoint, Path(folder))
         for count in batches:
             for height, width in sizes:
                 inputs = Inputs(count, height, width)
@@ -97,7 +97,7 @@ def command(
 def _parse(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if found is None:
-        raise InputError(f"--size {text}: give height and width in pixels, such as 800x1066")
+        raise SettingsError(f"--size {text}: give height and width in pixels, such as 800x1066")
     return int(found[1]), int(found[2])
 
 
@@ -111,9 +111,9 @@ def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxili
         # Between decoder layers, where transformers has a norm as soon as it trains with auxiliary losses.
         return preset_checkpoint(source, [*overrides, *(["model.norm_between_layers=true"] if auxiliary else [])])
     if overrides:
-        raise InputError(f"{overrides[0]!r}: settings change a preset; {source} has its own")
+        raise SettingsError(f"{overrides[0]!r}: settings change a preset; {source} has its own")
     if not Path(source).exists() and "/" not in source:
-        raise InputError(f"{source} is no preset, file or folder; presets: {', '.join(preset_names())}")
+        raise SettingsError(f"{source} is no preset, file or folder; presets: {', '.join(preset_names())}")
     return open_checkpoint(source, dilation)
 
 
@@ -137,7 +137,7 @@ def _prediction(
         makers[_theirs()] = (theirs.Prediction, folder, inputs)
         if torch.cuda.is_available():  # where --optimize is in half precision too
             makers[f"{_theirs()}, bfloat16"] = (theirs.Prediction, folder, inputs, True)
-    work = inputs.batch * multiply_adds(checkpoint.settings, len(checkpoint.categories), inputs[1:])
+    work = inputs.batch * multiply_adds(checkpoint.architecture, len(checkpoint.categories), inputs[1:])
     measured = _measured("prediction", inputs, makers, repeats, _theirs() if against else "plain")
     for row in measured["rows"]:
         row["share_of_matrix_rate"] = work / row["seconds"]["median"] / rate
@@ -150,7 +150,7 @@ def _prediction(
 def _training(checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int) -> dict[str, Any]:
     from conditional_detr.benchmark import ours
 
-    stages = 1 if checkpoint.settings.batch_norm == "frozen" else -1
+    stages = 1 if checkpoint.model.backbone.norm_frozen else -1
     checkpoint.model.backbone.freeze(stages)
     trained = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
     makers: dict[str, tuple[Any, ...]] = {"plain": (ours.Training, folder, inputs, stages, False)}

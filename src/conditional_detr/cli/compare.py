@@ -10,7 +10,7 @@ import typer
 
 from conditional_detr.cli.options import check_picture
 from conditional_detr.cli.tables import aligned
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
     from conditional_detr.explain.convergence import Curve
@@ -39,7 +39,7 @@ def command(
     check_picture(out, runs)
     for level in ap or ():
         if not 0 < level <= 1:
-            raise InputError(f"--ap {level:g}: give an AP above 0 and at most 1, such as 0.3")
+            raise SettingsError(f"--ap {level:g}: give an AP above 0 and at most 1, such as 0.3")
     sources = list(dict.fromkeys(runs))
     curves = [read_curve(source) for source in sources]
     often = Counter(curve.name for curve in curves)
@@ -48,7 +48,7 @@ def command(
         for source, curve in zip(sources, curves, strict=True)
     ]
     if baseline is not None and baseline not in sources:
-        raise InputError(f"--baseline {baseline} is not among the runs; give one of {', '.join(map(str, sources))}")
+        raise SettingsError(f"--baseline {baseline} is not among the runs; give one of {', '.join(map(str, sources))}")
     reference = curves[0 if baseline is None else sources.index(baseline)]
     levels = ap or round_levels(curves)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from conditional_detr.checkpoints.formats import FORMATS
 from conditional_detr.cli.options import Boxes, Dilation, Source
 from conditional_detr.cli.tables import aligned
 
@@ -13,7 +14,9 @@ from conditional_detr.cli.tables import aligned
 def command(
     source: Source,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder (huggingface) or .pth file.")],
-    to: Annotated[Literal["huggingface", "official", "mmdetection"], typer.Option(help="The format of OUT.")],
+    to: Annotated[
+        str, typer.Option(metavar=f"[{'|'.join(FORMATS)}]", help="The format of OUT.", autocompletion=lambda: FORMATS)
+    ],
     timm_backbone: Annotated[
         bool | None,
         typer.Option(

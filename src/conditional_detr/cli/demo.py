@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
 
 IMAGES = {"train": 2000, "val": 300, "test": 300}  # the model never sees test, nor is it chosen by it
 PICTURES = 12
@@ -16,36 +16,39 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Of the initial weights and the order of the data.")] = 0,
 ) -> None:
     """Watch a detector learn in minutes on a CPU: make data, train, evaluate and predict on unseen images."""
+    from conditional_detr.allocator import keep_freed_memory
     from conditional_detr.cli.evaluate import print_table
+    from conditional_detr.cli.log import console
     from conditional_detr.config import load_settings
-    from conditional_detr.data.coco import read_annotations
+    from conditional_detr.data.layouts.coco import read_coco
     from conditional_detr.data.shapes import write_shapes
-    from conditional_detr.detector import Detector
-    from conditional_detr.evaluation import evaluate_detector
+    from conditional_detr.evaluation.coco import evaluate_detector
+    from conditional_detr.inference.detector import Detector
     from conditional_detr.training import loop
     from conditional_detr.training.report import ConsoleReporter
     from conditional_detr.training.run_plots import SHOWN_ABOVE, SampleImages
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder; remove it or choose another with --out")
-    reporter = ConsoleReporter()
-    reporter.message(f"1/3 making the data set shapes: {IMAGES['train']} training images")
+        raise SettingsError(f"{out} exists and is not an empty folder; remove it or choose another with --out")
+    reporter = ConsoleReporter(console())
+    console().print(f"1/3 making the data set shapes: {IMAGES['train']} training images")
     write_shapes(out / "shapes", IMAGES, seed=0)
 
     settings = load_settings(
         "conditional-detr_tiny_shapes",
         [f"data.root={out / 'shapes'}", f"train.output={out}", "train.name=run", f"train.seed={seed}"],
     )
-    reporter.message("2/3 training; nothing seems to happen for the first epochs, then AP rises quickly")
+    console().print("2/3 training; nothing seems to happen for the first epochs, then AP rises quickly")
+    keep_freed_memory()
     summary = loop.train(settings, reporter)
     if not summary.finished:
         typer.echo(f"stopped; go on with: cdetr train --resume {summary.run.path}")
         raise typer.Exit(1)
 
-    reporter.message(f"3/3 evaluating the best model on {IMAGES['test']} images that training never saw")
+    console().print(f"3/3 evaluating the best model on {IMAGES['test']} images that training never saw")
     detector = Detector.from_pretrained(summary.run.path)
     shapes = out / "shapes"
-    data = read_annotations(shapes / "annotations" / "instances_test2017.json", [shapes / "test2017"])
+    data = read_coco(shapes / "annotations" / "instances_test2017.json", [shapes / "test2017"])
     metrics, _ = evaluate_detector(detector, data, settings.evaluation, settings.data.workers)
     print_table(metrics, data)
     samples = SampleImages(data, PICTURES)

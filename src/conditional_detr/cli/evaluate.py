@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source
-from conditional_detr.errors import InputError
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
+from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
-    from conditional_detr.data.coco import CocoAnnotations
-    from conditional_detr.evaluation import CocoMetrics
+    from conditional_detr.data.annotations import Annotations
+    from conditional_detr.evaluation.coco import CocoMetrics
 
 
 def command(
@@ -32,32 +32,31 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from conditional_detr.config import settings_from
-    from conditional_detr.data.coco import read_split
-    from conditional_detr.data.transforms import InputSize
-    from conditional_detr.detector import Detector
-    from conditional_detr.evaluation import evaluate_detector
+    from conditional_detr.config import Settings, settings_from
+    from conditional_detr.data.layouts import read_split
+    from conditional_detr.evaluation.coco import evaluate_detector
+    from conditional_detr.inference.detector import Detector
     from conditional_detr.training.run_folder import open_run
 
     overrides = settings or []
     for override in overrides:
         if not override.startswith(("data.", "evaluation.")):
-            raise InputError(
+            raise SettingsError(
                 f"{override!r}: evaluation takes data.* and evaluation.* settings, such as data.root=FOLDER"
             )
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
     if optimize or compile:
-        detector.optimize(compile)
+        optimized(detector, compile)
     run = Path(source)
-    values = open_run(run)[1].model_dump() if (run / "config.yaml").is_file() else {}
-    size = detector.checkpoint.input_size
-    data_values: dict[str, Any] = values.get("data", {})
-    data_values |= {"eval_short_side": size.sides[0], "eval_max_size": size.sides[1]}
+    given = open_run(run)[1] if (run / "config.yaml").is_file() else Settings()
     if any(override.startswith("data.root=") for override in overrides):  # other data, not the files that the run names
-        data_values |= {"val_annotations": None, "val_images": None}
-    resolved = settings_from({**values, "data": data_values}, overrides)
-    if (sides := (resolved.data.eval_short_side, resolved.data.eval_max_size)) != size.sides:
-        size = InputSize(sides, boxes=size.boxes)
+        other = {"val_annotations": None, "val_images": None}
+        given = given.model_copy(update={"data": given.data.model_copy(update=other)})
+    size = detector.record.input_size
+    sides = {"eval_short_side": size.sides[0], "eval_max_size": size.sides[1]}
+    values = given.model_dump()
+    resolved = settings_from({**values, "data": {**values["data"], **sides}}, overrides)
+    detector.set_sides((resolved.data.eval_short_side, resolved.data.eval_max_size))
     if save_predictions is not None:  # an unwritable place is better found before the work than after
         save_predictions.parent.mkdir(parents=True, exist_ok=True)
         save_predictions.touch()
@@ -70,7 +69,6 @@ def command(
             data,
             resolved.evaluation,
             resolved.data.workers,
-            size,
             lambda done: progress.update(task, completed=done),
         )
     if save_predictions is not None:
@@ -82,22 +80,22 @@ def command(
         print_table(metrics, data)
 
 
-def as_record(metrics: "CocoMetrics", data: "CocoAnnotations") -> dict[str, Any]:
+def as_record(metrics: "CocoMetrics", data: "Annotations") -> dict[str, Any]:
     """What ``--json`` prints."""
     per_class = [
         {"category_id": id_, "name": data.categories.name_of(id_), "AP": ap} for id_, ap in metrics.per_class.items()
     ]
-    about = {"annotations": str(data.file), "images": len(data), "max_dets": metrics.max_dets}
+    about = {"annotations": str(data.source), "images": len(data), "max_dets": metrics.max_dets}
     return {**about, **metrics.values, "per_class": per_class}
 
 
-def print_table(metrics: "CocoMetrics", data: "CocoAnnotations") -> None:
+def print_table(metrics: "CocoMetrics", data: "Annotations") -> None:
     """The 12 numbers, then AP per class; "-" where the data has nothing to find."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, markup=False)
-    console.print(f"{data.file}: {len(data)} images, {metrics.max_dets} detections per image", soft_wrap=True)
+    console.print(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image", soft_wrap=True)
     summary = Table("metric", "value")
     for name, value in metrics.values.items():
         summary.add_row(name, _number(value))

@@ -6,6 +6,8 @@ import warnings
 import typer
 
 from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, predict, train
+from conditional_detr.cli.log import show_log
+from conditional_detr.cli.options import OPTIONS
 from conditional_detr.errors import InputError, NonFiniteError
 
 app = typer.Typer(
@@ -42,10 +44,14 @@ _PLACES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryE
 def main() -> None:
     """Run ``cdetr``. Exit code 2: the user's input is at fault; 1: anything else that went wrong."""
     warnings.formatwarning = _one_line
+    # Pillow warns from 89 million pixels on and refuses from twice as many; the refusal is enough.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit of")
+    show_log()
     try:
         app()
     except InputError as error:
-        sys.exit(_say(error, 2))
+        option = OPTIONS.get(error.argument or "")
+        sys.exit(_say(f"{error} (here: {option})" if option else error, 2))
     except NonFiniteError as error:
         sys.exit(_say(error, 1))
     except OSError as error:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from conditional_detr.errors import InputError
+from conditional_detr.errors import SettingsError
+
+if TYPE_CHECKING:
+    from conditional_detr.inference.detector import Detector
 
 Source = Annotated[
     str,
@@ -35,9 +38,28 @@ Compile = Annotated[
 ]
 
 
+# Argument of the library, as ``InputError.argument`` names it -> option of the command line.
+OPTIONS = {
+    "dilation": "--dc5 or --no-dc5; in training model.dilation=true or false",
+    "boxes": "--boxes",
+    "timm_backbone": "--timm-backbone",
+    "threshold": "--threshold",
+    "batch_size": "--batch-size",
+}
+
+
 def check_picture(out: Path, inputs: Iterable[Path]) -> None:
-    """Raise ``InputError`` when a picture can't be written to ``out``, or would replace an input."""
+    """Raise ``SettingsError`` when a picture can't be written to ``out``, or would replace an input."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
-        raise InputError(f"--out {out}: end the name in .png, .jpg or .pdf")
+        raise SettingsError(f"--out {out}: end the name in .png, .jpg or .pdf")
     if any(out.resolve() == path.resolve() for path in inputs):
-        raise InputError(f"{out} would be replaced by a picture of that name; give another with --out")
+        raise SettingsError(f"{out} would be replaced by a picture of that name; give another with --out")
+
+
+def optimized(detector: "Detector", compile: bool) -> None:
+    """Take the fast path, and what the command line's own process can do for it."""
+    from conditional_detr.allocator import keep_freed_memory
+
+    if detector.device.type == "cpu":
+        keep_freed_memory()
+    detector.optimize(compile)

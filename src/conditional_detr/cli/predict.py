@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source
-from conditional_detr.errors import InputError
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
+from conditional_detr.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from conditional_detr.structures import Categories, Detections
+    from conditional_detr.inference.detector import Found
 
 
 def command(
@@ -35,7 +33,7 @@ def command(
     from rich.console import Console
     from rich.progress import track
 
-    from conditional_detr.detector import Detector
+    from conditional_detr.inference.detector import Detector
 
     if out is None and not as_json:
         out = Path("predictions")
@@ -44,10 +42,10 @@ def command(
         out.mkdir(parents=True, exist_ok=True)
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
     if optimize or compile:
-        detector.optimize(compile)
+        optimized(detector, compile)
     results: list[dict[str, Any]] = []
     failed = 0
-    pictures = _Pictures(out, detector.categories) if out is not None else None
+    pictures = _Pictures(out) if out is not None else None
     console = Console(stderr=True)
     stream = detector.stream(files, threshold, batch_size=batch_size)
     shown = track(stream, "predicting", len(files), console=console, transient=True, disable=not console.is_terminal)
@@ -57,7 +55,7 @@ def command(
             typer.echo(f"skipped: {found}", err=True)
             continue
         if pictures is not None:
-            pictures.draw(file, found.image, found.detections)
+            pictures.draw(file, found)
         for result, name in zip(found.detections.to_coco(image_id), found.detections.names, strict=True):
             results.append({"file_name": str(file), **result, "category_name": name})
     text = json.dumps(results, indent=1)  # in ASCII: names of files may be no valid text
@@ -76,7 +74,7 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
     """Files named, those in folders (at any depth) with an image's ending, and those of glob patterns; each once.
 
     A file that is named is taken whatever its ending; pictures of an earlier call, below ``out``, are not. Raises
-    ``InputError`` for an input that gives nothing, and when a picture in ``out`` could replace an input.
+    ``SettingsError`` for an input that gives nothing, and when a picture in ``out`` could replace an input.
     """
     from conditional_detr.data.images import SUFFIXES
 
@@ -89,33 +87,31 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
             own = pictures == path.resolve()  # refused below
             matches = sorted(file for file in below if own or pictures not in file.resolve().parents)
             if not matches:
-                raise InputError(f"folder {path} holds no images; name another folder or files")
+                raise SettingsError(f"folder {path} holds no images; name another folder or files")
         elif path.exists():
             matches = [path]
         else:
             matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
             if not matches:
-                raise InputError(f"{text} is no file, folder or pattern with matches; check the path")
+                raise SettingsError(f"{text} is no file, folder or pattern with matches; check the path")
         found.update(dict.fromkeys(matches))
     for file in found:
         if file.resolve().parent == pictures:
-            raise InputError(f"{file} lies in {out}, where pictures are written; name another folder with --out")
+            raise SettingsError(f"{file} lies in {out}, where pictures are written; name another folder with --out")
     return list(found)
 
 
 class _Pictures:
     """Writes annotated pictures into a folder, under names that differ."""
 
-    def __init__(self, folder: Path, categories: "Categories") -> None:
-        self.folder, self.categories = folder, categories
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.taken: set[str] = set()
 
-    def draw(self, file: Path, image: "Image", detections: "Detections") -> None:
-        from conditional_detr.drawing import draw_detections
-
+    def draw(self, file: Path, found: "Found") -> None:
         name, number = f"{file.stem}.jpg", 1
         while name.casefold() in self.taken:
             number += 1
             name = f"{file.stem}-{number}.jpg"
         self.taken.add(name.casefold())
-        draw_detections(image, detections, self.categories).save(self.folder / name, quality=92)
+        found.detections.draw(found.image).save(self.folder / name, quality=92)

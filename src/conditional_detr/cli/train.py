@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from conditional_detr.errors import InputError
+from conditional_detr.cli.log import console
+from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
     from conditional_detr.training.loop import Summary
@@ -32,17 +33,21 @@ def command(
         return
     if resume is not None:
         if settings:
-            raise InputError(f"--resume takes the settings of the run; leave out {settings[0]!r}")
+            raise SettingsError(f"--resume takes the settings of the run; leave out {settings[0]!r}")
+        from conditional_detr.allocator import keep_freed_memory
         from conditional_detr.training import loop, report
 
-        summary = loop.resume(resume, report.ConsoleReporter())
+        keep_freed_memory()
+        summary = loop.resume(resume, report.ConsoleReporter(console()))
     else:
         if not settings:
-            raise InputError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
+            raise SettingsError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
         values = load_settings(settings[0], settings[1:])  # refuse what is wrong before torch loads
+        from conditional_detr.allocator import keep_freed_memory
         from conditional_detr.training import loop, report
 
-        summary = loop.train(values, report.ConsoleReporter())
+        keep_freed_memory()
+        summary = loop.train(values, report.ConsoleReporter(console()))
     if loop.is_main_process():
         tell(summary)
     if not summary.finished:

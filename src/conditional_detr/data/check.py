@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from conditional_detr.data.coco import CocoAnnotations
-from conditional_detr.errors import InputError
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.errors import DataError
 
 NAMED = 10  # categories without a box that are named
 FEW_IMAGES = 10_000  # a rule of thumb; COCO has 118,287
 
 
-def training_warnings(train: CocoAnnotations, val: CocoAnnotations, queries: int, random_backbone: bool) -> list[str]:
+def training_warnings(train: Annotations, val: Annotations, queries: int, random_backbone: bool) -> list[str]:
     """Sentences, each with its remedy, about a data set that will train or evaluate badly.
 
     random_backbone: the backbone is one that ImageNet weights exist for, and starts without them.
     """
     found: list[str] = []
-    counts = np.diff(train.offsets)
+    counts = train.object_counts
     if random_backbone and len(train) < FEW_IMAGES:
         found.append(
             f"the backbone starts from random weights and there are only {len(train)} training images: expect a low AP; "
@@ -28,23 +28,23 @@ def training_warnings(train: CocoAnnotations, val: CocoAnnotations, queries: int
             f"{image} has {most} objects but the model only {queries} queries ({crowded} such images): the rest can't be "
             f"found; set model.queries={most} or more"
         )
-    present = np.bincount(train.labels, minlength=len(train.categories))
+    present = np.bincount(train.labels[train.usable], minlength=len(train.categories))
     if empty := [name for name, count in zip(train.categories.names, present, strict=True) if count == 0]:
         names = ", ".join(empty[:NAMED]) + (f" and {len(empty) - NAMED} more" if len(empty) > NAMED else "")
         found.append(
-            f"no training box has category {names}: it can't be learned; add examples or remove it from {train.file}"
+            f"no training box has category {names}: it can't be learned; add examples or remove it from {train.source}"
         )
-    if not len(val.labels):
-        found.append(f"{val.file} has no boxes: AP can't be measured; add annotated validation images")
+    if not val.usable.any():
+        found.append(f"{val.source} has no boxes: AP can't be measured; add annotated validation images")
     if train.dropped:
         found.append(
-            f"{train.dropped} boxes of {train.file} have no area inside their image and are left out; correct them"
+            f"{train.dropped} boxes of {train.source} have no area inside their image and are left out; correct them"
         )
     return found
 
 
-def check_same_categories(train: CocoAnnotations, val: CocoAnnotations) -> None:
-    """Raise ``InputError`` when two splits mean different things by a category id."""
+def check_same_categories(train: Annotations, val: Annotations) -> None:
+    """Raise ``DataError`` when two splits mean different things by a category id."""
     if train.categories == val.categories:
         return
     ours = dict(zip(train.categories.ids, train.categories.names, strict=True))
@@ -53,6 +53,6 @@ def check_same_categories(train: CocoAnnotations, val: CocoAnnotations) -> None:
     first = differing[0]
     says = " but ".join(
         f"{file} calls it {names[first]!r}" if first in names else f"{file} does not list it"
-        for file, names in ((train.file, ours), (val.file, theirs))
+        for file, names in ((train.source, ours), (val.source, theirs))
     )
-    raise InputError(f"category id {first}: {says}; give both splits the same categories")
+    raise DataError(f"category id {first}: {says}; give both splits the same categories")

@@ -1,12 +1,14 @@
-"""The one way an image file becomes pixels: in training, evaluation and prediction alike.
+"""The one way an image becomes RGB pixels: in training, evaluation and prediction alike.
 
 A file is turned upright by its EXIF orientation, as viewers, OpenCV and annotation tools show it; pixels handed over
-(arrays, PIL images) are taken as they are. 16-bit grey is scaled to 8 bits, alpha is dropped, and of an animation the
-first frame counts.
+(arrays, tensors, PIL images) are taken as they are. 16-bit gray is scaled to 8 bits, alpha is dropped, and of an animation
+the first frame counts.
 """
 
-import warnings
+import io
+import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -14,49 +16,129 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from conditional_detr.errors import InputError
+from conditional_detr.errors import ImageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
+if TYPE_CHECKING:
+    ImageLike = str | Path | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
+else:
+    ImageLike = object  # ``open_image`` checks it itself, and says what it takes
+_KINDS = (
+    "a path, a URL, bytes or an open binary file of an image, a PIL image, a NumPy array [height, width] or "
+    "[height, width, 1 | 3 | 4], or a torch tensor [1 | 3 | 4, height, width]"
+)
+_URL_SECONDS, _URL_BYTES = 30, 100 * 2**20
+
+
+def is_image(value: object) -> bool:
+    """Tell whether a value is one image, and not a list of them."""
+    return isinstance(value, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)) or hasattr(
+        value, "read"
+    )
+
+
+def is_url(value: object) -> bool:
+    return isinstance(value, str) and value.lower().startswith(("http://", "https://"))
+
+
+def open_image(image: ImageLike, name: str = "image") -> Image.Image:
+    """Return an 8-bit RGB image.
+
+    Path (text or ``Path``), ``http(s)`` URL, bytes, open binary file: decoded, turned upright. PIL image: any mode but float.
+    NumPy array: ``[height, width]`` or ``[height, width, 1]`` gray, ``[height, width, 3]`` RGB, ``[height, width, 4]`` RGBA;
+    uint8, uint16, or float in 0..1. Tensor: the same with channels first, ``[1 | 3 | 4, height, width]``.
+
+    name: what messages call an image that has no name of its own. Raises ``ImageError`` for anything else.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return _decode(io.BytesIO(image), name)
+    if isinstance(image, Image.Image):
+        try:
+            image.load()  # a file that was opened is not yet decoded
+            return to_rgb(image, name)
+        except (OSError, SyntaxError) as error:
+            raise ImageError(f"{name} is damaged ({error}); replace or remove it") from error
+    if isinstance(image, np.ndarray):
+        return from_array(image, name)
+    if isinstance(image, Tensor):
+        return _from_tensor(image, name)
+    if hasattr(image, "read"):
+        content = cast(object, image.read())
+        if isinstance(content, bytes):
+            return _decode(io.BytesIO(content), name)
+        raise ImageError(f"{name} is a file opened as text; open it with mode 'rb'")
+    raise ImageError(f"{name} is of type {type(image).__name__}; give {_KINDS}")
+
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a file to an upright RGB image. Raises ``InputError`` naming the file when that can't be done."""
+    """Decode a file or URL to an upright RGB image. Raises ``ImageError`` naming it when that can't be done."""
+    if is_url(path):
+        return _decode(io.BytesIO(_download(str(path))), str(path))
     try:
-        with warnings.catch_warnings():
-            # Pillow warns from 89 million pixels on and refuses from twice as many; the refusal is enough.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-        with image:
-            image.load()
-            return ImageOps.exif_transpose(to_rgb(image, str(path)))
-    except InputError:
-        raise
+        with Path(path).open("rb") as file:
+            return _decode(file, str(path))
     except FileNotFoundError as error:
-        raise InputError(f"image {path} does not exist; check the path") from error
+        raise ImageError(f"image {path} does not exist; check the path") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder, not an image; name a file") from error
+        raise ImageError(f"{path} is a folder, not an image; name a file") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(
+            f"image {path} can't be read ({getattr(error, 'strerror', None) or error}); check it"
+        ) from error
+
+
+def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
+    try:
+        with Image.open(cast(BinaryIO, file)) as image:
+            image.load()
     except UnidentifiedImageError as error:
-        what = "is empty" if Path(path).stat().st_size == 0 else "is not an image of a known format"
-        raise InputError(f"{path} {what}; replace or remove the file") from error
+        file.seek(0, io.SEEK_END)
+        what = "is empty" if file.tell() == 0 else "is not an image of a known format"
+        raise ImageError(f"{name} {what}; replace or remove the file") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"image {path} declares too many pixels to decode safely; scale it down") from error
+        raise ImageError(f"image {name} declares too many pixels to decode safely; scale it down") from error
     except Exception as error:  # Pillow's decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, ...
-        raise InputError(f"image {path} is damaged ({error}); replace or remove the file") from error
+        raise ImageError(f"image {name} is damaged ({error}); replace or remove the file") from error
+    return _upright(to_rgb(image, name), name)
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # of EXIF data, as of pixels
+        raise ImageError(f"image {name} has damaged EXIF data ({error}); save it anew without") from error
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=_URL_SECONDS) as response:
+            content = cast(bytes, response.read(_URL_BYTES + 1))
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        reason = getattr(error, "reason", None) or error
+        raise ImageError(f"{url} can't be fetched ({reason}); check the address and the network") from error
+    if len(content) > _URL_BYTES:
+        raise ImageError(f"{url} is larger than {_URL_BYTES >> 20} MiB; download it and give the file")
+    return content
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """8-bit RGB of an image in any mode. Raises ``InputError`` for float pixels, whose range nobody knows."""
+    """8-bit RGB of an image in any mode. Raises ``ImageError`` for float pixels, whose range nobody knows."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise InputError(
+            raise ImageError(
                 f"{name} has pixels of mode {image.mode} with an unknown range; convert it to 8 or 16 bits"
             )
-        scaled = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        scaled = Image.fromarray(_eight_bits(values.astype(np.uint16), name))
         scaled.info = {key: value for key, value in image.info.items() if key == "exif"}
         return scaled.convert("RGB")
     if "transparency" in image.info:
@@ -64,17 +146,53 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     return image.convert("RGB")
 
 
-def from_array(pixels: np.ndarray) -> Image.Image:
-    """RGB image of a uint8 array ``[height, width, 3]``. Raises ``InputError`` for anything else."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise InputError(
-            f"an image array must be uint8 of shape [height, width, 3] in RGB order, got {pixels.dtype} {pixels.shape}"
+def from_array(pixels: np.ndarray, name: str = "image") -> Image.Image:
+    """Return the RGB image of an array, as ``open_image`` describes it. Raises ``ImageError`` for anything else."""
+    if pixels.ndim == 4:
+        raise ImageError(f"{name} is an array of several images, of shape {pixels.shape}; give them as a list")
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in pixels.shape:
+        hint = "; move the channels last" if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) else ""
+        raise ImageError(
+            f"{name} is an array of shape {pixels.shape}; [height, width] or [height, width, 1 | 3 | 4] is needed{hint}"
         )
-    return Image.fromarray(pixels)
+    eight_bits = _eight_bits(pixels, name)
+    if channels == 1:
+        return Image.fromarray(eight_bits.reshape(pixels.shape[:2])).convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(eight_bits[..., :3]))
+
+
+def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.uint16:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if np.issubdtype(values.dtype, np.floating):
+        low, high = float(values.min()), float(values.max())
+        if low >= 0 and high <= 1:
+            return np.rint(values * 255).astype(np.uint8)
+        raise ImageError(
+            f"{name} has float pixels from {low:.4g} to {high:.4g}; scale them to 0..1, or give uint8, not normalized"
+        )
+    raise ImageError(f"{name} has pixels of type {values.dtype}; give uint8, uint16, or float in 0..1")
+
+
+def _from_tensor(pixels: Tensor, name: str) -> Image.Image:
+    if pixels.ndim == 4:
+        raise ImageError(f"{name} is a tensor of several images, of shape {list(pixels.shape)}; give them as a list")
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3, 4) or not pixels.numel():
+        hint = "; move the channels first" if pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4) else ""
+        raise ImageError(
+            f"{name} is a tensor of shape {list(pixels.shape)}; [1 | 3 | 4, height, width] is needed{hint}"
+        )
+    pixels = pixels.detach().permute(1, 2, 0).cpu()
+    if pixels.dtype in (torch.float16, torch.bfloat16):
+        pixels = pixels.float()
+    return from_array(pixels.numpy(), name)
 
 
 def to_pixels(image: Image.Image) -> Float[Tensor, "3 height width"]:
-    """ImageNet-normalised float32 pixels of an RGB image."""
+    """Return ImageNet-normalized float32 pixels of an RGB image."""
     # Made contiguous while still bytes: twice as fast as arithmetic on strided floats.
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)

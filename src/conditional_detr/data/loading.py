@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -15,32 +15,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.coco import CocoAnnotations
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.data.batching import pad, prepare
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.transforms import InputSize, LabelledImage, augment, resize
-from conditional_detr.errors import InputError
+from conditional_detr.data.transforms import LabelledImage, augment
+from conditional_detr.errors import DataError, InputError
+from conditional_detr.record import InputSize
 from conditional_detr.structures import ImageBatch, Target
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
+Prepared = tuple[Tensor, LabelledImage]  # pixels, and the objects in an image of the same proportions
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def pad(images: Sequence[Tensor], size: tuple[int, int] | None = None, mask: bool = True) -> ImageBatch:
-    """One batch of normalised images ``[3, height, width]``, padded with zeros on the right and at the bottom.
-
-    size: (height, width) to pad to, where that is more than the largest of the images. mask: mark the padding.
-    """
-    height, width = (max([*(size or ())[i : i + 1], *(image.shape[i + 1] for image in images)]) for i in (0, 1))
-    if all(image.shape[1:] == (height, width) for image in images):
-        return ImageBatch(torch.stack(list(images)))
-    pixels = torch.zeros(len(images), 3, height, width)
-    padding_mask = torch.ones(len(images), height, width, dtype=torch.bool)
-    for i, image in enumerate(images):
-        pixels[i, :, : image.shape[1], : image.shape[2]] = image
-        padding_mask[i, : image.shape[1], : image.shape[2]] = False
-    return ImageBatch(pixels, padding_mask if mask else None)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
@@ -57,17 +44,15 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead:
             pool.shutdown(cancel_futures=True)
 
 
-class CocoDataset(Dataset[Sample | InputError]):
-    """Images and targets of an annotation file. A key is (epoch, index).
+class AnnotatedImages(Dataset[Sample | InputError]):
+    """Images and targets of annotations. A key is (epoch, index).
 
-    transform: what is done to an image, from image, epoch and index. A file that can't be used is returned as an
-    ``InputError``, which travels from a loading process as one sentence where a raised one would carry a traceback.
+    prepare: from image, epoch and index to normalized pixels and objects (boxes of 0..1). A file that can't be used is returned
+    as an ``InputError``, which travels from a loading process as one sentence where a raised one would carry a traceback.
     """
 
-    def __init__(
-        self, annotations: CocoAnnotations, transform: Callable[[LabelledImage, int, int], LabelledImage]
-    ) -> None:
-        self.annotations, self.transform = annotations, transform
+    def __init__(self, annotations: Annotations, prepare: Callable[[LabelledImage, int, int], Prepared]) -> None:
+        self.annotations, self.prepare = annotations, prepare
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -85,15 +70,13 @@ class CocoDataset(Dataset[Sample | InputError]):
         image = read_image(path)
         height, width = (int(side) for side in annotations.sizes[index])
         if image.size != (width, height):
-            raise InputError(
-                f"{path} is {image.width} x {image.height} when turned upright, but {annotations.file} says "
+            raise DataError(
+                f"{path} is {image.width} x {image.height} when turned upright, but {annotations.source} says "
                 f"{width} x {height}; its boxes would be misplaced: correct the annotations or the image"
             )
-        rows = annotations.objects(index)
-        sample = LabelledImage(
-            image, torch.from_numpy(annotations.boxes[rows].copy()), torch.from_numpy(annotations.labels[rows].copy())
-        )
-        sample = self.transform(sample, epoch, index)
+        boxes, labels = annotations.training_objects(index)
+        sample = LabelledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels))
+        pixels, sample = self.prepare(sample, epoch, index)
         target = Target(
             labels=sample.labels,
             boxes=sample.relative_boxes(),
@@ -101,7 +84,7 @@ class CocoDataset(Dataset[Sample | InputError]):
             image_name=str(path),
             image_size=(height, width),
         )
-        return to_pixels(sample.image), target
+        return pixels, target
 
 
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
@@ -113,6 +96,7 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
 
     def __init__(
         self,
+        *,
         upright: np.ndarray | None,
         images: int,
         batch_size: int,
@@ -160,7 +144,7 @@ def _grouped(order: np.ndarray, upright: np.ndarray, batch_size: int, rng: np.ra
 
 
 def training_batches(
-    annotations: CocoAnnotations,
+    annotations: Annotations,
     settings: DataSettings,
     batch_size: int,
     accumulate: int,
@@ -175,31 +159,39 @@ def training_batches(
     """
     upright = annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None
     sampler = TrainingBatches(
-        upright, len(annotations), batch_size, accumulate, rank, processes, seed, start_step=start_step
+        upright=upright,
+        images=len(annotations),
+        batch_size=batch_size,
+        accumulate=accumulate,
+        rank=rank,
+        processes=processes,
+        seed=seed,
+        start_step=start_step,
     )
-    dataset = CocoDataset(annotations, partial(_augmented, settings, seed))
+    dataset = AnnotatedImages(annotations, partial(_augmented, settings, seed))
     return _batches(dataset, sampler, settings.workers), sampler.steps_per_epoch
 
 
 def evaluation_batches(
-    annotations: CocoAnnotations, size: InputSize, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+    annotations: Annotations, size: InputSize, batch_size: int, workers: int, rank: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
     """Every ``processes``-th image once, brought to its size only. ``next`` raises ``InputError`` naming an unusable image."""
     indices = range(rank, len(annotations), processes)
     keys = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
-    return _batches(CocoDataset(annotations, partial(_resized, size)), keys, workers, size)
+    return _batches(AnnotatedImages(annotations, partial(_resized, size)), keys, workers, size)
 
 
-def _augmented(settings: DataSettings, seed: int, sample: LabelledImage, epoch: int, index: int) -> LabelledImage:
-    return augment(sample, settings, np.random.default_rng([seed, epoch, index]))
+def _augmented(settings: DataSettings, seed: int, sample: LabelledImage, epoch: int, index: int) -> Prepared:
+    sample = augment(sample, settings, np.random.default_rng([seed, epoch, index]))
+    return to_pixels(sample.image), sample
 
 
-def _resized(size: InputSize, sample: LabelledImage, epoch: int, index: int) -> LabelledImage:
-    return resize(sample, *size.resized(sample.image.height, sample.image.width))
+def _resized(size: InputSize, sample: LabelledImage, epoch: int, index: int) -> Prepared:
+    return prepare(sample.image, size), sample
 
 
 def _batches(
-    dataset: CocoDataset,
+    dataset: AnnotatedImages,
     keys: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]],
     workers: int,
     size: InputSize | None = None,
@@ -232,4 +224,4 @@ def _collate(size: InputSize, samples: list[Sample | InputError]) -> Batch | Inp
         if isinstance(sample, InputError):
             return sample
         usable.append(sample)
-    return pad([pixels for pixels, _ in usable], size.padded, size.mask), [target for _, target in usable]
+    return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]

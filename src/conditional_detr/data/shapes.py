@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from conditional_detr.errors import InputError
-from conditional_detr.structures import Categories
+from conditional_detr.errors import DataError
+from conditional_detr.record import Categories
 
 SIDE = 96  # pixels
 SHAPES = Categories(ids=(1, 2, 3), names=("rectangle", "ellipse", "triangle"))
@@ -85,10 +85,10 @@ def write_shapes(root: Path, images: Mapping[str, int], seed: int) -> None:
     """Write the data set as an ordinary COCO folder: the same files for the same arguments.
 
     images: how many per split. Image ``i`` of a split depends on (seed, split, i) alone, so a larger set begins with a
-    smaller one. Raises ``InputError`` when ``root`` is not empty.
+    smaller one. Raises ``DataError`` when ``root`` is not empty.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root} exists and is not an empty folder; name a new one")
+        raise DataError(f"{root} exists and is not an empty folder; name a new one")
     (root / "annotations").mkdir(parents=True)
     for split, count in images.items():
         folder = root / f"{split}2017"

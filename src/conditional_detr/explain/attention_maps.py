@@ -1,12 +1,13 @@
 """What the queries of a decoder layer look at, split as the paper's Figure 1 splits it.
 
-The model is not touched: hooks note what goes into the attention of one layer, and the weights are computed from that
-afterwards, for the chosen queries only.
+The model is not touched: hooks on a copy of its modules, which shares its parameters, note what goes into the attention of
+one layer, and the weights are computed from that afterwards, for the chosen queries only. So other threads may predict
+meanwhile.
 """
 
+import copy
 import math
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conditional_detr.boxes import centre_to_corners
-from conditional_detr.detector import Detector, ImageLike, open_image
-from conditional_detr.errors import InputError
+from conditional_detr.data.images import ImageLike, open_image
+from conditional_detr.errors import SettingsError
+from conditional_detr.inference.detector import Detector
+from conditional_detr.inference.postprocess import class_scores
 from conditional_detr.model.attention import Projected, split_heads
 from conditional_detr.model.decoder import (
     ConditionalCrossAttention,
@@ -28,7 +31,6 @@ from conditional_detr.model.decoder import (
 )
 from conditional_detr.model.detr_decoder import DETRDecoderLayer
 from conditional_detr.model.network import DETR
-from conditional_detr.postprocess import class_scores
 from conditional_detr.structures import Detections
 
 
@@ -56,7 +58,7 @@ class AttentionMaps:
 
 
 class LayerRecord:
-    """What went into the attention of one decoder layer in the last forward pass; see ``record_layer``."""
+    """What went into the attention of one decoder layer in the last forward pass; see ``recorded``."""
 
     def __init__(self, layer: ConditionalDecoderLayer | DETRDecoderLayer) -> None:
         self.cross_attention, self.self_attention = layer.cross_attention, layer.self_attention
@@ -107,24 +109,19 @@ class LayerRecord:
         return AttentionMaps(over_cells(spatial + content), over_cells(spatial), over_cells(content), between)
 
 
-@contextmanager
-def record_layer(model: DETR, layer: int) -> Generator[LayerRecord]:
-    """Note what goes into decoder layer ``layer`` (from 0) of every forward pass, without changing its numbers.
+def recorded(model: DETR, layer: int) -> tuple[DETR, LayerRecord]:
+    """Return a copy of the modules with the same parameters, and the record of what goes into its decoder layer ``layer`` (from 0).
 
     The inputs are kept, not the weights: for R50 at 800 x 1333, 300 queries and 1050 cells of 256 numbers each, which
     exist anyway, so that recording takes no memory of its own.
     """
-    record = LayerRecord(cast("ConditionalDecoderLayer | DETRDecoderLayer", model.decoder.layers[layer]))
-    handles = [
-        record.cross_attention.register_forward_pre_hook(record.note_inputs),
-        record.self_attention.register_forward_pre_hook(record.note_inputs),
-        model.input_proj.register_forward_hook(record.note_grid),
-    ]
-    try:
-        yield record
-    finally:
-        for handle in handles:
-            handle.remove()
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    copied = copy.deepcopy(model, shared)
+    record = LayerRecord(cast("ConditionalDecoderLayer | DETRDecoderLayer", copied.decoder.layers[layer]))
+    record.cross_attention.register_forward_pre_hook(record.note_inputs)
+    record.self_attention.register_forward_pre_hook(record.note_inputs)
+    copied.input_proj.register_forward_hook(record.note_grid)
+    return copied, record
 
 
 @dataclass(frozen=True)
@@ -147,44 +144,45 @@ class Explanation:
     reference_points: Float[Tensor, "queries 2"] | None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def explain(
     detector: Detector, image: ImageLike, layer: int | None = None, queries: Sequence[int] | None = None, top: int = 3
 ) -> Explanation:
     """What the queries of the ``top`` most confident detections look at, or those given by number.
 
-    layer: of the decoder, from 1; the last when not given. Raises ``InputError`` for an image that can't be used, and for
-    a layer or query that the model does not have.
+    layer: of the decoder, from 1; the last when not given. Raises ``ImageError`` for an image that can't be used, and
+    ``SettingsError`` for a layer or query that the model does not have.
     """
-    settings = detector.checkpoint.settings
+    settings = detector.record.architecture
     layer = settings.decoder_layers if layer is None else layer
     if not 1 <= layer <= settings.decoder_layers:
-        raise InputError(f"layer {layer} does not exist: the decoder has layers 1 to {settings.decoder_layers}")
+        raise SettingsError(f"layer {layer} does not exist: the decoder has layers 1 to {settings.decoder_layers}")
     for query in queries or ():
         if not 0 <= query < settings.queries:
-            raise InputError(f"query {query} does not exist: the model has queries 0 to {settings.queries - 1}")
+            raise SettingsError(f"query {query} does not exist: the model has queries 0 to {settings.queries - 1}")
     if top < 1:
-        raise InputError(f"top is {top}; ask for at least one detection")
+        raise SettingsError(f"top is {top}; ask for at least one detection")
     opened = open_image(image)
-    batch, frames = detector.prepare([opened])
-    with record_layer(detector.model, layer - 1) as record:
-        predictions = detector.model(batch.pixels, batch.padding_mask)
+    pipeline = detector.pipeline
+    batch = pipeline.batch([pipeline.prepare(opened)]).to(detector.device)
+    model, record = recorded(detector.model, layer - 1)
+    outputs = model(batch.pixels, batch.padding_mask).last
 
-    scores, indices = class_scores(predictions.logits[-1, 0], detector.model.softmax).max(-1)
+    scores, indices = class_scores(outputs.logits[0], settings.softmax).max(-1)
     if not queries:
         chosen = scores.topk(min(top, len(scores))).indices
     else:
         chosen = torch.tensor(list(dict.fromkeys(queries)), device=scores.device)
         chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
-    height, width = frames[0]
+    height, width = pipeline.frames([(opened.height, opened.width)], batch)[0]
     frame = torch.tensor([width, height], device=scores.device)
-    boxes = (centre_to_corners(predictions.boxes[-1, 0].float()) * frame.repeat(2)).cpu()
+    boxes = (centre_to_corners(outputs.boxes[0].float()) * frame.repeat(2)).cpu()
     points = None
     if isinstance(detector.model.decoder, ConditionalDecoder):
         points = (detector.model.decoder.reference_points().float() * frame).cpu()
     categories = detector.categories
     labels = indices[chosen].tolist()
-    resized = detector.checkpoint.input_size.resized(opened.height, opened.width)
+    resized = detector.record.input_size.resized(opened.height, opened.width)
     rows, columns = (cells * part / of for cells, part, of in zip(record.grid, resized, batch.size, strict=True))
     maps = record.maps(0, chosen).cropped(math.ceil(rows), math.ceil(columns))
     return Explanation(

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from conditional_detr.errors import InputError
+from conditional_detr.errors import DataError
 from conditional_detr.training.run_folder import open_run, read_metrics
 
 
@@ -46,7 +46,7 @@ class Curve:
 def read_curve(source: Path) -> Curve:
     """The evaluations of a run folder, running or done, or of MMDetection's ``.log.json`` (or ``scalars.json``).
 
-    Raises ``InputError`` when ``source`` is neither.
+    Raises ``DataError`` when ``source`` is neither.
     """
     if source.is_dir():
         _, settings = open_run(source)
@@ -61,14 +61,14 @@ def read_curve(source: Path) -> Curve:
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise InputError(
+        raise DataError(
             f"{source} can't be read ({error.strerror}); give a run folder or a .log.json file of MMDetection"
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{source} is not text; give a run folder or a .log.json file of MMDetection") from error
+        raise DataError(f"{source} is not text; give a run folder or a .log.json file of MMDetection") from error
     points = _mmdetection_points(lines, source)
     if not points:
-        raise InputError(
+        raise DataError(
             f"{source} holds no evaluations of boxes (bbox_mAP); give a run folder or a .log.json file of MMDetection"
         )
     name = source.name.removesuffix(".json").removesuffix(".log")
@@ -91,7 +91,7 @@ def _mmdetection_points(lines: Sequence[str], source: Path) -> list[Point]:
         if ap is not None:
             now = record.get("epoch", record.get("step", 0.0))
             if "epoch" not in record and step and epoch is None:
-                raise InputError(f"{source} counts iterations instead of epochs; only runs of epochs can be compared")
+                raise DataError(f"{source} counts iterations instead of epochs; only runs of epochs can be compared")
             if now > 0:
                 points.append(Point(now, step, seconds, ap))
         elif "time" in record and ("step" in record or "iter" in record):

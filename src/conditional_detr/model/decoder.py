@@ -114,7 +114,7 @@ class ConditionalCrossAttention(nn.Module):
 
 
 class ConditionalDecoderLayer(nn.Module):
-    def __init__(self, channels: int, heads: int, feed_forward: int, dropout: float, first: bool) -> None:
+    def __init__(self, *, channels: int, heads: int, feed_forward: int, dropout: float, first: bool) -> None:
         super().__init__()
         self.self_attention = QuerySelfAttention(channels, heads, dropout)
         self.cross_attention = ConditionalCrossAttention(channels, heads, dropout, first)
@@ -147,6 +147,7 @@ class ConditionalDecoder(nn.Module):
 
     def __init__(
         self,
+        *,
         layers: int,
         channels: int,
         heads: int,
@@ -162,7 +163,10 @@ class ConditionalDecoder(nn.Module):
         self.query_position = nn.Embedding(queries, channels)
         self.further_groups: nn.Embedding | None = None
         self.layers = nn.ModuleList(
-            ConditionalDecoderLayer(channels, heads, feed_forward, dropout, first=i == 0) for i in range(layers)
+            ConditionalDecoderLayer(
+                channels=channels, heads=heads, feed_forward=feed_forward, dropout=dropout, first=i == 0
+            )
+            for i in range(layers)
         )
         self.norm = nn.LayerNorm(channels)
         self.query_scale = MLP(channels, channels, channels, 2)  # T, from the decoder embedding

@@ -73,6 +73,7 @@ class DETRDecoder(nn.Module):
 
     def __init__(
         self,
+        *,
         layers: int,
         channels: int,
         heads: int,

@@ -30,9 +30,9 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """``layers`` may be 0: the decoder then sees the projected backbone features."""
+    """Encoder; with 0 layers the decoder sees the projected backbone features."""
 
-    def __init__(self, layers: int, channels: int, heads: int, feed_forward: int, dropout: float) -> None:
+    def __init__(self, *, layers: int, channels: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(channels, heads, feed_forward, dropout) for _ in range(layers))
         self.gradient_checkpointing = False

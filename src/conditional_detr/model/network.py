@@ -1,37 +1,41 @@
 """The whole network: backbone, encoder, decoder and the heads that every decoder layer shares."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from conditional_detr.config import ModelSettings
 from conditional_detr.model.attention import MLP
-from conditional_detr.model.backbone import ResNet
+from conditional_detr.model.backbones import Backbone, family
 from conditional_detr.model.decoder import ConditionalDecoder, Memory
 from conditional_detr.model.detr_decoder import DETRDecoder
 from conditional_detr.model.encoder import Encoder
 from conditional_detr.model.position import grid_encoding, inverse_sigmoid
 from conditional_detr.model.precision import full_precision
+from conditional_detr.record import Architecture
 from conditional_detr.structures import Predictions
 
 
 class DETR(nn.Module):
     """DETR (Carion et al., ECCV 2020): backbone, encoder, decoder, and heads that all decoder layers share.
 
-    softmax: classes compete, and the last logit means "no object"; without, every class has a sigmoid of its own.
-    class_prior: the score that an untrained class head with sigmoids gives every class, as in focal loss.
+    logits: outputs of the class head per query. softmax: classes compete, and the last logit means "no object"; otherwise
+    each class has its own sigmoid. class_prior: prior probability of the class head at initialization (focal loss).
     """
 
     def __init__(
         self,
-        backbone: ResNet,
+        *,
+        backbone: Backbone,
         encoder: Encoder,
         decoder: DETRDecoder | ConditionalDecoder,
         channels: int,
-        classes: int,
+        logits: int,
         softmax: bool,
         class_prior: float,
         position_temperature: float,
@@ -43,19 +47,19 @@ class DETR(nn.Module):
         self.input_proj = nn.Conv2d(backbone.channels, channels, 1)
         self.encoder = encoder
         self.decoder = decoder
-        self.class_head = nn.Linear(channels, classes + softmax)
+        self.class_head = nn.Linear(channels, logits)
         self.box_head = MLP(channels, channels, 4, 3)
 
-        # As published; the backbone initialises itself.
+        # As published; the backbone initializes itself.
         for part in (self.encoder, self.decoder):
             for name, parameter in part.named_parameters():
                 if parameter.dim() > 1 and name != "query_position.weight":
                     nn.init.xavier_uniform_(parameter)
                 if name.endswith(("in_proj.bias", "out_proj.bias")):
                     nn.init.zeros_(parameter)
-        self._initialise_heads(class_prior)
+        self._initialize_heads(class_prior)
 
-    def _initialise_heads(self, class_prior: float) -> None:
+    def _initialize_heads(self, class_prior: float) -> None:
         if not self.softmax:
             nn.init.constant_(self.class_head.bias, -math.log((1 - class_prior) / class_prior))
 
@@ -106,8 +110,8 @@ class ConditionalDETR(DETR):
 
     decoder: ConditionalDecoder
 
-    def _initialise_heads(self, class_prior: float) -> None:
-        super()._initialise_heads(class_prior)
+    def _initialize_heads(self, class_prior: float) -> None:
+        super()._initialize_heads(class_prior)
         last = self.box_head.layers[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -120,28 +124,73 @@ class ConditionalDETR(DETR):
 
 
 def build_model(settings: ModelSettings, classes: int) -> DETR:
-    """An untrained network of these settings: ``ConditionalDETR``, or ``DETR`` with ``decoder="detr"``.
+    """Make an untrained network: ``ConditionalDETR``, or ``DETR`` with ``decoder="detr"``.
 
-    Loading weights and freezing stages is left to the caller.
+    The caller loads weights and freezes stages.
     """
     settings = settings.resolved()
-    shape = settings.backbone_shape()
-    backbone = ResNet(
-        shape.block, shape.depths, shape.widths, shape.stem_width, settings.dilation, settings.batch_norm == "frozen"
+    return build_network(
+        settings, classes, norm_frozen=settings.batch_norm == "frozen", class_prior=settings.class_prior
     )
-    common = (settings.channels, settings.heads, settings.feed_forward, settings.dropout)
-    encoder = Encoder(settings.encoder_layers, *common)
-    heads = (
-        settings.channels,
-        classes,
-        settings.classification == "softmax",
-        settings.class_prior,
-        settings.position_temperature,
+
+
+def build_network(
+    architecture: Architecture, classes: int, *, norm_frozen: bool = True, class_prior: float = 0.01
+) -> DETR:
+    """Make a network of this architecture with random weights.
+
+    norm_frozen: batch norm of the backbone as constants, or trained. class_prior: as in ``DETR``.
+    """
+    backbone = family(architecture.backbone_family).build(architecture, norm_frozen=norm_frozen)
+    layer = {
+        "channels": architecture.channels,
+        "heads": architecture.heads,
+        "feed_forward": architecture.feed_forward,
+    }
+    encoder = Encoder(layers=architecture.encoder_layers, dropout=architecture.dropout, **layer)
+    if architecture.decoder == "detr":
+        kind = DETR
+        decoder = DETRDecoder(
+            layers=architecture.decoder_layers,
+            dropout=architecture.dropout,
+            queries=architecture.queries,
+            norm_between_layers=architecture.norm_between_layers,
+            **layer,
+        )
+    else:
+        kind = ConditionalDETR
+        decoder = ConditionalDecoder(
+            layers=architecture.decoder_layers,
+            dropout=architecture.dropout,
+            queries=architecture.queries,
+            temperature=architecture.position_temperature,
+            norm_between_layers=architecture.norm_between_layers,
+            **layer,
+        )
+    return kind(
+        backbone=backbone,
+        encoder=encoder,
+        decoder=decoder,
+        channels=architecture.channels,
+        logits=architecture.logits(classes),
+        softmax=architecture.softmax,
+        class_prior=class_prior,
+        position_temperature=architecture.position_temperature,
     )
-    if settings.decoder == "detr":
-        decoder = DETRDecoder(settings.decoder_layers, *common, settings.queries, settings.norm_between_layers)
-        return DETR(backbone, encoder, decoder, *heads)
-    decoder = ConditionalDecoder(
-        settings.decoder_layers, *common, settings.queries, settings.position_temperature, settings.norm_between_layers
-    )
-    return ConditionalDETR(backbone, encoder, decoder, *heads)
+
+
+class _WithoutInitialization(TorchFunctionMode):
+    """Leave out random numbers. On the meta device the first of them imports sympy, which takes seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+def describe_network(architecture: Architecture, classes: int) -> DETR:
+    """Make a network on the meta device: names and shapes of all parameters, no memory, for weights to be put in."""
+    with torch.device("meta"), _WithoutInitialization():
+        return build_network(architecture, classes)

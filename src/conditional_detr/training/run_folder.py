@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conditional_detr.config import Settings, load_settings
-from conditional_detr.errors import InputError
+from conditional_detr.errors import CheckpointError
 from conditional_detr.files import write_text
 
 Metrics = dict[str, Any]
@@ -72,7 +72,7 @@ class RunFolder:
 
 
 def create_run(settings: Settings) -> RunFolder:
-    """Make the folder of a new run and write its config, which repeats it from any folder under a new name. Raises ``InputError`` when the wanted name is taken."""
+    """Make the folder of a new run and write its config, which repeats it from any folder under a new name. Raises ``CheckpointError`` when the wanted name is taken."""
     output, name = settings.train.output, settings.train.name
     try:
         if name:
@@ -81,7 +81,7 @@ def create_run(settings: Settings) -> RunFolder:
         else:
             path = _numbered(output, settings.preset or "run")
     except FileExistsError as error:
-        raise InputError(
+        raise CheckpointError(
             f"{error.filename} exists; give another train.name, or go on with that run: cdetr train --resume {error.filename}"
         ) from error
     run = RunFolder(path)
@@ -92,10 +92,12 @@ def create_run(settings: Settings) -> RunFolder:
 
 
 def open_run(path: Path) -> tuple[RunFolder, Settings]:
-    """An existing run and its settings. Raises ``InputError`` when ``path`` is not a run folder."""
+    """An existing run and its settings. Raises ``CheckpointError`` when ``path`` is not a run folder."""
     run = RunFolder(path)
     if not run.config.is_file():
-        raise InputError(f"{path} is not a run folder: it has no config.yaml; give the folder that cdetr train made")
+        raise CheckpointError(
+            f"{path} is not a run folder: it has no config.yaml; give the folder that cdetr train made"
+        )
     return run, load_settings(run.config)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from conditional_detr.data.coco import CocoAnnotations
+from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.images import read_image
-from conditional_detr.drawing import category_colours, draw_boxes, draw_detections, page_of_pairs, plot_curves
+from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves
 from conditional_detr.structures import Detections
 from conditional_detr.training.run_folder import Metrics
 
@@ -21,8 +21,8 @@ HEIGHT = 256  # of a picture on a page, pixels
 class SampleImages:
     """The images that every page shows: spread over the set, with objects where there are such."""
 
-    def __init__(self, data: CocoAnnotations, count: int = 8) -> None:
-        with_objects = np.flatnonzero(np.diff(data.offsets) > 0)
+    def __init__(self, data: Annotations, count: int = 8) -> None:
+        with_objects = np.flatnonzero(data.object_counts > 0)
         candidates = with_objects if len(with_objects) else np.arange(len(data))
         spread = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
         self.data = data
@@ -44,17 +44,15 @@ class SampleImages:
         image = read_image(data.path(index))
         scale = HEIGHT / image.height
         image = image.resize((min(max(round(image.width * scale), 1), 4 * HEIGHT), HEIGHT), Image.Resampling.BILINEAR)
-        rows = data.objects(index)
-        labels: list[int] = data.labels[rows].tolist()
-        colours = category_colours(data.categories)
+        boxes, labels = data.training_objects(index)
         truth = draw_boxes(
             image,
-            torch.from_numpy(data.boxes[rows]) * scale,
+            torch.from_numpy(boxes) * scale,
             [data.categories.names[label] for label in labels],
-            [colours[data.categories.ids[label]] for label in labels],
+            [color_of(data.categories.ids[label]) for label in labels],
         )
         shown = found.above(SHOWN_ABOVE)
-        return truth, draw_detections(image, replace(shown, boxes=shown.boxes * scale), data.categories)
+        return truth, replace(shown, boxes=shown.boxes * scale).draw(image)
 
 
 def plot_run(records: Sequence[Metrics], file: Path) -> None:

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import AdamW
 
-from conditional_detr.errors import InputError
+from conditional_detr.errors import CheckpointError
 from conditional_detr.files import write_text
 from conditional_detr.training.run_folder import RunFolder
 
@@ -50,13 +50,13 @@ def save_state(accelerator: Accelerator, run: RunFolder, progress: Progress, sha
 def load_state(accelerator: Accelerator, state: Path, optimizer: AdamW, shape: dict[str, int]) -> None:
     """Load a state into what ``accelerator`` has prepared and registered.
 
-    Learning rates and weight decay stay those of ``optimizer``, so that an edited config counts. Raises ``InputError``
+    Learning rates and weight decay stay those of ``optimizer``, so that an edited config counts. Raises ``CheckpointError``
     when ``shape`` is not that of the state.
     """
     saved: dict[str, int] = json.loads((state / SHAPE).read_text(encoding="utf-8"))
     for what, count in shape.items():
         if saved.get(what, count) != count:  # older states name less
-            raise InputError(
+            raise CheckpointError(
                 f"{state.parent.parent} was trained with {saved[what]} {what}, now there would be {count}; "
                 f"resume with the same data, settings and number of processes"
             )

@@ -10,10 +10,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.coco import read_split
+from conditional_detr.data.layouts import read_split
+from conditional_detr.data.layouts.coco import read_coco
 from conditional_detr.errors import InputError
-from conditional_detr.evaluation import NAMES, CocoEvaluator, match_categories, standard_max_dets
-from conditional_detr.structures import Categories
+from conditional_detr.evaluation.coco import NAMES, CocoEvaluator, match_categories, standard_max_dets
+from conditional_detr.record import Categories
 from tests.conftest import SHARED, needs_shared
 
 CROWDED = SHARED / "data" / "coco_mini" / "annotations" / "instances_val.json"
@@ -64,7 +65,7 @@ def test_equal_to_pycocotools_with_crowds(seed):
     content = json.loads(CROWDED.read_text())
     assert any(annotation["iscrowd"] for annotation in content["annotations"])
     results = random_results(content, seed, per_image=130 if seed == 3 else 40)
-    metrics = CocoEvaluator(CROWDED).evaluate(results)
+    metrics = CocoEvaluator(read_coco(CROWDED, [CROWDED.parents[1] / "images"])).evaluate(results)
     expected = oracle(CROWDED, results)
     np.testing.assert_allclose([metrics.values[name] for name in NAMES], expected.stats, atol=1e-9, rtol=0)
     precision = expected.eval["precision"][:, :, :, 0, 2]
@@ -88,7 +89,7 @@ def perfect(file):
 
 
 def test_perfect_and_empty_results(truth):
-    evaluator = CocoEvaluator(truth)
+    evaluator = CocoEvaluator(read_coco(truth, [truth.parents[1] / "val2017"]))
     assert evaluator.evaluate(perfect(truth)).values["AP"] == pytest.approx(1)
     assert evaluator.evaluate([]).values["AP"] == 0
     assert evaluator.evaluate([]).values["APl"] == -1  # nothing to find is not the same as nothing found
@@ -104,26 +105,33 @@ def test_optional_keys_may_be_missing(truth, tmp_path):
             annotation["area"] = None
     file = tmp_path / "x.json"
     file.write_text(json.dumps(content))
-    assert CocoEvaluator(file).evaluate(perfect(truth)).values["AP"] == pytest.approx(1)
+    assert CocoEvaluator(read_coco(file, [truth.parents[1] / "val2017"])).evaluate(perfect(truth)).values[
+        "AP"
+    ] == pytest.approx(1)
 
 
 def test_annotation_ids_do_not_matter(truth, tmp_path):
     """Id 0, ids that repeat or are missing: all occur in exports, and the evaluation library trips over each."""
     content = json.loads(truth.read_text())
-    expected = CocoEvaluator(truth).evaluate(random_results(content, 1)).values
+    expected = (
+        CocoEvaluator(read_coco(truth, [truth.parents[1] / "val2017"])).evaluate(random_results(content, 1)).values
+    )
     for change in (lambda i: {"id": i}, lambda i: {"id": 7}, lambda i: {}):
         for i, annotation in enumerate(content["annotations"]):
             annotation.pop("id", None)
             annotation.update(change(i))
         file = tmp_path / "x.json"
         file.write_text(json.dumps(content))
-        assert CocoEvaluator(file).evaluate(random_results(content, 1)).values == expected
+        assert (
+            CocoEvaluator(read_coco(file, [truth.parents[1] / "val2017"])).evaluate(random_results(content, 1)).values
+            == expected
+        )
 
 
 def test_max_dets_follows_the_data(shapes_root, tmp_path):
     data = read_split(DataSettings(root=shapes_root), "val")
     assert standard_max_dets(data) == 100
-    content = json.loads(data.file.read_text())
+    content = json.loads(data.source.read_text())
     image = content["images"][0]["id"]
     content["annotations"] = [
         {"id": i + 1, "image_id": image, "category_id": 1, "bbox": [i % 90, i // 4, 5, 5], "area": 25, "iscrowd": 0}
@@ -133,7 +141,7 @@ def test_max_dets_follows_the_data(shapes_root, tmp_path):
     file.write_text(json.dumps(content))
     crowded = read_split(DataSettings(val_annotations=file, val_images=data.folder), "val")
     assert standard_max_dets(crowded) == 120
-    evaluator = CocoEvaluator(file)
+    evaluator = CocoEvaluator(crowded)
     results = [{**result, "score": 1 - i / 1000} for i, result in enumerate(perfect(file))]
     assert evaluator.evaluate(results, 120).values["AR"] == pytest.approx(1)
     assert evaluator.evaluate(results, 100).values["AR"] == pytest.approx(100 / 120)

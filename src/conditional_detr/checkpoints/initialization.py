@@ -1,44 +1,32 @@
 """Fine-tuning: a new model that starts from a checkpoint with other categories or another number of queries."""
 
-from pathlib import Path
-
 from conditional_detr.checkpoints.checkpoint import Checkpoint, load_strictly, network_state
 from conditional_detr.checkpoints.coco_categories import UNUSED
-from conditional_detr.config import BackboneShape, ModelSettings
-from conditional_detr.errors import InputError
+from conditional_detr.errors import CheckpointError
+from conditional_detr.model.backbones import family
 from conditional_detr.model.network import DETR
-from conditional_detr.structures import Categories
-
-# What makes parameters fit, or mean the same.
-_SHARED = (
-    "decoder",
-    "classification",
-    "backbone",
-    "dilation",
-    "channels",
-    "heads",
-    "feed_forward",
-    "encoder_layers",
-    "decoder_layers",
-    "position_temperature",
-    "norm_between_layers",
-)
+from conditional_detr.record import Architecture, BackboneShape, Categories
 
 
-def initialise(model: DETR, settings: ModelSettings, categories: Categories, start: Checkpoint) -> list[str]:
-    """Load a checkpoint into a new model; returns what was kept and what replaced, in sentences.
+def initialize(
+    model: DETR, architecture: Architecture, categories: Categories, start: Checkpoint, source: str
+) -> list[str]:
+    """Load a checkpoint into a new model; return what was kept and what replaced, in sentences.
 
-    Class rows of categories with the same name are kept, others stay as they were initialised; so are queries beyond the
-    checkpoint's, and of more the first are taken. Raises ``InputError`` when the networks differ otherwise.
+    Class rows of categories with the same name are kept, others stay as they were initialized; so are queries beyond the
+    checkpoint's, and of more the first are taken. source: the checkpoint's name, for messages. Raises ``CheckpointError``
+    when the networks differ otherwise.
     """
-    source = Path(settings.init_from or "checkpoint")
-    wanted = {key: getattr(start.settings, key) for key in _SHARED}
-    if isinstance(wanted["backbone"], str) != isinstance(settings.backbone, str):
-        wanted["backbone"] = start.settings.backbone_shape()
-    different = [key for key in _SHARED if wanted[key] != getattr(settings, key)]
+    different = [
+        key
+        for key in architecture.fits(start.architecture)
+        if key != "backbone" or not _same_backbone(architecture, start.architecture)
+    ]
     if different:
-        theirs = " ".join(_as_setting(key, wanted[key]) for key in different)
-        raise InputError(f"model.init_from={source} is another network; take the preset that fits, or set {theirs}")
+        theirs = " ".join(_as_setting(key, getattr(start.architecture, key)) for key in different)
+        raise CheckpointError(
+            f"model.init_from={source} is another network; take the preset that fits, or set {theirs}"
+        )
 
     state = network_state(start.model)
     own = network_state(model)
@@ -54,7 +42,7 @@ def initialise(model: DETR, settings: ModelSettings, categories: Categories, sta
         for name in ("class_head.weight", "class_head.bias"):
             head = own[name].clone()
             head[kept] = state[name][taken]
-            if model.softmax:  # the row of "no object"
+            if architecture.softmax:  # the row of "no object"
                 head[-1] = state[name][-1]
             state[name] = head
         messages.append(_about_classes(categories, kept, len(start.categories)))
@@ -75,6 +63,12 @@ def initialise(model: DETR, settings: ModelSettings, categories: Categories, sta
         messages.append("its boxes were relative to padded images; training makes them relative to the image itself")
     load_strictly(model, state, source)
     return messages
+
+
+def _same_backbone(a: Architecture, b: Architecture) -> bool:
+    """Tell whether a name and a shape mean the same backbone."""
+    shapes = [family(each.backbone_family).to_transformers(each.backbone) for each in (a, b)]
+    return a.backbone_family == b.backbone_family and shapes[0] == shapes[1]
 
 
 def _about_classes(categories: Categories, kept: list[int], of: int) -> str:

@@ -1,6 +1,7 @@
 """``Detector``: any kind of image in, boxes in its own pixels out."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conditional_detr import Categories, Detector, InputError
+from conditional_detr import Categories, Detector, ImageError, InputError, SettingsError
 from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.data.transforms import InputSize
+from conditional_detr.explain.attention_maps import explain
+from conditional_detr.inference.pipeline import Pipeline
+from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.model.network import build_model
+from conditional_detr.record import InputSize, ModelRecord
 from tests.conftest import SHARED, needs_shared
 
 
@@ -20,7 +24,10 @@ from tests.conftest import SHARED, needs_shared
 def detector(tiny_model, tiny_settings) -> Detector:
     nn.init.normal_(tiny_model.box_head.layers[-1].weight, std=0.1)
     categories = Categories((7, 0, 90), ("x", "y", "z"))
-    return Detector(Checkpoint(tiny_model, tiny_settings, categories, InputSize((96, 160))), device="cpu")
+    return Detector(
+        Checkpoint(tiny_model, ModelRecord(tiny_settings.architecture(), categories, InputSize((96, 160)))),
+        device="cpu",
+    )
 
 
 @pytest.fixture
@@ -37,6 +44,66 @@ def test_kinds_of_input_agree(detector, image, tmp_path):
     for found in results:
         assert torch.equal(found.boxes, results[0].boxes)
         assert torch.equal(found.scores, results[0].scores)
+
+
+def test_results_are_ordinary_tensors(detector, image):
+    found = detector.predict(image, threshold=0.0)
+    found.boxes.clamp_(min=0)
+    found.scores.mul_(0.5)
+    found.labels.add_(1)
+    assert not any(each.is_inference() for each in (found.boxes, found.scores, found.labels))
+
+
+def test_many_threads_predict_and_explain_at_once(detector, image):
+    """With the results of one after the other, and without a hook left behind."""
+    images = [image.crop((0, 0, 90 - 2 * i, 60)) for i in range(6)]
+    expected = [detector.predict(each, threshold=0.0) for each in images]
+    maps = [explain(detector, each).maps for each in images]
+
+    def predict(i: int) -> None:
+        found = detector.predict(images[i % 6], threshold=0.0)
+        torch.testing.assert_close(found.scores, expected[i % 6].scores, atol=1e-6, rtol=0)
+
+    def look(i: int) -> None:
+        torch.testing.assert_close(explain(detector, images[i % 6]).maps.combined, maps[i % 6].combined)
+
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(look if i % 3 == 0 else predict, i) for i in range(60)]
+    for each in done:
+        each.result()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in detector.model.modules())
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, 50.0, float("nan")])
+def test_thresholds_outside_of_scores_are_refused(detector, image, threshold):
+    with pytest.raises(SettingsError, match=f"threshold is {threshold}; scores are in 0..1"):
+        detector.predict(image, threshold)
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_batches_of_nothing_are_refused(detector, image, batch_size):
+    with pytest.raises(SettingsError, match=r"batch_size is .*; give at least 1"):
+        detector.predict([image], batch_size=batch_size)
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "nonsense", "meta", "xpu"])
+def test_a_device_that_is_not_there_is_refused(detector, device):
+    with pytest.raises(SettingsError, match=r"device .*; there is cpu"):
+        Detector(detector.checkpoint, device)
+
+
+def test_what_is_no_image_is_refused_with_its_place_in_the_list(detector, image):
+    with pytest.raises(ImageError, match=r"images\[2\] is of type NoneType; give a path"):
+        detector.predict([image, image, None])
+    with pytest.raises(ImageError, match="of type int; give a path"):
+        detector.predict(7)
+    with pytest.raises(SettingsError, match="give a list, or call predict"):
+        detector.stream("x.jpg")
+
+
+def test_repr_says_what_runs(detector):
+    assert repr(detector) == "Detector(ConditionalDETR, ResNet, 3 categories, runs with torch on cpu)"
+    assert "torch, optimized on cpu" in repr(detector.optimize())
 
 
 def test_a_list_gives_a_list(detector, image):
@@ -96,7 +163,9 @@ def test_wrong_sources_are_named(tmp_path):
 def test_as_many_objects_as_queries(tiny_settings, image):
     """Not only the 100 that COCO counts."""
     settings = tiny_settings.model_copy(update={"queries": 150})
-    checkpoint = Checkpoint(build_model(settings, 1), settings, Categories((1,), ("x",)), InputSize((96, 160)))
+    checkpoint = Checkpoint(
+        build_model(settings, 1), ModelRecord(settings.architecture(), Categories((1,), ("x",)), InputSize((96, 160)))
+    )
     assert len(Detector(checkpoint, device="cpu").predict(image, threshold=0.0)) == 150
 
 
@@ -142,15 +211,16 @@ def test_stream_gives_every_image_its_place(detector, image, tmp_path, batch_siz
 
 def test_stream_opens_images_while_the_model_works(detector, image, monkeypatch):
     opened = []
-    plain, network = detector._open, detector.network
+    plain = detector._open
     monkeypatch.setattr(detector, "_open", lambda each: opened.append(each) or plain(each))
     seen = []
 
-    def slow(*arguments):
-        time.sleep(0.1)
-        seen.append(len(opened))
-        return network(*arguments)
+    class Slow(TorchRuntime):
+        def __call__(self, pixels, padding_mask=None):
+            time.sleep(0.1)
+            seen.append(len(opened))
+            return super().__call__(pixels, padding_mask)
 
-    monkeypatch.setattr(detector, "network", slow)
+    monkeypatch.setattr(detector, "pipeline", Pipeline(detector.record, Slow(detector.model)))
     list(detector.stream([image] * 4))
     assert seen[0] >= 2  # when the first image was through the network

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conditional_detr.config import BackboneShape
-from conditional_detr.model.backbone import FrozenBatchNorm2d
-from conditional_detr.model.inference import FastDETR
+from conditional_detr.model.batch_norm import FrozenBatchNorm2d
+from conditional_detr.model.fast import FastDETR
+from conditional_detr.record import BackboneShape
 from tests.model.test_network import build, same
 
 BASIC = BackboneShape(block="basic", depths=(1, 1), widths=(8, 16), stem_width=8)
@@ -45,7 +45,7 @@ def test_fast_path_equals_the_plain_one(changes, monkeypatch):
     mask[1, 50:] = True
     for padding in (None, mask):
         same(FastDETR(model)(pixels, padding), model(pixels, padding), 1e-5)
-    monkeypatch.setattr("conditional_detr.model.inference._FUSED", False)  # as where torch has no such operators
+    monkeypatch.setattr("conditional_detr.model.batch_norm._FUSED", False)  # as where torch has no such operators
     same(FastDETR(model)(pixels), model(pixels), 1e-5)
 
 
@@ -149,9 +149,9 @@ def test_compiled():
     code = """
 import torch
 from torch._dynamo.utils import counters
-from tests.model.test_inference import BASIC, with_statistics
+from tests.model.test_fast import BASIC, with_statistics
 from tests.model.test_network import build
-from conditional_detr.model.inference import FastDETR
+from conditional_detr.model.fast import FastDETR
 model = with_statistics(build(decoder_layers=1, encoder_layers=0, backbone=BASIC))
 fast = FastDETR(model, compiled=True)
 graphs = []

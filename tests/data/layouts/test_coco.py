@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from conditional_detr.config import DataSettings
+from conditional_detr.data.annotations import Names
 from conditional_detr.data.check import check_same_categories, training_warnings
-from conditional_detr.data.coco import Names, find_split, read_annotations, read_split
+from conditional_detr.data.layouts import read_split
+from conditional_detr.data.layouts.coco import read_coco
 from conditional_detr.errors import InputError
 from tests.conftest import SHARED, needs_shared
 
@@ -46,16 +48,18 @@ def write(folder: Path, data, images: bool = True) -> Path:
 
 def test_flat_arrays(tmp_path):
     file = write(tmp_path, content())
-    data = read_annotations(file, [tmp_path])
+    data = read_coco(file, [tmp_path])
     assert data.categories.ids == (0, 17, 90)
     assert data.categories.names == ("a", "m", "z")
     assert data.image_ids.tolist() == [9, 4, 7]
-    assert data.boxes[data.objects(0)].tolist() == [[15, 5, 20, 10]]  # clipped; no crowd, nothing without area
-    assert data.labels[data.objects(0)].tolist() == [0]
-    assert data.boxes[data.objects(1)].tolist() == [[1, 2, 4, 6]]
-    assert data.labels[data.objects(1)].tolist() == [2]
-    assert len(data.boxes[data.objects(2)]) == 0  # an image without objects is kept
+    objects = [[part.tolist() for part in data.training_objects(i)] for i in range(3)]
+    assert objects[0] == [[[15, 5, 20, 10]], [0]]  # clipped; no crowd, nothing without area
+    assert objects[1] == [[[1, 2, 4, 6]], [2]]
+    assert objects[2] == [[], []]  # an image without objects is kept
+    assert data.object_counts.tolist() == [1, 1, 0]
     assert data.dropped == 1
+    assert data.crowd.sum() == 1
+    assert len(data.boxes) == 4  # for the evaluation, all as they are
 
 
 @needs_shared("reference/unit_functions.json")
@@ -69,9 +73,10 @@ def test_objects_are_those_of_the_official_code(tmp_path):
         "annotations": [{"id": i, "image_id": 42, **a} for i, a in enumerate(recorded["annotations"])],
         "categories": [{"id": i, "name": str(i)} for i in ids],
     }
-    read = read_annotations(write(tmp_path, data, images=False), [tmp_path])
-    np.testing.assert_allclose(read.boxes, recorded["target"]["boxes"])
-    assert [read.categories.ids[label] for label in read.labels] == recorded["target"]["labels"]
+    read = read_coco(write(tmp_path, data, images=False), [tmp_path])
+    boxes, labels = read.training_objects(0)
+    np.testing.assert_allclose(boxes, recorded["target"]["boxes"])
+    assert [read.categories.ids[label] for label in labels] == recorded["target"]["labels"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_objects_are_those_of_the_official_code(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, changes, sentence):
     file = write(tmp_path, content(**changes))
     with pytest.raises(InputError, match=sentence) as caught:
-        read_annotations(file, [tmp_path])
+        read_coco(file, [tmp_path])
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -113,18 +118,18 @@ def test_what_is_wrong_is_named(tmp_path, changes, sentence):
 def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "x.json").write_text('{"images": [')
     with pytest.raises(InputError, match=r"x\.json is not valid JSON"):
-        read_annotations(tmp_path / "x.json", [tmp_path])
+        read_coco(tmp_path / "x.json", [tmp_path])
     with pytest.raises(InputError, match=r"y\.json can't be read"):
-        read_annotations(tmp_path / "y.json", [tmp_path])
+        read_coco(tmp_path / "y.json", [tmp_path])
 
 
 def test_missing_images_are_named_before_training(tmp_path):
     file = write(tmp_path, content())
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match=r"1 of 3 images .* the first is a\.png"):
-        read_annotations(file, [tmp_path])
+        read_coco(file, [tmp_path])
     with pytest.raises(InputError, match=r"b\.png, the first image .* set data\.val_images"):
-        read_annotations(file, [tmp_path / "elsewhere"], "data.val_images")
+        read_coco(file, [tmp_path / "elsewhere"], "data.val_images")
 
 
 @pytest.mark.parametrize(
@@ -157,12 +162,12 @@ def test_explicit_files(tmp_path):
 
 
 def test_nothing_found_says_where_it_looked(tmp_path):
-    with pytest.raises(InputError, match=r"instances_val2017\.json.*valid.*set data\.val_annotations"):
-        find_split(DataSettings(root=tmp_path), "val")
+    with pytest.raises(InputError, match=r"val annotations .*instances_SPLIT2017\.json.*set data\.val_annotations"):
+        read_split(DataSettings(root=tmp_path), "val")
     with pytest.raises(InputError, match=r"set data\.root"):
-        find_split(DataSettings(), "train")
+        read_split(DataSettings(), "train")
     with pytest.raises(InputError, match="not a folder"):
-        find_split(DataSettings(root=tmp_path / "no"), "train")
+        read_split(DataSettings(root=tmp_path / "no"), "train")
 
 
 @needs_shared("data/coco_mini")
@@ -177,13 +182,14 @@ def test_nothing_found_says_where_it_looked(tmp_path):
 def test_real_data(root, folder, images, boxes):
     folder = SHARED / "data" / folder if folder else None
     data = read_split(DataSettings(root=SHARED / "data" / root, train_images=folder), "train")
-    crowds = sum(bool(a.get("iscrowd")) for a in json.loads(data.file.read_text())["annotations"])
+    crowds = sum(bool(a.get("iscrowd")) for a in json.loads(data.source.read_text())["annotations"])
     assert len(data) == images
-    assert len(data.labels) == boxes - crowds - data.dropped
+    assert (len(data.labels), data.crowd.sum()) == (boxes, crowds)
+    assert data.usable.sum() == boxes - crowds - data.dropped
 
 
 def test_warnings_name_image_category_and_remedy(tmp_path):
-    data = read_annotations(write(tmp_path, content()), [tmp_path])
+    data = read_coco(write(tmp_path, content()), [tmp_path])
     found = training_warnings(data, data, queries=0, random_backbone=True)
     assert any("model.backbone_weights=FILE" in text for text in found)
     assert any("b.png has 1 objects" in text and "model.queries=1" in text for text in found)
@@ -191,16 +197,16 @@ def test_warnings_name_image_category_and_remedy(tmp_path):
     assert any("1 boxes" in text for text in found)
     enough = content(annotations=[a for a in content()["annotations"] if a["id"] < 3])
     enough["categories"] = [c for c in enough["categories"] if c["name"] != "m"]
-    clean = read_annotations(write(tmp_path, enough), [tmp_path])
+    clean = read_coco(write(tmp_path, enough), [tmp_path])
     assert training_warnings(clean, clean, queries=1, random_backbone=False) == []
-    empty = read_annotations(write(tmp_path, content(annotations=[])), [tmp_path])
+    empty = read_coco(write(tmp_path, content(annotations=[])), [tmp_path])
     assert any("AP can't be measured" in text for text in training_warnings(clean, empty, 1, False))
 
 
 def test_splits_must_agree_on_categories(tmp_path):
-    train = read_annotations(write(tmp_path / "a", content()), [tmp_path / "a"])
+    train = read_coco(write(tmp_path / "a", content()), [tmp_path / "a"])
     other = content(categories=[{"id": 0, "name": "a"}, {"id": 17, "name": "M"}, {"id": 90, "name": "z"}])
-    val = read_annotations(write(tmp_path / "b", other), [tmp_path / "b"])
+    val = read_coco(write(tmp_path / "b", other), [tmp_path / "b"])
     with pytest.raises(InputError, match=r"category id 17: .* calls it 'm' but .* calls it 'M'"):
         check_same_categories(train, val)
 
@@ -230,7 +236,7 @@ def test_memory_of_annotations(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(content))
     for image in content["images"]:
         (tmp_path / image["file_name"]).touch()
-    annotations = read_annotations(tmp_path / "x.json", [tmp_path])
+    annotations = read_coco(tmp_path / "x.json", [tmp_path])
     parts = [part for each in (annotations, annotations.file_names) for part in vars(each).values()]
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     assert sum(array.nbytes for array in arrays) / len(boxes) <= 60

@@ -7,27 +7,25 @@ import torch
 
 from conditional_detr.checkpoints.coco_categories import COCO_91
 from conditional_detr.checkpoints.conversion import convert
-from conditional_detr.checkpoints.initialisation import initialise
+from conditional_detr.checkpoints.initialization import initialize
 from conditional_detr.checkpoints.opening import open_checkpoint
-from conditional_detr.config import load_settings
+from conditional_detr.config import ModelSettings, load_settings
 from conditional_detr.data.shapes import SHAPES
-from conditional_detr.data.transforms import InputSize
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
-from conditional_detr.structures import Categories
+from conditional_detr.record import Categories, InputSize
 from conditional_detr.training import loop
-from conditional_detr.training.report import Reporter
 from tests.checkpoints.models import randomised, small
 from tests.training.test_loop import changed
 
 
 def started(start, categories, **changes):
     """A new model's parameters before and after, and the report."""
-    settings = start.settings.model_copy(update={"init_from": "start.pth", **changes})
+    settings = ModelSettings(init_from="start.pth", **{**start.architecture.model_dump(), **changes})
     torch.manual_seed(5)
     model = build_model(settings, len(categories))
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
-    return fresh, model.state_dict(), initialise(model, settings, categories, start)
+    return fresh, model.state_dict(), initialize(model, settings, categories, start, "start.pth")
 
 
 def test_same_categories_keep_everything():
@@ -88,25 +86,20 @@ def test_another_network_is_refused_with_what_to_set(tiny_settings):
 
 
 @pytest.mark.parametrize("to", ["official", "mmdetection", "huggingface"])
-def test_training_starts_from_every_format(to, quick_run, tmp_path):
+def test_training_starts_from_every_format(to, quick_run, tmp_path, caplog):
     """With a learning rate of 0 the model that is saved is the one it started from."""
     start = randomised(small(), SHAPES)
     out = tmp_path / (to if to == "huggingface" else f"{to}.pth")
     convert(start, out, to)
-    told = []
-
-    class Listening(Reporter):
-        def message(self, text: str) -> None:
-            told.append(text)
-
+    caplog.set_level("INFO")
     shape = {
-        key: getattr(start.settings, key)
+        key: getattr(start.architecture, key)
         for key in ("channels", "heads", "feed_forward", "encoder_layers", "decoder_layers")
     }
     model = {"backbone": "resnet18", "queries": 9, "init_from": str(out), **shape}
     settings = changed(quick_run, model=model, train={"lr": 0.0, "lr_backbone": 0.0, "max_steps": 1})
-    run = loop.train(settings, Listening()).run
-    assert told[:3] == [
+    run = loop.train(settings).run
+    assert caplog.messages[:3] == [
         f"starting from {out}: all of its weights but what is said below",
         "class head: kept, the 3 categories are the same",
         "queries: all 9 kept",

@@ -8,22 +8,77 @@ from typing import Any, cast
 
 import torch
 
-from conditional_detr.checkpoints.architecture import build_from
-from conditional_detr.checkpoints.checkpoint import COUNTER, HEAD, OWN_KEY, Checkpoint, Origin, Written, network_state
-from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED, unnamed
-from conditional_detr.checkpoints.own import (
-    about_input_size,
-    check_published_network,
-    own_values,
-    read_categories,
-    read_input_size,
+from conditional_detr.checkpoints.checkpoint import (
+    COUNTER,
+    HEAD,
+    OWN_KEY,
+    Checkpoint,
+    Given,
+    Parsed,
+    Written,
+    network_state,
 )
+from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED, unnamed
+from conditional_detr.checkpoints.formats.common import about_input_size, check_file, check_published_network
+from conditional_detr.checkpoints.names import Layout
 from conditional_detr.checkpoints.state import State, write_state
-from conditional_detr.config import ModelSettings
-from conditional_detr.data.transforms import InputSize
-from conditional_detr.errors import InputError
+from conditional_detr.errors import CheckpointError
 from conditional_detr.files import whole_file
-from conditional_detr.structures import Categories
+from conditional_detr.record import Architecture, Categories, InputSize, read_record
+
+MARKER = None
+_LAYOUT = Layout(
+    name="mmdetection",
+    prefix="",
+    modules={
+        "input_proj": "neck.convs.0.conv",
+        "decoder.query_position": "query_embedding",
+        "class_head": "bbox_head.fc_cls",
+        "box_head.layers.0": "bbox_head.reg_ffn.layers.0.0",
+        "box_head.layers.1": "bbox_head.reg_ffn.layers.1",
+        "box_head.layers.2": "bbox_head.fc_reg",
+        "decoder.norm": "decoder.post_norm",
+    },
+    encoder_layer={
+        "self_attention.in_proj": "self_attn.attn.in_proj_",
+        "self_attention.out_proj": "self_attn.attn.out_proj",
+        "feed_forward.linear1": "ffn.layers.0.0",
+        "feed_forward.linear2": "ffn.layers.1",
+        "norm1": "norms.0",
+        "norm2": "norms.1",
+    },
+    decoder_layer={
+        "feed_forward.linear1": "ffn.layers.0.0",
+        "feed_forward.linear2": "ffn.layers.1",
+        "norm1": "norms.0",
+        "norm2": "norms.1",
+        "norm3": "norms.2",
+    },
+    conditional={
+        "self_attention.query_content": "self_attn.qcontent_proj",
+        "self_attention.query_position": "self_attn.qpos_proj",
+        "self_attention.key_content": "self_attn.kcontent_proj",
+        "self_attention.key_position": "self_attn.kpos_proj",
+        "self_attention.value": "self_attn.v_proj",
+        "self_attention.out_proj": "self_attn.out_proj",
+        "cross_attention.query_content": "cross_attn.qcontent_proj",
+        "cross_attention.query_position": "cross_attn.qpos_proj",
+        "cross_attention.query_spatial": "cross_attn.qpos_sine_proj",
+        "cross_attention.key_content": "cross_attn.kcontent_proj",
+        "cross_attention.key_position": "cross_attn.kpos_proj",
+        "cross_attention.value": "cross_attn.v_proj",
+        "cross_attention.out_proj": "cross_attn.out_proj",
+    },
+    detr={
+        "self_attention.in_proj": "self_attn.attn.in_proj_",
+        "self_attention.out_proj": "self_attn.attn.out_proj",
+        "cross_attention.in_proj": "cross_attn.attn.in_proj_",
+        "cross_attention.out_proj": "cross_attn.attn.out_proj",
+    },
+    backbone="backbone.",
+    naming="torchvision",
+)
+LAYOUTS = (_LAYOUT,)
 
 _TYPES = {"conditional": "ConditionalDETR", "detr": "DETR"}
 # What the published network has; the configuration of another one is refused.
@@ -38,66 +93,70 @@ _PLAIN = {
 _DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 
 
-def from_mmdetection(state: State, rest: Mapping[str, Any], dilation: bool | None, source: Path) -> Checkpoint:
-    """The checkpoint of a file's weights and of what else it holds. Raises ``InputError`` when it can't be one of ours."""
+def read(given: Given) -> Parsed:
+    source, state, rest, _ = given
+    assert state is not None
     meta = cast(Mapping[str, Any], rest.get("meta") or {})
     text = meta.get("cfg")
     config = _assignments(text) if isinstance(text, str) else {}
     declared = _declared(config.get("model") or {}, source)
-    own = cast(Mapping[str, Any], rest.get(OWN_KEY, {}))
+    own = rest.get(OWN_KEY)
+    record = read_record(own, source)
     left_out = dict(state.left_out)
-    softmax = state.decoder == "detr"
-    rows = len(state.values["class_head.weight"]) - softmax
-    if own:
-        categories, unused = read_categories(own), cast("list[int]", own["unused"])
-        if rows + len(unused) != len(categories) or len(set(unused)) < len(unused):
-            raise InputError(f"{source}: its class head has other rows than it says; convert the original again")
-        size = read_input_size(own, source)
-        # The rows of unused ids, which MMDetection has no place for, go back to where they were.
-        skipped = set(unused)
-        used = [i for i in range(len(categories) + softmax) if i not in skipped]
-        heads = {
-            name: state.values[name].new_empty(len(used) + len(unused), *state.values[name].shape[1:]) for name in HEAD
-        }
-        for name, head in heads.items():
-            head[used], head[unused] = state.values[name], own[name]
-        state = state._replace(values=state.values | heads)
+    rows = len(state.values["class_head.weight"])
+    classes = rows - 1 if state.decoder == "detr" else rows
+    categories = record.categories
+    if categories is not None:
+        state = _with_unused_rows(state, cast("Mapping[str, Any]", own), rows + len(categories) - classes, source)
+        size = record.input_size or InputSize()
     else:
         data = cast(Mapping[str, Any], meta.get("dataset_meta") or {})
         names = tuple(str(name) for name in data.get("classes") or data.get("CLASSES") or meta.get("CLASSES") or ())
-        if len(names) != rows and names:
-            left_out["meta.dataset_meta"] = f"it names {len(names)} classes, the class head has {rows}"
-        if rows == len(COCO_80) and names in ((), COCO_80.names):
+        if len(names) != classes and names:
+            left_out["meta.dataset_meta"] = f"it names {len(names)} classes, the class head has {classes}"
+        if classes == len(COCO_80) and names in ((), COCO_80.names):
             categories = COCO_80
         else:
-            categories = Categories(tuple(range(rows)), names) if len(names) == rows else unnamed(rows)
+            categories = Categories(tuple(range(classes)), names) if len(names) == classes else unnamed(classes)
         size = _input_size(config)
-    model, settings = build_from(state, declared, dilation, source)
     left_out |= {key: "training state" for key in rest if key not in ("meta", OWN_KEY)}
-    origin = Origin("mmdetection", state.layout, state.names, left_out)
-    return Checkpoint(model, settings, categories, size, origin)
+    return Parsed("mmdetection", state, declared, categories, size, left_out)
 
 
-def save_mmdetection(checkpoint: Checkpoint, file: Path) -> Written:
+def _with_unused_rows(state: State, own: Mapping[str, Any], rows: int, source: Path) -> State:
+    """Put the rows of unused ids, which MMDetection has no place for, back to where they were: a head of ``rows`` rows."""
+    unused = cast("list[int]", own["unused"])
+    skipped = set(unused)
+    used = [i for i in range(rows) if i not in skipped]
+    if len(used) != len(state.values[HEAD[0]]) or len(skipped) < len(unused):
+        raise CheckpointError(f"{source}: its class head has other rows than it says; convert the original again")
+    heads = {name: state.values[name].new_empty(rows, *state.values[name].shape[1:]) for name in HEAD}
+    for name, head in heads.items():
+        head[used], head[unused] = state.values[name], own[name]
+    return state._replace(values=state.values | heads)
+
+
+def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
     """Write a file that MMDetection loads.
 
-    Rows of the class head whose category is "N/A" are set aside under our own key. Raises ``InputError`` for a network
+    Rows of the class head whose category is "N/A" are set aside under our own key. Raises ``CheckpointError`` for a network
     that MMDetection does not have.
     """
+    check_file(out, "mmdetection", timm_backbone)
     check_published_network(checkpoint, "MMDetection")
-    settings, categories = checkpoint.settings, checkpoint.categories
-    if settings.dilation:
-        raise InputError(
+    architecture, categories = checkpoint.architecture, checkpoint.categories
+    if architecture.dilation:
+        raise CheckpointError(
             "MMDetection dilates the first block of the last stage too, which is another network than DC5, so it can't "
             "open this model; convert to huggingface or official instead"
         )
     unused = [i for i, name in enumerate(categories.names) if name == UNUSED]
     state = network_state(checkpoint.model)
-    own: dict[str, Any] = {**own_values(checkpoint), "unused": unused}
+    own: dict[str, Any] = {**checkpoint.record.to_dict(), "unused": unused}
     for name in HEAD:
         own[name] = state[name][unused].cpu()
         state[name] = state[name][[i for i in range(len(state[name])) if i not in unused]]
-    values, names = write_state(state, "mmdetection", settings.decoder)
+    values, names = write_state(state, _LAYOUT, architecture.decoder)
     counters = [name.replace("running_var", COUNTER) for name in values if name.endswith("running_var")]
     values |= {name: torch.tensor(0) for name in counters}
     remarks = about_input_size(checkpoint, "MMDetection")
@@ -108,26 +167,26 @@ def save_mmdetection(checkpoint: Checkpoint, file: Path) -> Written:
             f"from where conditional_detr reads them back"
         )
     classes = tuple(name for name in categories.names if name != UNUSED)
-    meta = {"cfg": _config_text(settings, len(classes)), "dataset_meta": {"classes": classes}}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as partial:
+    meta = {"cfg": _config_text(architecture, len(classes)), "dataset_meta": {"classes": classes}}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(out) as partial:
         torch.save({"meta": meta, "state_dict": values, OWN_KEY: own}, partial)
     return Written(names, remarks)
 
 
 def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """``ModelSettings`` fields that the ``model`` of a configuration tells. Raises ``InputError``."""
+    """``Architecture`` fields that the ``model`` of a configuration tells. Raises ``CheckpointError``."""
     kind = config.get("type")
     if kind is not None and kind not in _TYPES.values():
-        raise InputError(f"{source} is a {kind} of MMDetection; give a ConditionalDETR or DETR")
+        raise CheckpointError(f"{source} is a {kind} of MMDetection; give a ConditionalDETR or DETR")
     declared: dict[str, Any] = {}
     backbone = config.get("backbone")
     if isinstance(backbone, dict):
         given = cast(Mapping[str, Any], backbone)
         if given.get("style", "pytorch") != "pytorch":
-            raise InputError(f"{source} has a backbone of style {given['style']!r}, which is not supported")
+            raise CheckpointError(f"{source} has a backbone of style {given['style']!r}, which is not supported")
         if any(each != 1 for each in given.get("dilations", ())):
-            raise InputError(
+            raise CheckpointError(
                 f"{source} has a backbone with dilations={given['dilations']}: MMDetection dilates the first block of a "
                 f"stage too, which is another network than the published DC5 and is not supported"
             )
@@ -135,7 +194,7 @@ def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
     for path, plain in _PLAIN.items():
         value = _at(config, path)
         if value is not None and value != plain:
-            raise InputError(f"{source} was trained with {path}={reprlib.repr(value)}; only {plain} is supported")
+            raise CheckpointError(f"{source} was trained with {path}={reprlib.repr(value)}; only {plain} is supported")
     attention = "layer_cfg.self_attn_cfg."
     paths = {
         "heads": f"encoder.{attention}num_heads",
@@ -145,7 +204,7 @@ def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
     found = {key: _at(config, path) for key, path in paths.items()}
     decoder_heads = _at(config, f"decoder.{attention}num_heads")
     if decoder_heads is not None and decoder_heads != found["heads"]:
-        raise InputError(
+        raise CheckpointError(
             f"{source}: encoder and decoder have different numbers of attention heads, which is not supported"
         )
     return declared | {key: value for key, value in found.items() if value is not None}
@@ -195,7 +254,7 @@ def _literal(node: ast.expr) -> Any:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def _config_text(settings: ModelSettings, classes: int) -> str:
+def _config_text(settings: Architecture, classes: int) -> str:
     """What reading needs and a user of MMDetection has to set."""
     assert isinstance(settings.backbone, str)
     self_attention = f"dict(embed_dims={settings.channels}, num_heads={settings.heads}, dropout={settings.dropout})"

@@ -1,4 +1,4 @@
-"""Predictions -> Detections, as the official codes do it, boxes in image pixels."""
+"""Outputs of a runtime -> Detections, as the official codes do it, boxes in image pixels."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from conditional_detr.boxes import centre_to_corners
-from conditional_detr.structures import Categories, Detections, Predictions
+from conditional_detr.record import Categories
+from conditional_detr.structures import Detections, Outputs
 
 PUBLISHED_COUNT = 100  # detections per image, in COCO's metric and in the official code
 
@@ -42,19 +43,20 @@ def best_classes(
     return scores, indices.gather(1, query), boxes.gather(1, query[..., None].expand(-1, -1, 4))
 
 
+@torch.no_grad()
 def detections_from(
-    predictions: Predictions,
+    outputs: Outputs,
     image_sizes: Sequence[tuple[float, float]],
     categories: Categories,
     count: int = PUBLISHED_COUNT,
     softmax: bool = False,
 ) -> list[Detections]:
-    """The ``count`` most confident detections of every image, without a threshold, boxes not clipped.
+    """Return the ``count`` most confident detections of every image, without a threshold, boxes not clipped.
 
     image_sizes: (height, width) that boxes are relative to, in pixels of the images as given. softmax: as in ``DETR``.
     """
     select = best_classes if softmax else top_pairs
-    scores, indices, boxes = select(predictions.logits[-1], predictions.boxes[-1], count)
+    scores, indices, boxes = select(*outputs, count)
     scores, indices, boxes = scores.cpu(), indices.cpu(), centre_to_corners(boxes).cpu().float()
     ids = torch.tensor(categories.ids)
     return [

@@ -1,0 +1,233 @@
+"""Checkpoint folders: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``, as transformers has them.
+
+The backbone is written as transformers' own ResNet, or with timm's names, which are those of
+``microsoft/conditional-detr-resnet-50`` and ``facebook/detr-resnet-50``. DC5 exists there only with timm's. What
+transformers has no field for goes under the key ``conditional_detr``.
+"""
+
+import json
+import reprlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Given, Parsed, Written, network_state
+from conditional_detr.checkpoints.formats.common import STANDARD_TEMPERATURE
+from conditional_detr.checkpoints.formats.huggingface.names import HUB, HUB_NATIVE, LAYOUTS
+from conditional_detr.checkpoints.formats.huggingface.preprocessor import preprocessor_config, read_input_size
+from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
+from conditional_detr.checkpoints.state import read_state, write_state
+from conditional_detr.errors import CheckpointError
+from conditional_detr.files import whole_file, write_text
+from conditional_detr.model.backbones import families, family
+from conditional_detr.record import BACKBONES, Categories, StoredRecord, read_record
+
+__all__ = ["LAYOUTS", "MARKER", "read", "write"]
+
+MARKER = "config.json"
+_PREPROCESSOR, _WEIGHTS = "preprocessor_config.json", "model.safetensors"
+_TYPES = {"conditional": "conditional_detr", "detr": "detr"}
+_CLASSES = {"conditional": "ConditionalDetr", "detr": "Detr"}
+# Fields of ``Architecture`` that transformers has no field for, or ignores.
+_WITHOUT_FIELD = ("position_temperature", "classification", "dilation")
+
+
+def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
+    """Write a checkpoint folder that transformers opens.
+
+    timm_backbone: with timm's names for the backbone; by default for DC5 only. Warns when transformers would compute
+    something else from the folder. Raises ``CheckpointError`` when timm has no such backbone.
+    """
+    architecture = checkpoint.architecture
+    named = isinstance(architecture.backbone, str)
+    timm = architecture.dilation and named if timm_backbone is None else timm_backbone
+    if timm and not named:
+        raise CheckpointError("timm has no ResNet of this shape: leave out timm_backbone", argument="timm_backbone")
+    out.mkdir(parents=True, exist_ok=True)
+    for text in _differences(checkpoint, timm):
+        warnings.warn(f"{out}: {text}; conditional_detr reads it back as it is", stacklevel=2)
+    values, names = write_state(network_state(checkpoint.model), HUB if timm else HUB_NATIVE, architecture.decoder)
+    preprocessor = preprocessor_config(checkpoint.input_size, _CLASSES[architecture.decoder])
+    write_text(out / MARKER, json.dumps(_config(checkpoint, timm), indent=2))
+    write_text(out / _PREPROCESSOR, json.dumps(preprocessor, indent=2))
+    with whole_file(out / _WEIGHTS) as partial:
+        save_file(values, partial, metadata={"format": "pt"})
+    remarks: list[str] = []
+    if checkpoint.input_size.rule == "published":
+        remarks.append(
+            "transformers rounds the longer side otherwise where its limit binds: images can differ by a few pixels there"
+        )
+    return Written(names, remarks)
+
+
+def read(given: Given) -> Parsed:
+    folder = given.path
+    if given.state is not None:
+        raise CheckpointError(
+            f"{folder} is a part of a Hugging Face checkpoint; give its folder, with config.json in it"
+        )
+    file = folder / MARKER
+    config = _read_json(file)
+    if config.get("model_type") not in _TYPES.values():
+        raise CheckpointError(f"{file} is of a {config.get('model_type')!r} model; conditional_detr or detr is needed")
+    for key, plain in {"activation_function": "relu", "position_embedding_type": "sine"}.items():
+        if config.get(key, plain) != plain:
+            raise CheckpointError(f"{file}: {key}={config[key]!r} is not supported; give a model with {plain!r}")
+    record = read_record(config.get(OWN_KEY), file)
+    state = read_state(*_weights(folder))
+    declared = _declared(config, record, file)
+    softmax = declared.get("classification", "softmax" if declared["decoder"] == "detr" else "sigmoid") == "softmax"
+    rows = len(state.values["class_head.weight"])
+    classes = rows - 1 if softmax else rows
+    categories = _categories(config, record, classes, file)
+    if len(categories) != classes:
+        raise CheckpointError(f"{file}: id2label names {len(categories)} classes, the class head has {classes}")
+    size = read_input_size(_read_json(folder / _PREPROCESSOR), record.input_size, given.boxes, folder / _PREPROCESSOR)
+    return Parsed("huggingface", state, declared, categories, size, state.left_out)
+
+
+def _weights(folder: Path) -> tuple[Mapping[str, Tensor], Path]:
+    """Read the weights of a folder, and name their file."""
+    weights = folder / _WEIGHTS
+    if weights.is_file():
+        return load_safetensors(weights), weights
+    weights = folder / "pytorch_model.bin"
+    if weights.is_file():
+        content = load_pth(weights)
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{weights} must map names to tensors")
+        return cast("dict[str, Tensor]", content), weights
+    if (folder / f"{_WEIGHTS}.index.json").is_file():
+        raise CheckpointError(f"{folder} is sharded; open it with transformers and save it with max_shard_size='5GB'")
+    raise CheckpointError(f"{folder} holds neither {_WEIGHTS} nor pytorch_model.bin; give a complete folder")
+
+
+# --- writing ---
+
+
+def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
+    """Say what transformers would compute otherwise."""
+    architecture = checkpoint.architecture
+    found: list[str] = []
+    if architecture.position_temperature != STANDARD_TEMPERATURE:
+        ignored = f"position_temperature={architecture.position_temperature:g}"
+        found.append(f"transformers ignores {ignored} and will compute other boxes from this checkpoint")
+    if (architecture.classification == "softmax") != (architecture.decoder == "detr"):
+        found.append(f"transformers has no {architecture.classification} classification for this decoder")
+    if architecture.dilation and not timm:
+        found.append("transformers' own ResNet has no dilation and will compute something else")
+    if checkpoint.input_size.boxes != "image":
+        found.append("boxes are relative to the padded image, which transformers' own pipeline does not know")
+    return found
+
+
+def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
+    settings, categories = checkpoint.architecture, checkpoint.categories
+    if timm:
+        backbone = {"use_timm_backbone": True, "backbone": settings.backbone, "backbone_config": None}
+    else:
+        native = family(settings.backbone_family).to_transformers(settings.backbone)
+        backbone = {"use_timm_backbone": False, "backbone": None, "backbone_config": native}
+    return {
+        "architectures": [f"{_CLASSES[settings.decoder]}ForObjectDetection"],
+        "model_type": _TYPES[settings.decoder],
+        **backbone,
+        "use_pretrained_backbone": False,
+        "dilation": settings.dilation,
+        "d_model": settings.channels,
+        "encoder_layers": settings.encoder_layers,
+        "encoder_attention_heads": settings.heads,
+        "encoder_ffn_dim": settings.feed_forward,
+        "decoder_layers": settings.decoder_layers,
+        "decoder_attention_heads": settings.heads,
+        "decoder_ffn_dim": settings.feed_forward,
+        "num_queries": settings.queries,
+        "dropout": settings.dropout,
+        "attention_dropout": settings.dropout,
+        "activation_dropout": settings.dropout,
+        "activation_function": "relu",
+        "position_embedding_type": "sine",
+        "auxiliary_loss": settings.norm_between_layers,
+        "id2label": {str(i): name for i, name in enumerate(categories.names)},
+        "label2id": {name: i for i, name in enumerate(categories.names)},
+        "dtype": "float32",
+        OWN_KEY: checkpoint.record.to_dict(),
+    }
+
+
+# --- reading ---
+
+
+def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> dict[str, Any]:
+    """Read the ``Architecture`` fields that a config tells. Raises ``CheckpointError``."""
+    own = {key: record.architecture[key] for key in _WITHOUT_FIELD if key in record.architecture}
+    backbone = cast(Mapping[str, Any], config.get("backbone_config") or {})
+    try:
+        found = (each.from_transformers(backbone) for each in families())
+        native = next((each for each in found if each is not None), None)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    if native is not None:  # which can't dilate, whatever the config says
+        dilation = bool(own.get("dilation", False))
+    else:
+        kwargs = cast(Mapping[str, Any], config.get("backbone_kwargs") or {})
+        stride = backbone.get("output_stride") or kwargs.get("output_stride") or (16 if config.get("dilation") else 32)
+        if stride not in (16, 32):
+            raise CheckpointError(f"{file}: a backbone with output_stride={reprlib.repr(stride)} is not supported")
+        dilation = stride == 16
+    heads = config.get("encoder_attention_heads")
+    if heads != config.get("decoder_attention_heads"):
+        raise CheckpointError(
+            f"{file}: encoder and decoder have different numbers of attention heads, which is not supported"
+        )
+    try:
+        declared: dict[str, Any] = {
+            "decoder": {kind: decoder for decoder, kind in _TYPES.items()}[config["model_type"]],
+            "dilation": dilation,
+            "channels": config["d_model"],
+            "heads": heads,
+            "feed_forward": config["encoder_ffn_dim"],
+            "encoder_layers": config["encoder_layers"],
+            "decoder_layers": config["decoder_layers"],
+            "queries": config["num_queries"],
+            "dropout": config["dropout"],
+            # It changes what transformers computes, not only what it trains.
+            "norm_between_layers": bool(config.get("auxiliary_loss")),
+        }
+    except KeyError as error:
+        raise CheckpointError(f"{file} lacks {error.args[0]!r}; give a complete checkpoint folder") from error
+    known = [name for names in BACKBONES.values() for name in names]
+    # timm's name has the tag of its weights behind a dot.
+    name = config.get("backbone") or backbone.get("backbone")
+    declared["backbone"] = native or str(name).partition(".")[0]
+    if native is None and declared["backbone"] not in known:
+        raise CheckpointError(f"{file}: backbone {reprlib.repr(name)} is not supported; one of {', '.join(known)} is")
+    return {**declared, **{key: value for key, value in own.items() if key != "dilation"}}
+
+
+def _categories(config: Mapping[str, Any], record: StoredRecord, classes: int, file: Path) -> Categories:
+    given = config.get("id2label", {i: f"LABEL_{i}" for i in range(classes)})  # transformers leaves such names out
+    try:
+        labels = {int(index): str(name) for index, name in given.items()}
+        names = tuple(labels[i] for i in range(len(labels)))
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        found = reprlib.repr(list(given) if isinstance(given, dict) else given)
+        raise CheckpointError(f"{file}: id2label must name classes 0, 1, 2, ...; it names {found}") from error
+    stored = record.categories  # which transformers carries along when it saves a fine-tune with other labels
+    return stored if stored is not None and stored.names == names else Categories(tuple(range(len(names))), names)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read ({error.strerror}); give a complete checkpoint folder") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); copy or download it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(content).__name__}")
+    return cast(dict[str, Any], content)

@@ -1,0 +1,101 @@
+"""``preprocessor_config.json``: how transformers brings images to a model's size."""
+
+import reprlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from conditional_detr.checkpoints.checkpoint import OWN_KEY
+from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
+from conditional_detr.errors import CheckpointError
+from conditional_detr.record import BoxFrame, InputSize, SizeRule
+
+_MAX_SIDE = 100_000
+# rule of ``InputSize`` -> keys of the processor's size
+_SIZE_KEYS: dict[SizeRule, tuple[str, str]] = {
+    "transformers": ("shortest_edge", "longest_edge"),
+    "published": ("shortest_edge", "longest_edge"),
+    "fit": ("max_height", "max_width"),
+    "stretch": ("height", "width"),
+}
+
+
+def preprocessor_config(size: InputSize, model_class: str) -> dict[str, Any]:
+    """Return the configuration of transformers' image processor. model_class: Detr or ConditionalDetr."""
+    padded = {} if size.padded is None else {"pad_size": {"height": size.padded[0], "width": size.padded[1]}}
+    return {
+        "image_processor_type": f"{model_class}ImageProcessor",
+        "format": "coco_detection",
+        "do_resize": True,
+        "size": dict(zip(_SIZE_KEYS[size.rule], size.sides, strict=True)),
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
+        "do_pad": True,
+        **padded,
+    }
+
+
+def read_input_size(
+    config: Mapping[str, Any], stored: InputSize | None, boxes: BoxFrame | None, file: Path
+) -> InputSize:
+    """Read what a preprocessor does to sizes.
+
+    stored: what our own key says, which counts as long as it names the same sizes: transformers carries it along when it
+    saves a fine-tune with others. boxes: what predicted boxes are relative to, where the caller knows. Raises
+    ``CheckpointError`` for a preprocessing that ours does not do.
+    """
+    expected = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "resample": 2}
+    expected |= dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True)
+    for key, value in expected.items():
+        if config.get(key, value) != value:
+            given = reprlib.repr(config[key])
+            raise CheckpointError(f"{file}: {key}={given} is not supported; {value} is what the published models need")
+    if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
+        raise CheckpointError(f"{file}: rescale_factor={config['rescale_factor']} is not supported; 1/255 is")
+    size = config.get("size", {})
+    if isinstance(size, int):  # as early releases wrote it
+        size = {"shortest_edge": size}
+    if "shortest_edge" in size and "longest_edge" not in size:
+        size = {**size, "longest_edge": config.get("max_size", InputSize().sides[1])}
+    pad = config.get("pad_size") if config.get("do_pad", True) else None
+    try:
+        rules: list[SizeRule] = [rule for rule, keys in _SIZE_KEYS.items() if all(size.get(key) for key in keys)]
+        first, second = _SIZE_KEYS[rules[0]]
+        sides = int(size[first]), int(size[second])
+        padded = None if pad is None else (int(pad["height"]), int(pad["width"]))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: size must have shortest_edge and longest_edge, or max_height and max_width, or height and width; "
+            f"got {size} and pad_size {pad}"
+        ) from error
+    if not all(1 <= side <= _MAX_SIDE for side in (*sides, *(padded or ()))):
+        raise CheckpointError(f"{file}: sizes must be from 1 to {_MAX_SIDE} pixels, got {size} and pad_size {pad}")
+    stored = stored or _stored_by_version_0(config, sides, padded)
+    if stored is not None and (stored.sides, stored.padded) == (sides, padded):
+        return replace(stored, boxes=boxes or stored.boxes)
+    if boxes is None and padded is not None:
+        # transformers normalizes targets by the padded image (its PR 28363), and its guide trains without a mask.
+        boxes = "padded"
+        warnings.warn(
+            f"{file} pads images to {padded[0]} x {padded[1]}: boxes are taken to be relative to the padded image, and "
+            f"padding not to be masked, as transformers' guide for fine-tuning does it; otherwise give "
+            f"boxes='padded-with-mask' or boxes='image'",
+            stacklevel=2,
+        )
+    return InputSize(sides, rules[0], padded, boxes or "image")
+
+
+def _stored_by_version_0(
+    config: Mapping[str, Any], sides: tuple[int, int], padded: tuple[int, int] | None
+) -> InputSize | None:
+    """Read the rule and frame that version 0.1.0 wrote into this file."""
+    own = config.get(OWN_KEY)
+    if not isinstance(own, dict) or any(own.get(key) != config.get(key) for key in ("size", "pad_size")):
+        return None
+    return InputSize(sides, own["rule"], padded, own["boxes"])

@@ -1,0 +1,141 @@
+"""Annotations in memory: what every data layout is read into."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from conditional_detr.errors import DataError
+from conditional_detr.record import Categories
+
+
+class Names(Sequence[str]):
+    """Strings in two arrays. Reading a list of Python's would write to it (reference counts), and so copy it in every process."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        part = self._bytes[self._ends[position] : self._ends[position + 1]]
+        return part.tobytes().decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Annotated images in flat arrays, so that loading processes share their memory. Made by ``Annotations.of``.
+
+    source: the file or folder they were read from, for messages. folder: the one that ``file_names`` are below.
+    image_ids: int64 ``[images]``. sizes: int32 ``[images, 2]``, (height, width) in pixels.
+    Objects of image ``i`` are rows ``offsets[i]:offsets[i + 1]`` of boxes (float64 ``[objects, 4]``, x, y, width, height in
+    pixels, as the source has them), labels (int32, logit indices), areas (float64, square pixels), crowd (bool) and usable (bool): what training uses, which are
+    no crowds, and have an area inside the image.
+    """
+
+    source: Path
+    folder: Path
+    categories: Categories
+    image_ids: np.ndarray
+    file_names: Names
+    sizes: np.ndarray
+    offsets: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    usable: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        source: Path,
+        folder: Path,
+        categories: Categories,
+        image_ids: Sequence[int] | np.ndarray,
+        file_names: Sequence[str],
+        sizes: np.ndarray,
+        owners: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        areas: np.ndarray,
+        crowd: np.ndarray,
+    ) -> "Annotations":
+        """Put objects in the order of their images. owners: int64 ``[objects]``, the position of each object's image.
+
+        An area that is not above 0 becomes that of the box. Raises ``DataError`` naming an image whose box is NaN or infinite.
+        """
+        if not np.isfinite(boxes).all():
+            image = int(owners[~np.isfinite(boxes).all(1)][0])
+            raise DataError(f"{source}: a bbox of image {image_ids[image]} is NaN or infinite; correct it")
+        order = np.argsort(owners, kind="stable")
+        boxes = boxes[order]
+        with np.errstate(invalid="ignore"):
+            areas = np.where(areas[order] > 0, areas[order], boxes[:, 2] * boxes[:, 3])
+        corners = _corners(boxes, sizes[owners[order]])
+        crowd = crowd[order]
+        return cls(
+            source=source,
+            folder=folder,
+            categories=categories,
+            image_ids=np.asarray(image_ids, dtype=np.int64),
+            file_names=Names(file_names),
+            sizes=sizes,
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(file_names)))]).astype(np.int64),
+            boxes=boxes,
+            labels=labels[order].astype(np.int32),
+            areas=areas,
+            crowd=crowd,
+            usable=~crowd & (corners[:, 2:] > corners[:, :2]).all(1),
+        )
+
+    def __len__(self) -> int:
+        return len(self.file_names)
+
+    def path(self, index: int) -> Path:
+        """Return the file of image ``index``."""
+        return self.folder / self.file_names[index]
+
+    def objects(self, index: int) -> slice:
+        """Return the rows of image ``index``."""
+        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+
+    def training_objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the objects of image ``index`` that training uses: no crowds, and none without area inside the image.
+
+        Boxes: float32 ``[objects, 4]``, x0, y0, x1, y1 in pixels, clipped to the image. Labels: int64.
+        """
+        rows = self.objects(index)
+        usable = self.usable[rows]
+        return _corners(self.boxes[rows][usable], self.sizes[index]), self.labels[rows][usable].astype(np.int64)
+
+    @property
+    def object_counts(self) -> np.ndarray:
+        """Int64 ``[images]``: the objects of each image that training uses."""
+        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return np.bincount(owners[self.usable], minlength=len(self))
+
+    @property
+    def dropped(self) -> int:
+        """Objects without area inside their image; crowds do not count."""
+        return int((~self.usable & ~self.crowd).sum())
+
+
+def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return x0, y0, x1, y1 inside images of (height, width), in float32."""
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)
+    limits = np.broadcast_to(sizes[..., [1, 0, 1, 0]].astype(np.float32), corners.shape)
+    return np.minimum(np.maximum(corners, 0), limits)

@@ -1,0 +1,1 @@
+"""Evaluation of detections on annotated images."""

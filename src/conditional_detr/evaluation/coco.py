@@ -1,0 +1,152 @@
+"""COCO AP: one evaluator for training, the command line and the Python interface."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+
+from conditional_detr.config import EvaluationSettings
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.data.loading import Batch, evaluation_batches
+from conditional_detr.errors import DataError
+from conditional_detr.inference.detector import Detector
+from conditional_detr.inference.pipeline import Pipeline
+from conditional_detr.inference.postprocess import PUBLISHED_COUNT
+from conditional_detr.record import Categories
+from conditional_detr.structures import Detections, Target
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True)
+class CocoMetrics:
+    """The 12 numbers of COCO in 0..1, -1 where there is nothing to find, and AP by category id.
+
+    values: by ``NAMES``; AR without a number counts ``max_dets`` detections per image, as all AP do.
+    """
+
+    values: dict[str, float]
+    per_class: dict[int, float]
+    max_dets: int
+
+
+def standard_max_dets(annotations: Annotations) -> int:
+    """Return 100 as in COCO, or the most objects in an image where that is more."""
+    return max(PUBLISHED_COUNT, int(annotations.object_counts.max()))
+
+
+class CocoEvaluator:
+    """Ground truth, crowds included, to compare results with."""
+
+    def __init__(self, annotations: Annotations) -> None:
+        self.categories = annotations.categories
+        # The metric's own ids are 1, 2, 3, ...: it takes 0 for "no match", and can't hold every whole number.
+        self._image_number = {int(id_): number for number, id_ in enumerate(annotations.image_ids, start=1)}
+        self._category_number = {id_: number for number, id_ in enumerate(self.categories.ids, start=1)}
+        owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets)) + 1
+        objects = zip(
+            owners.tolist(),
+            (annotations.labels + 1).tolist(),
+            annotations.boxes.tolist(),
+            annotations.areas.tolist(),
+            annotations.crowd.tolist(),
+            strict=True,
+        )
+        self._ground_truth = COCO(
+            {
+                "images": [
+                    {"id": number, "height": height, "width": width}
+                    for number, (height, width) in enumerate(annotations.sizes.tolist(), start=1)
+                ],
+                "categories": [
+                    {"id": number, "name": name} for number, name in enumerate(self.categories.names, start=1)
+                ],
+                "annotations": [
+                    {
+                        "id": n,
+                        "image_id": image,
+                        "category_id": category,
+                        "bbox": box,
+                        "area": area,
+                        "iscrowd": int(crowd),
+                    }
+                    for n, (image, category, box, area, crowd) in enumerate(objects, start=1)
+                ],
+            }
+        )
+
+    def evaluate(self, results: list[dict[str, Any]], max_dets: int = PUBLISHED_COUNT) -> CocoMetrics:
+        """Return AP and AR of COCO results, which name images and categories by the ids of the annotations."""
+        numbered = [
+            {
+                **result,
+                "image_id": self._image_number[result["image_id"]],
+                "category_id": self._category_number[result["category_id"]],
+            }
+            for result in results
+        ]
+        found = self._ground_truth.loadRes(numbered)
+        evaluation = COCOeval_faster(self._ground_truth, found, iouType="bbox")
+        evaluation.params.maxDets = [1, 10, max_dets]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        precision = cast(np.ndarray, evaluation.eval["precision"])[:, :, :, 0, -1]  # thresholds, recalls, categories
+        per_class = {
+            id_: float(of_class[of_class > -1].mean()) if (of_class > -1).any() else -1.0
+            for id_, of_class in zip(self.categories.ids, np.moveaxis(precision, -1, 0), strict=True)
+        }
+        values = {name: float(value) for name, value in zip(NAMES, evaluation.stats[: len(NAMES)], strict=True)}
+        return CocoMetrics(values, per_class, max_dets)
+
+
+def detect_batches(pipeline: Pipeline, batches: Iterable[Batch], max_dets: int) -> Iterator[tuple[Target, Detections]]:
+    """Find objects in annotated images; detections are in pixels of the image file, without a threshold."""
+    for images, targets in batches:
+        found = pipeline.detect(images, [target.image_size for target in targets], max_dets)
+        yield from zip(targets, found, strict=True)
+
+
+def evaluate_detector(
+    detector: Detector,
+    data: Annotations,
+    settings: EvaluationSettings,
+    workers: int,
+    on_image: Callable[[int], None] = lambda done: None,
+) -> tuple[CocoMetrics, list[dict[str, Any]]]:
+    """Return the metrics of a detector on annotated images, and the COCO results they come from.
+
+    workers: loading processes. on_image: called after every image with the number of images done. Raises ``DataError`` when
+    the detector does not know a category of the data.
+    """
+    data_id_of = match_categories(detector.categories, data)
+    max_dets = settings.max_dets or standard_max_dets(data)
+    batches = evaluation_batches(data, detector.record.input_size, settings.batch_size, workers)
+    results: list[dict[str, Any]] = []
+    for done, (target, detections) in enumerate(detect_batches(detector.pipeline, batches, max_dets), start=1):
+        for result in detections.to_coco(target.image_id):
+            if result["category_id"] in data_id_of:
+                results.append({**result, "category_id": data_id_of[result["category_id"]]})
+        on_image(done)
+    return CocoEvaluator(data).evaluate(results, max_dets), results
+
+
+def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
+    """Return the data's category id of every category id of the model that the data has: by id and name, else by name.
+
+    Raises ``DataError`` naming a category of the data that the model does not have.
+    """
+    by_name = {name.casefold(): id_ for id_, name in zip(model.ids, model.names, strict=True)}
+    found: dict[int, int] = {}
+    for id_, name in zip(data.categories.ids, data.categories.names, strict=True):
+        same = id_ in model.ids and model.name_of(id_).casefold() == name.casefold()
+        own = id_ if same else by_name.get(name.casefold())
+        if own is None:
+            raise DataError(
+                f"{data.source} has category {name!r}, which the model does not know (it knows {', '.join(model.names)}); "
+                f"evaluate on data with the categories it was trained on"
+            )
+        found[own] = id_
+    return found

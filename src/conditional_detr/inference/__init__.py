@@ -1,0 +1,1 @@
+"""From images to detections: one pipeline over exchangeable runtimes."""

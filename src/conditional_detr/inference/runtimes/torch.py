@@ -1,0 +1,27 @@
+"""PyTorch: the network itself, or its fast path."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from conditional_detr.model.fast import FastDETR
+from conditional_detr.model.network import DETR
+from conditional_detr.structures import Outputs
+
+
+class TorchRuntime:
+    """A network in evaluation mode, or the fast path made of it, where its weights are."""
+
+    def __init__(self, network: DETR | FastDETR, name: str = "torch") -> None:
+        self.network = network
+        self.device = next(network.parameters()).device
+        self.name = f"{name} on {self.device}"
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        pixels: Float[Tensor, "batch 3 height width"],
+        padding_mask: Bool[Tensor, "batch height width"] | None = None,
+    ) -> Outputs:
+        mask = None if padding_mask is None else padding_mask.to(self.device, non_blocking=True)
+        return self.network(pixels.to(self.device, non_blocking=True), mask).last

@@ -1,0 +1,325 @@
+"""What a model is apart from its weights. It travels with every checkpoint and every export, and needs no torch."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from conditional_detr.errors import CheckpointError
+
+VERSION = 1  # of the record as ``to_dict`` writes it; 0 is that of conditional-detr 0.1.0, which wrote no number
+
+# --- architecture ---
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """Base of everything that a user may set: immutable, no unknown keys, fields described by their docstrings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+# Backbone family -> names of its members. A family is one module, ``model/backbones/FAMILY.py``, and one entry here.
+BACKBONES: dict[str, tuple[str, ...]] = {"resnet": ("resnet18", "resnet34", "resnet50", "resnet101")}
+
+
+class BackboneShape(Frozen):
+    """A ResNet of any size."""
+
+    block: Literal["basic", "bottleneck"]
+    """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1"""
+    depths: tuple[PositiveInt, ...]
+    """residual blocks per stage; every stage after the first halves the resolution"""
+    widths: tuple[PositiveInt, ...]
+    """output channels per stage"""
+    stem_width: PositiveInt = 64
+    """channels of the 7x7 stem"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BackboneShape":
+        if len(self.depths) != len(self.widths) or not self.depths:
+            raise ValueError(f"depths {self.depths} and widths {self.widths} must name the same stages, at least one")
+        if self.block == "bottleneck" and any(width % 4 for width in self.widths):
+            raise ValueError(f"widths of bottleneck stages must be multiples of 4, got {self.widths}")
+        return self
+
+
+class Architecture(Frozen):
+    """Everything that shapes the network and what it computes. Defaults are the published R50 model."""
+
+    decoder: Literal["conditional", "detr"] = "conditional"
+    """conditional: the paper's; detr: plain DETR's, with softmax classification and 100 queries by default"""
+    classification: Literal["sigmoid", "softmax"] = "sigmoid"
+    """sigmoid: one score per class (focal loss); softmax: classes and "no object" compete (cross entropy)"""
+    backbone: str | BackboneShape = "resnet50"
+    """name of a backbone, or the shape of a ResNet"""
+    dilation: bool = False
+    """DC5: the last stage keeps its resolution (stride 16 instead of 32) and dilates"""
+    channels: PositiveInt = 256
+    """width of the transformer; a multiple of 4 and of heads"""
+    heads: PositiveInt = 8
+    """number of attention heads"""
+    feed_forward: PositiveInt = 2048
+    """hidden width of the feed-forward networks"""
+    encoder_layers: Annotated[int, Field(ge=0)] = 6
+    """number of encoder layers; 0 for none"""
+    decoder_layers: PositiveInt = 6
+    """number of decoder layers; each has auxiliary losses in training"""
+    queries: PositiveInt = 300
+    """number of object queries, which limits the objects found in an image"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """dropout probability in attention, feed-forward and residual connections"""
+    position_temperature: Annotated[float, Field(gt=0)] = 10000.0
+    """temperature of all sine encodings"""
+    norm_between_layers: bool = False
+    """pass the normalized output of a decoder layer to the next: only for fine-tunes of transformers with auxiliary_loss"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_detr(cls, values: Any) -> Any:
+        if isinstance(values, dict) and cast(dict[str, Any], values).get("decoder") == "detr":
+            return {"classification": "softmax", "queries": 100, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _known_backbone(self) -> "Architecture":
+        known = [name for names in BACKBONES.values() for name in names]
+        if isinstance(self.backbone, str) and self.backbone not in known:
+            raise ValueError(
+                f"backbone must be one of {', '.join(known)}, or the shape of a ResNet, got {self.backbone!r}"
+            )
+        if self.channels % 4 or self.channels % self.heads:
+            raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
+        return self
+
+    @property
+    def backbone_family(self) -> str:
+        """Key of ``BACKBONES``."""
+        if not isinstance(self.backbone, str):
+            return "resnet"
+        return next(family for family, names in BACKBONES.items() if self.backbone in names)
+
+    @property
+    def softmax(self) -> bool:
+        """Whether classes compete, with "no object" as the last logit."""
+        return self.classification == "softmax"
+
+    def logits(self, classes: int) -> int:
+        """Logits per query: one per class, and with softmax one more for "no object"."""
+        return classes + 1 if self.softmax else classes
+
+    def classes(self, logits: int) -> int:
+        """Classes of a class head with so many logits."""
+        return logits - 1 if self.softmax else logits
+
+    def fits(self, other: "Architecture") -> list[str]:
+        """Fields that keep the weights of one network from meaning the same in the other; queries and dropout do not."""
+        return [
+            key
+            for key in Architecture.model_fields
+            if key not in ("queries", "dropout") and getattr(self, key) != getattr(other, key)
+        ]
+
+
+# --- categories ---
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The map logit index <-> category id <-> name: logit ``i`` stands for ``ids[i]``, called ``names[i]``."""
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.names):
+            raise ValueError(f"{len(self.ids)} category ids but {len(self.names)} names; give one name per id")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError(f"category ids must differ from each other, got {list(self.ids)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def index_of(self, category_id: int) -> int:
+        """Return the logit index of a category id. Raises ``ValueError`` for an unknown id."""
+        if category_id not in self.ids:
+            raise ValueError(f"category id {category_id} is not among {list(self.ids)}")
+        return self.ids.index(category_id)
+
+    def name_of(self, category_id: int) -> str:
+        """Return the name of a category id. Raises ``ValueError`` for an unknown id."""
+        return self.names[self.index_of(category_id)]
+
+
+# --- input size ---
+
+SizeRule = Literal["published", "transformers", "fit", "stretch"]
+BoxFrame = Literal["image", "padded", "padded-with-mask"]
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """The rule that brings images to the size in which a model sees them.
+
+    sides: pixels. rule: "published" scales the shorter side to the first, the longer one to at most the second;
+    "transformers" does the same with its own rounding where the limit binds; "fit" makes the image as large as fits into
+    (height, width); "stretch" makes it exactly (height, width).
+    padded: least (height, width) that images are padded to; None pads to the largest of the batch.
+    boxes: what predicted boxes are relative to: the image without padding (published), or with it, with or without a mask.
+    """
+
+    sides: tuple[int, int] = (800, 1333)
+    rule: SizeRule = "published"
+    padded: tuple[int, int] | None = None
+    boxes: BoxFrame = "image"
+
+    def __post_init__(self) -> None:
+        if self.rule not in get_args(SizeRule):
+            raise ValueError(f"rule must be one of {get_args(SizeRule)}, got {self.rule!r}")
+        if self.boxes not in get_args(BoxFrame):
+            raise ValueError(f"boxes must be one of {get_args(BoxFrame)}, got {self.boxes!r}")
+
+    @property
+    def mask(self) -> bool:
+        """Whether the model is told what is padding."""
+        return self.boxes != "padded"
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) that an image of this size is scaled to."""
+        if self.rule == "published":
+            return resized_size(height, width, *self.sides)
+        if self.rule == "transformers":
+            return _resized_size_of_transformers(height, width, *self.sides)
+        if self.rule == "stretch":
+            return self.sides
+        scale = min(self.sides[0] / height, self.sides[1] / width)
+        return max(int(height * scale), 1), max(int(width * scale), 1)
+
+    def frame(self, height: int, width: int, padded: tuple[int, int]) -> tuple[float, float]:
+        """Return the (height, width) that boxes in 0..1 are multiplied with, in pixels of the image as given.
+
+        height, width: of the image as given. padded: (height, width) of the batch that the model saw.
+        """
+        if self.boxes == "image":
+            return float(height), float(width)
+        resized = self.resized(height, width)
+        return height * padded[0] / resized[0], width * padded[1] / resized[1]
+
+
+def resized_size(height: int, width: int, short_side: int, max_size: int | None) -> tuple[int, int]:
+    """Scale the shorter side to ``short_side`` and the longer one to at most ``max_size``: (height, width).
+
+    The published rule: when the limit binds, the *shorter* side is rounded first, so the longer one can exceed the limit
+    by a pixel. No side becomes 0.
+    """
+    if max_size is not None and max(height, width) / min(height, width) * short_side > max_size:
+        short_side = max(round(max_size * min(height, width) / max(height, width)), 1)
+    if min(height, width) == short_side:
+        return height, width
+    if width < height:
+        return int(short_side * height / width), short_side
+    return short_side, int(short_side * width / height)
+
+
+def _resized_size_of_transformers(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:
+    """Do as ``resized_size``, but take the longer side from the shorter one before that is rounded."""
+    shorter, longer = min(height, width), max(height, width)
+    exact: float = short_side
+    if longer / shorter * short_side > max_size:
+        exact = max_size * shorter / longer
+        short_side = max(round(exact), 1)
+    if shorter == short_side:
+        return height, width
+    return (int(exact * height / width), short_side) if width < height else (short_side, int(exact * width / height))
+
+
+# --- the record ---
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What a model is apart from its weights: its architecture, categories and input size."""
+
+    architecture: Architecture
+    categories: Categories
+    input_size: InputSize = InputSize()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, with the version of this form."""
+        return {
+            "version": VERSION,
+            "architecture": self.architecture.model_dump(mode="json"),
+            "categories": {"ids": list(self.categories.ids), "names": list(self.categories.names)},
+            "input_size": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in asdict(self.input_size).items()
+            },
+        }
+
+
+class StoredRecord(NamedTuple):
+    """What a file says under our key; parts that it does not say are None or empty."""
+
+    architecture: Mapping[str, Any]
+    categories: Categories | None
+    input_size: InputSize | None
+
+
+def read_record(values: Any, source: object) -> StoredRecord:
+    """Read what ``ModelRecord.to_dict`` wrote, in this version or an older one; nothing of None.
+
+    source: the file, for messages. Raises ``CheckpointError`` for a newer version and for contents of another form.
+    """
+    if values is None:
+        return StoredRecord({}, None, None)
+    version = cast("Mapping[str, Any]", values).get("version", 0) if isinstance(values, Mapping) else None
+    if isinstance(version, int) and version > VERSION:
+        raise CheckpointError(
+            f"{source} was written by a newer conditional-detr (record version {version}; this one reads up to {VERSION}); "
+            f"upgrade: pip install --upgrade conditional-detr"
+        )
+    try:
+        given = cast("Mapping[str, Any]", values)
+        if _whole(version) not in range(VERSION + 1):
+            raise ValueError(f"version {version}")
+        if version == 0:
+            given = _from_version_0(given)
+        categories, size = given.get("categories"), given.get("input_size")
+        return StoredRecord(
+            dict(given.get("architecture") or {}),
+            None
+            if categories is None
+            else Categories(tuple(map(_whole, categories["ids"])), tuple(map(str, categories["names"]))),
+            None if size is None else _input_size(size),
+        )
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{source}: what it says of its model is damaged ({error!r}); convert the original again"
+        ) from error
+
+
+def _from_version_0(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring what version 0.1.0 wrote into the present form."""
+    architecture = {key: given[key] for key in ("position_temperature", "classification", "dilation") if key in given}
+    names = given.get("category_names")
+    categories = None if names is None else {"ids": given["category_ids"], "names": names}
+    return {"architecture": architecture, "categories": categories, "input_size": given.get("input_size")}
+
+
+def _input_size(given: Mapping[str, Any]) -> InputSize:
+    first, second = map(_whole, given["sides"])
+    padded = given["padded"]
+    return InputSize(
+        (first, second),
+        given["rule"],
+        None if padded is None else (_whole(padded[0]), _whole(padded[1])),
+        given["boxes"],
+    )
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is no whole number")
+    return value

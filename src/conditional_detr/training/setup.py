@@ -1,0 +1,203 @@
+"""What a run is made of: data, network, loss and optimizer, put together once."""
+
+import logging
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
+from conditional_detr.checkpoints.initialization import initialize
+from conditional_detr.checkpoints.opening import open_checkpoint
+from conditional_detr.config import Settings
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.data.check import check_same_categories
+from conditional_detr.data.layouts import read_split
+from conditional_detr.data.loading import Batch, training_batches
+from conditional_detr.errors import SettingsError
+from conditional_detr.loss.criterion import Criterion, build_criterion
+from conditional_detr.model.ablation import ablate
+from conditional_detr.model.network import DETR, ConditionalDETR, build_model
+from conditional_detr.record import InputSize, ModelRecord
+from conditional_detr.training.optimizer import build_optimizer
+from conditional_detr.training.states import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Setup:
+    """Everything that trains.
+
+    model: the network that trains; wrapped: the same as accelerate calls it in the forward pass. optimizer: AdamW itself;
+    prepared_optimizer: as accelerate steps it. averaged: exponential moving average of the weights, if any.
+    """
+
+    settings: Settings
+    accelerator: Accelerator
+    train_data: Annotations
+    val_data: Annotations
+    record: ModelRecord
+    model: DETR
+    wrapped: nn.Module
+    criterion: Criterion
+    optimizer: AdamW
+    prepared_optimizer: Optimizer
+    averaged: AveragedModel | None
+    progress: Progress
+
+    @property
+    def processes(self) -> int:
+        return self.accelerator.num_processes
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of an optimizer step, in all processes."""
+        return self.settings.train.batch_size * self.settings.train.accumulate * self.processes
+
+    @property
+    def evaluated_model(self) -> DETR:
+        """The network that is evaluated and saved."""
+        return cast(DETR, self.averaged.module) if self.averaged is not None else self.model
+
+    def shape(self) -> dict[str, int]:
+        """Return what a run must have in common with its states."""
+        return {
+            "processes": self.processes,
+            "images per step": self.images_per_step,
+            "training images": len(self.train_data),
+            "categories": len(self.train_data.categories),
+            "queries": self.settings.model.queries,
+            "query groups": self.settings.train.query_groups,
+            "averaged models": int(self.averaged is not None),
+        }
+
+    def batches(self) -> tuple[Generator[Batch], int]:
+        """Return the batches of this process from the present step on, and the steps per epoch."""
+        train = self.settings.train
+        return training_batches(
+            self.train_data,
+            self.settings.data,
+            train.batch_size,
+            train.accumulate,
+            train.seed,
+            self.accelerator.process_index,
+            self.processes,
+            start_step=self.progress.step,
+        )
+
+
+def make_accelerator(settings: Settings) -> Accelerator:
+    """Raises ``SettingsError`` for a precision that the machine does not have."""
+    train = settings.train
+    if train.mixed_precision == "fp16" and not torch.accelerator.is_available():
+        raise SettingsError("train.mixed_precision=fp16 needs a GPU; leave it out or use bf16")
+    # Without this, a program that trains twice could not change the precision.
+    AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
+    accelerator = Accelerator(
+        # Without this, torchrun on a machine without accelerator would start processes that ignore each other.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=train.mixed_precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+    )
+    # One process speaks for all.
+    level = logging.NOTSET if accelerator.is_main_process else logging.CRITICAL + 1
+    logging.getLogger("conditional_detr.training").setLevel(level)
+    return accelerator
+
+
+def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Setup:
+    """Put together what trains. from_state: the weights come from a state, so none are loaded here.
+
+    Raises ``DataError`` or ``CheckpointError`` for data or weights at fault.
+    """
+    train_data, val_data = read_split(settings.data, "train"), read_split(settings.data, "val")
+    check_same_categories(train_data, val_data)
+    settings = settings.model_copy(update={"model": settings.model.resolved()})
+    train, data = settings.train, settings.data
+    record = ModelRecord(
+        settings.model.architecture(),
+        train_data.categories,
+        InputSize((data.eval_short_side, data.eval_max_size)),
+    )
+    set_seed(train.seed)
+    model = _network(settings, record, from_state)
+    set_seed(train.seed, device_specific=True)  # dropout differs between processes, initial weights do not
+    images_per_step = train.batch_size * train.accumulate * accelerator.num_processes
+    optimizer = build_optimizer(model, train, _learning_rate_scale(settings, images_per_step))
+    averaged = None
+    if train.ema_decay:
+        average = get_ema_multi_avg_fn(train.ema_decay)
+        averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        averaged.to(accelerator.device)
+    criterion = build_criterion(settings.loss, model.softmax)
+    synchronized = _with_synchronized_norm(model, settings, accelerator)
+    wrapped, prepared_optimizer = cast("tuple[nn.Module, Optimizer]", accelerator.prepare(synchronized, optimizer))
+    progress = Progress()
+    accelerator.register_for_checkpointing(progress)
+    if averaged is not None:
+        accelerator.register_for_checkpointing(averaged)
+    return Setup(
+        settings=settings,
+        accelerator=accelerator,
+        train_data=train_data,
+        val_data=val_data,
+        record=record,
+        # SyncBatchNorm replaces modules in place, and devices move them: this is the network that trains.
+        model=cast(DETR, accelerator.unwrap_model(wrapped)),
+        wrapped=wrapped,
+        criterion=criterion,
+        optimizer=optimizer,
+        prepared_optimizer=prepared_optimizer,
+        averaged=averaged,
+        progress=progress,
+    )
+
+
+def _network(settings: Settings, record: ModelRecord, from_state: bool) -> DETR:
+    start = settings.model
+    model = build_model(start, len(record.categories))
+    if not from_state:
+        if start.backbone_weights is not None:
+            load_backbone_weights(model.backbone, record.architecture, start.backbone_weights)
+        if start.init_from is not None:
+            opened = open_checkpoint(start.init_from, start.dilation)
+            for text in initialize(model, record.architecture, record.categories, opened, start.init_from):
+                logger.info(text)
+    assert isinstance(start.frozen_stages, int)  # resolved
+    model.backbone.freeze(start.frozen_stages)
+    if isinstance(model, ConditionalDETR):
+        ablate(model.decoder, start.ablate)
+        model.decoder.train_groups(settings.train.query_groups)
+    model.set_gradient_checkpointing(settings.train.gradient_checkpointing)
+    return model
+
+
+def _with_synchronized_norm(model: DETR, settings: Settings, accelerator: Accelerator) -> nn.Module:
+    """Let trained batch norm see the images of all processes, where that can be done."""
+    if accelerator.num_processes == 1 or settings.model.batch_norm != "trained":
+        return model
+    if accelerator.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    logger.warning("batch norm is not synchronized between processes on a CPU: statistics are those of one process")
+    return model
+
+
+def _learning_rate_scale(settings: Settings, images_per_step: int) -> float:
+    train = settings.train
+    if images_per_step == train.base_batch_size:
+        return 1.0
+    if train.scale_lr:
+        return images_per_step / train.base_batch_size
+    logger.warning(
+        f"{images_per_step} images per step, but train.lr={train.lr:g} is meant for {train.base_batch_size}; "
+        f"train.scale_lr=true scales it to {train.lr * images_per_step / train.base_batch_size:.2g}"
+    )
+    return 1.0

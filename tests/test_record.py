@@ -1,0 +1,90 @@
+"""What a model is apart from its weights: written, read back, of every version."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from conditional_detr.errors import CheckpointError
+from conditional_detr.record import (
+    VERSION,
+    Architecture,
+    BackboneShape,
+    Categories,
+    InputSize,
+    ModelRecord,
+    read_record,
+)
+
+RECORD = ModelRecord(
+    Architecture(
+        decoder="detr", backbone=BackboneShape(block="basic", depths=(1, 2), widths=(8, 16)), position_temperature=20
+    ),
+    Categories((7, 2**62), ("ä", "ä")),
+    InputSize((480, 640), "fit", (480, 640), "padded-with-mask"),
+)
+
+
+def test_there_and_back():
+    stored = read_record(json.loads(json.dumps(RECORD.to_dict())), "x")
+    assert Architecture.model_validate(stored.architecture) == RECORD.architecture
+    assert (stored.categories, stored.input_size) == (RECORD.categories, RECORD.input_size)
+
+
+def test_needs_no_torch():
+    code = "import sys, conditional_detr.record; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_what_version_0_wrote():
+    own = {
+        "category_ids": [3, 5],
+        "category_names": ["a", "b"],
+        "position_temperature": 20.0,
+        "input_size": {"sides": [9, 8], "rule": "stretch", "padded": None, "boxes": "image"},
+    }
+    stored = read_record(own, "x")
+    assert stored.architecture == {"position_temperature": 20.0}
+    assert stored.categories == Categories((3, 5), ("a", "b"))
+    assert stored.input_size == InputSize((9, 8), "stretch")
+    assert read_record(None, "x") == read_record({}, "x")
+
+
+def test_a_newer_version_is_refused():
+    with pytest.raises(CheckpointError, match=r"x was written by a newer conditional-detr .* pip install --upgrade"):
+        read_record({**RECORD.to_dict(), "version": VERSION + 1, "categories": 5}, "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "1"},
+        {"version": -1},
+        {"version": True, "categories": {}},
+        {"version": None},
+        {"categories": {"ids": [1.5], "names": ["a"]}},
+        {"categories": {"ids": [1, 1], "names": ["a", "b"]}},
+        {"categories": {"ids": [1]}},
+        {"categories": 7},
+        {"input_size": {"sides": [1, 2, 3], "rule": "fit", "padded": None, "boxes": "image"}},
+        {"input_size": {"sides": [1, 2], "rule": "?", "padded": None, "boxes": "image"}},
+        {"architecture": 5},
+    ],
+)
+def test_damage_is_said_in_one_sentence(change):
+    with pytest.raises(CheckpointError, match="x: what it says of its model is damaged"):
+        read_record({**RECORD.to_dict(), **change}, "x")
+    with pytest.raises(CheckpointError):
+        read_record([1], "x")
+
+
+def test_the_class_head_has_a_logit_for_no_object_with_softmax():
+    assert Architecture().logits(80) == 80
+    assert Architecture(decoder="detr").logits(80) == 81
+    assert Architecture(decoder="detr").classes(81) == 80
+
+
+def test_networks_fit_whatever_their_queries_and_dropout():
+    assert Architecture().fits(Architecture(queries=7, dropout=0.5)) == []
+    assert Architecture().fits(Architecture(channels=64, dilation=True)) == ["dilation", "channels"]
