@@ -1,0 +1,37 @@
+"""Settings of a run: what they may say (``settings.py``), how they are read (``reading.py``), and the presets."""
+
+from conditional_detr.config.reading import (
+    load_settings,
+    preset_names,
+    setting_fields,
+    setting_keys,
+    settings_from,
+)
+from conditional_detr.config.settings import (
+    RESNETS,
+    Ablation,
+    BackboneShape,
+    DataSettings,
+    EvaluationSettings,
+    LossSettings,
+    ModelSettings,
+    Settings,
+    TrainSettings,
+)
+
+__all__ = [
+    "RESNETS",
+    "Ablation",
+    "BackboneShape",
+    "DataSettings",
+    "EvaluationSettings",
+    "LossSettings",
+    "ModelSettings",
+    "Settings",
+    "TrainSettings",
+    "load_settings",
+    "preset_names",
+    "setting_fields",
+    "setting_keys",
+    "settings_from",
+]
