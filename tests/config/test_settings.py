@@ -1,10 +1,19 @@
 """Presets hold the published values; wrong keys and values are refused with the nearest right one."""
 
+from typing import get_args
 
 import pytest
 import yaml
 
-from conditional_detr.config import BackboneShape, Settings, load_settings, preset_names, setting_keys, settings_from
+from conditional_detr.config import (
+    BackboneShape,
+    Settings,
+    load_settings,
+    preset_names,
+    setting_fields,
+    setting_keys,
+    settings_from,
+)
 from conditional_detr.errors import InputError
 from conditional_detr.loss.criterion import build_criterion
 
@@ -71,7 +80,7 @@ RECIPE = {
     "train.weight_decay": (1e-4, OFFICIAL),
     "train.clip_norm": (0.1, OFFICIAL),
     "train.schedule": ("step", SCRIPTS),
-    "train.drop_epoch": (40, SCRIPTS),
+    "train.drop_at": (0.8, SCRIPTS),
     "train.cosine_end": (0.01, OURS),
     "train.warmup_steps": (0, OFFICIAL),
     "train.query_groups": (1, OFFICIAL),
@@ -87,6 +96,12 @@ RECIPE = {
     "evaluation.batch_size": (1, MMDET),
     "evaluation.max_dets": (None, "100 in official PostProcess, or more where the data has more"),
 }
+
+
+def number_types(annotation: object) -> set[object]:
+    """Types that a setting's annotation is made of."""
+    inner = get_args(annotation)
+    return set().union(*map(number_types, inner)) if inner else {annotation if isinstance(annotation, type) else None}
 
 
 def test_every_value_of_the_published_recipe():
@@ -141,8 +156,8 @@ def test_the_baseline_of_the_paper():
     values = load_settings("detr_r50_8xb2-150e_coco")
     published = load_settings(PUBLISHED)
     assert (values.model.queries, values.model.classification) == (100, "softmax")
-    assert (values.train.epochs, values.train.drop_epoch) == (150, 100)
-    assert values.train.model_copy(update={"epochs": 50, "drop_epoch": 40}) == published.train
+    assert values.train.epochs == 150  # and drops after 100: tests/training/test_optimizer.py
+    assert values.train.model_copy(update={"epochs": 50, "drop_at": 0.8}) == published.train
     assert values.data == published.data
 
 
@@ -171,6 +186,33 @@ def test_auto_follows_the_backbone_weights():
     assert (published.batch_norm, published.frozen_stages) == ("frozen", 1)
     own = settings_from({"model": {"batch_norm": "frozen", "frozen_stages": 2}}).model.resolved()
     assert (own.batch_norm, own.frozen_stages) == ("frozen", 2)
+
+
+def test_auto_of_the_loss_follows_the_classification():
+    sigmoid = settings_from({}).resolved()
+    assert (sigmoid.loss.class_cost, sigmoid.loss.class_weight) == (2, 2)
+    softmax = settings_from({"model": {"decoder": "detr"}, "loss": {"class_cost": 3.0}}).resolved()
+    assert (softmax.loss.class_cost, softmax.loss.class_weight) == (3, 1)
+    assert sigmoid.model == settings_from({}).model.resolved()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_resolved_leaves_no_auto(name):
+    settings = load_settings(name)
+    resolved = settings.resolved()
+    assert "auto" not in resolved.to_yaml()
+    assert resolved.resolved() == resolved
+    assert settings.to_yaml().count("auto") == 4  # a file keeps what was said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "key", [key for key, field in setting_fields().items() if {int, float} & number_types(field.annotation)]
+)
+def test_no_number_is_infinite(key, value):
+    section, _, name = key.partition(".")
+    with pytest.raises(InputError, match=key):
+        settings_from({section: {name: value}})
 
 
 def test_every_setting_says_what_it_is():

@@ -5,10 +5,13 @@ A file gives nested keys (``model: {queries: 100}``), the command line dotted on
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from conditional_detr.config.core_yaml import write_yaml
+
+VERSION = 1  # of the file that ``to_yaml`` writes; a change that older files need gets a migration in ``reading.py``
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -16,7 +19,15 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+_Section = TypeVar("_Section", bound=_Settings)
+
+
+def _without_auto(section: _Section, **meanings: object) -> _Section:
+    """The section with each of these fields set to its meaning where it is "auto"."""
+    return section.model_copy(update={key: value for key, value in meanings.items() if getattr(section, key) == "auto"})
 
 
 Ablation = Literal["query_scale", "reference_points", "spatial_projection"]
@@ -116,12 +127,9 @@ class ModelSettings(_Settings):
     def resolved(self) -> "ModelSettings":
         """With every "auto" replaced by what it means."""
         pretrained = self.backbone_weights is not None or self.init_from is not None
-        changes: dict[str, Any] = {}
-        if self.batch_norm == "auto":
-            changes["batch_norm"] = "frozen" if pretrained else "trained"
-        if self.frozen_stages == "auto":
-            changes["frozen_stages"] = 1 if pretrained else -1
-        return self.model_copy(update=changes)
+        return _without_auto(
+            self, batch_norm="frozen" if pretrained else "trained", frozen_stages=1 if pretrained else -1
+        )
 
 
 class LossSettings(_Settings):
@@ -145,6 +153,11 @@ class LossSettings(_Settings):
     """how much easy examples are discounted"""
     no_object_weight: Annotated[float, Field(gt=0)] = 0.1
     """weight of queries without object in the cross entropy"""
+
+    def resolved(self, softmax: bool) -> "LossSettings":
+        """With every "auto" replaced by what it means for a model whose classes share a softmax, or do not."""
+        published = 1.0 if softmax else 2.0
+        return _without_auto(self, class_cost=published, class_weight=published)
 
 
 class DataSettings(_Settings):
@@ -217,8 +230,8 @@ class TrainSettings(_Settings):
     """gradients are scaled down to this norm, all parameters together; 0: never"""
     schedule: Literal["step", "cosine"] = "step"
     """how learning rates fall after the warm-up"""
-    drop_epoch: PositiveInt = 40
-    """step: learning rates are divided by ten after so many epochs"""
+    drop_at: Fraction = 0.8
+    """step: part of the run after which learning rates are divided by ten"""
     cosine_end: Fraction = 0.01
     """cosine: learning rate at the end, as a part of that at the start"""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -271,5 +284,11 @@ class Settings(_Settings):
             raise ValueError("train.query_groups needs model.decoder=conditional")
         return self
 
+    def resolved(self) -> "Settings":
+        """With every "auto" of every section replaced by what it means."""
+        softmax = self.model.classification == "softmax"
+        return self.model_copy(update={"model": self.model.resolved(), "loss": self.loss.resolved(softmax)})
+
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        """A file for ``load_settings``."""
+        return write_yaml({"version": VERSION, **self.model_dump(mode="json")})
