@@ -1,6 +1,7 @@
 """Settings of a run: what they may say (``settings.py``), how they are read (``reading.py``), and the presets."""
 
 from conditional_detr.config.reading import (
+    changed_within_run,
     load_settings,
     preset_names,
     setting_fields,
@@ -29,6 +30,7 @@ __all__ = [
     "ModelSettings",
     "Settings",
     "TrainSettings",
+    "changed_within_run",
     "load_settings",
     "preset_names",
     "setting_fields",

@@ -56,6 +56,47 @@ def _migrated(tree: Tree, name: str) -> Tree:
     return tree
 
 
+# --- what may change within a run ---
+
+CHANGEABLE = (
+    "data.root",
+    "data.train_annotations",
+    "data.train_images",
+    "data.val_annotations",
+    "data.val_images",
+    "data.workers",
+    "train.epochs",
+    "train.max_steps",
+    "train.lr",
+    "train.lr_backbone",
+    "train.weight_decay",
+    "train.clip_norm",
+    "train.gradient_checkpointing",
+    "train.log_every",
+    "train.save_every",
+    "evaluation.every",
+    "evaluation.batch_size",
+    "evaluation.max_dets",
+)
+
+
+def changed_within_run(settings: Settings, overrides: Sequence[str], run: Path) -> Settings:
+    """The settings of ``run`` changed by ``key=value`` overrides.
+
+    Raises ``InputError`` for a wrong one, or one that changes what a run can't change once it has begun.
+    """
+    changed = settings_from(settings.model_dump(), overrides, str(run))
+    for override in overrides:
+        key, section, field, _ = _parts(override)
+        before, after = (getattr(getattr(each, section), field) for each in (settings, changed))
+        if before != after and key not in CHANGEABLE:
+            raise InputError(
+                f"{key} can't change within a run; start a new one from it: cdetr train {run / 'config.yaml'} {override} "
+                f"(model.init_from={run} keeps what fits)"
+            )
+    return changed
+
+
 # --- reading ---
 
 

@@ -35,7 +35,7 @@ from conditional_detr.training.introduction import introduce
 from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
 from conditional_detr.training.report import Reporter, TensorBoard
 from conditional_detr.training.run_folder import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
-from conditional_detr.training.states import Progress, load_state, save_state
+from conditional_detr.training.states import Progress, check_shape, load_state, save_state
 from conditional_detr.training.stopping import StopRequest, stop_requests
 from conditional_detr.training.validation import Validation
 
@@ -55,13 +55,20 @@ def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
     return _Training(settings, None, reporter or Reporter()).run()
 
 
-def resume(run: Path, reporter: Reporter | None = None) -> Summary:
+def resume(run: Path, reporter: Reporter | None = None, overrides: Sequence[str] = ()) -> Summary:
     """Go on with an interrupted run: weights, optimizer, random states and data as if nothing had happened.
 
-    Raises ``InputError`` when ``run`` is not a run folder, or with other data or another number of processes.
+    overrides: ``key=value`` settings that may change within a run; its config.yaml takes them over. Raises
+    ``InputError`` for others, when ``run`` is not a run folder, or with other data or another number of processes.
     """
-    folder, settings = open_run(run)
-    return _Training(settings, folder, reporter or Reporter()).run()
+    folder, settings = open_run(run, overrides)
+    training = _Training(settings, folder, reporter or Reporter())
+    if overrides and training.main:
+        if training.state is not None:
+            # Before the config is changed.
+            check_shape(training.state, training._shape())  # pyright: ignore[reportPrivateUsage]
+        folder.write_config(settings)
+    return training.run()
 
 
 def is_main_process() -> bool:
