@@ -106,7 +106,29 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
-    assert cdetr(*command.split(), "--help").returncode == 0
+    result = cdetr(*command.split(), "--help")
+    assert result.returncode == 0
+    assert cdetr(*command.split(), "-h").stdout == result.stdout
+
+
+def test_the_command_by_other_names():
+    assert cdetr("-h").stdout == cdetr("--help").stdout
+    assert "--install-completion" in cdetr("-h").stdout
+    module = [sys.executable, "-m", "conditional_detr"]
+    assert subprocess.run([*module, "--version"], check=True, capture_output=True, text=True).stdout == (
+        cdetr("--version").stdout
+    )
+    assert subprocess.run([*module, "train", "nothing"], capture_output=True).returncode == 2
+
+
+def test_shell_completion():
+    completed = subprocess.run(
+        [SCRIPT],
+        env={**os.environ, "_CDETR_COMPLETE": "complete_bash", "COMP_WORDS": "cdetr tr", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert completed.stdout.split() == ["train"]
 
 
 def test_version_and_presets():
