@@ -2,4 +2,5 @@
 
 from conditional_detr.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()
