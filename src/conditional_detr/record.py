@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from conditional_detr.errors import CheckpointError
 
@@ -18,7 +18,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 class Frozen(BaseModel):
     """Base of everything that a user may set: immutable, no unknown keys, fields described by their docstrings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 # Backbone family -> names of its members. A family is one module, ``model/backbones/FAMILY.py``, and one entry here.
@@ -83,13 +83,16 @@ class Architecture(Frozen):
             return {"classification": "softmax", "queries": 100, **values}
         return values
 
-    @model_validator(mode="after")
-    def _known_backbone(self) -> "Architecture":
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, value: str | BackboneShape) -> str | BackboneShape:
         known = [name for names in BACKBONES.values() for name in names]
-        if isinstance(self.backbone, str) and self.backbone not in known:
-            raise ValueError(
-                f"backbone must be one of {', '.join(known)}, or the shape of a ResNet, got {self.backbone!r}"
-            )
+        if isinstance(value, str) and value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}, or the shape of a ResNet, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent_width(self) -> "Architecture":
         if self.channels % 4 or self.channels % self.heads:
             raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
         return self

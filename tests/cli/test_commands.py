@@ -105,7 +105,29 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
-    assert cdetr(*command.split(), "--help").returncode == 0
+    result = cdetr(*command.split(), "--help")
+    assert result.returncode == 0
+    assert cdetr(*command.split(), "-h").stdout == result.stdout
+
+
+def test_the_command_by_other_names():
+    assert cdetr("-h").stdout == cdetr("--help").stdout
+    assert "--install-completion" in cdetr("-h").stdout
+    module = [sys.executable, "-m", "conditional_detr"]
+    assert subprocess.run([*module, "--version"], check=True, capture_output=True, text=True).stdout == (
+        cdetr("--version").stdout
+    )
+    assert subprocess.run([*module, "train", "nothing"], capture_output=True).returncode == 2
+
+
+def test_shell_completion():
+    completed = subprocess.run(
+        [SCRIPT],
+        env={**os.environ, "_CDETR_COMPLETE": "complete_bash", "COMP_WORDS": "cdetr tr", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert completed.stdout.split() == ["train"]
 
 
 def test_version_and_presets():
@@ -127,6 +149,13 @@ def test_train_resume_and_what_it_says(shapes_root, tmp_path):
     assert (run / "config.yaml").exists()
     again = cdetr("train", "--resume", run)
     assert again.returncode == 0, again.stderr
+    further = cdetr("train", "--resume", run, "train.max_steps=4")
+    assert further.returncode == 0, further.stderr
+    assert "step 4/4" in further.stderr
+    refused(
+        cdetr("train", "--resume", run, "model.channels=128"),
+        rf"model\.channels can't change within a run; .*: cdetr train {run}/config\.yaml model\.channels=128 \(model\.init_from",
+    )
     repeated = cdetr("train", run / "config.yaml", "train.name=copy", "train.max_steps=1")
     assert repeated.returncode == 0, repeated.stderr
     assert (tmp_path / "copy" / "model" / "config.json").exists()

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError, NonFiniteError
 from conditional_detr.training import loop
 from conditional_detr.training.report import Reporter
-from conditional_detr.training.run_folder import RunFolder, read_metrics
+from conditional_detr.training.run_folder import RunFolder, open_run, read_metrics
 from tests.checkpoints.models import load_checkpoint
 
 CHANGING = {"seconds", "images_per_second", "data_wait"}
@@ -131,6 +132,48 @@ def test_a_finished_run_resumes_to_nothing(quick_run):
     before = metrics(run)
     assert loop.resume(run.path).finished
     assert metrics(run) == before
+
+
+def test_a_finished_run_goes_on_for_longer(quick_run):
+    run = loop.train(quick_run).run
+    longer = loop.resume(run.path, overrides=["train.epochs=4", "train.log_every=3"])
+    assert longer.step == 24
+    evaluations = [r["epoch"] for r in read_metrics(run.metrics) if r["kind"] == "evaluation"]
+    assert evaluations == [1, 2, 3, 4]
+    assert [r["step"] for r in read_metrics(run.metrics) if r["kind"] == "train"][6:] == [15, 18, 21, 24]
+    assert open_run(run.path)[1].train.epochs == 4
+    assert loop.resume(run.path).step == 24
+
+
+def test_a_refused_change_leaves_the_run_as_it_was(quick_run, tmp_path):
+    run = loop.train(changed(quick_run, train={"max_steps": 1})).run
+    before = run.config.read_text()
+    for override, sentence in (
+        ("model.queries=5", r"model\.queries can't change within a run"),
+        (f"data.train_images={tmp_path / 'nowhere'}", "nowhere"),
+        (f"data.root={other_data(quick_run, tmp_path)}", "48 training images, now there would be 16"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            loop.resume(run.path, overrides=[override])
+        assert run.config.read_text() == before
+
+
+def other_data(settings, folder):
+    """The same images, but annotations of sixteen of them."""
+    shutil.copytree(settings.data.root, folder / "other")
+    file = folder / "other" / "annotations" / "instances_train2017.json"
+    annotations = json.loads(file.read_text())
+    annotations["images"] = annotations["images"][:16]
+    annotations["annotations"] = [a for a in annotations["annotations"] if a["image_id"] <= 16]
+    file.write_text(json.dumps(annotations))
+    return folder / "other"
+
+
+def test_a_run_goes_on_where_its_data_moved(quick_run, tmp_path):
+    run = loop.train(changed(quick_run, train={"max_steps": 1})).run
+    shutil.copytree(quick_run.data.root, tmp_path / "moved")
+    assert loop.resume(run.path, overrides=[f"data.root={tmp_path / 'moved'}", "train.max_steps=2"]).step == 2
+    assert open_run(run.path)[1].data.root == tmp_path / "moved"
 
 
 def test_max_steps_ends_and_evaluates_early(quick_run):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from conditional_detr.config import TrainSettings
+from conditional_detr.config import TrainSettings, load_settings
 from conditional_detr.training.optimizer import build_optimizer, learning_rate_factor, set_learning_rate
 
 
@@ -26,10 +26,26 @@ def test_scaled_learning_rates(tiny_model):
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2e-4, 2e-5])
 
 
-def test_step_schedule_drops_after_its_epoch():
-    settings = TrainSettings(drop_epoch=40)
-    factors = [learning_rate_factor(settings, step, 10, 500) for step in (0, 399, 400, 499)]
-    assert factors == [1, 1, 0.1, 0.1]
+@pytest.mark.parametrize("steps_per_epoch", [1, 10, 6, 7393])
+@pytest.mark.parametrize(
+    ("preset", "overrides", "epoch"),
+    [
+        ("conditional-detr_r50_8xb2-50e_coco", [], 40),
+        ("conditional-detr_r50_8xb2-50e_coco", ["train.epochs=10"], 8),
+        ("detr_r50_8xb2-150e_coco", [], 100),
+        ("detr_r50_8xb2-150e_coco", ["train.epochs=500", "train.drop_at=0.8"], 400),
+    ],
+)
+def test_step_schedule_drops_after_its_part_of_the_run(preset, overrides, epoch, steps_per_epoch):
+    settings = load_settings(preset, overrides).train
+    total, drop = settings.epochs * steps_per_epoch, epoch * steps_per_epoch
+    steps = (0, drop - 1, drop, total - 1)
+    assert [learning_rate_factor(settings, step, steps_per_epoch, total) for step in steps] == [1, 1, 0.1, 0.1]
+
+
+def test_step_schedule_that_never_drops():
+    settings = TrainSettings(drop_at=1.0)
+    assert learning_rate_factor(settings, 499, 10, 500) == 1
 
 
 def test_cosine_with_warm_up():

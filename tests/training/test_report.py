@@ -1,7 +1,9 @@
 """What a run tells on a terminal and elsewhere."""
 
 import io
+import re
 
+import pytest
 from rich.console import Console
 
 from conditional_detr.training.report import ConsoleReporter
@@ -41,3 +43,29 @@ def test_live_display_on_a_terminal():
     assert "evaluating image 1/2" in text  # the one line, as it was last
     assert "35%" in text
     assert "warning: a warning" in text
+
+
+@pytest.mark.parametrize("soft_wrap", [False, True])
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_time_to_go_is_seen_at_every_width(width, soft_wrap, monkeypatch):
+    """In a long run, whose line is longest; text that has no room is left out from its end."""
+    monkeypatch.setattr("rich.progress.Task.time_remaining", property(lambda _: 99 * 3600 + 59 * 60 + 58))
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, soft_wrap=soft_wrap, color_system=None)
+    reporter = ConsoleReporter(console)
+    reporter.begin(360_000, 369_650, 7393)
+    reporter.step({**STEP, "step": 365_000, "loss": 12.345, "images_per_second": 123.4, "data_wait": 1.0})
+    reporter.progress.refresh()
+    reporter.evaluating(4999, 5000)
+    reporter.progress.refresh()
+    reporter.end()
+    lines = [re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", line).rstrip() for line in re.split(r"[\r\n]", stream.getvalue())]
+    steps = [line for line in lines if "epoch 50/50" in line]
+    evaluations = [line for line in lines if "evaluating" in line]
+    assert steps
+    assert evaluations
+    for line in (*steps, *evaluations):
+        assert len(line) <= width
+        assert re.search(r"99% eta 99:59:58$", line), line
+    assert ("step 365000/369650  loss 12.345" in steps[-1]) == (width >= 80)
+    assert ("data wait 100%" in steps[-1]) == (width >= 200)

@@ -1,10 +1,12 @@
 """The run folder survives a kill at any moment."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from conditional_detr.config import load_settings
+from conditional_detr.config import load_settings, setting_keys
+from conditional_detr.config.reading import CHANGEABLE
 from conditional_detr.errors import InputError
 from conditional_detr.training.run_folder import RunFolder, best_evaluation, create_run, open_run, read_metrics
 
@@ -29,6 +31,40 @@ def test_config_repeats_the_run(settings):
     assert load_settings(run.config) == settings
     with pytest.raises(InputError, match="not a run folder"):
         open_run(run.plots)
+
+
+def test_some_settings_may_change_within_a_run(settings):
+    run = create_run(settings)
+    before = run.config.read_text()
+    overrides = ["train.epochs=20", "train.lr=0.1", "data.root=elsewhere", "evaluation.max_dets=7", "model.channels=64"]
+    found = open_run(run.path, overrides)[1]  # the last says what is so anyway
+    assert (found.train.epochs, found.train.lr, found.data.root) == (20, 0.1, Path("elsewhere"))
+    assert found.evaluation.max_dets == 7
+    assert run.config.read_text() == before
+    run.write_config(found)
+    written = open_run(run.path)[1]
+    assert written.data.root == Path.cwd() / "elsewhere"
+    assert written.train == found.train
+
+
+@pytest.mark.parametrize("override", ["model.channels=128", "train.seed=1", "train.batch_size=3", "train.name=x"])
+def test_others_may_not(settings, override):
+    run = create_run(settings).path
+    key = override.partition("=")[0]
+    sentence = (
+        f"{key} can't change within a run; start a new one from it: cdetr train {run}/config.yaml {override} "
+        f"(model.init_from={run} keeps what fits)"
+    )
+    with pytest.raises(InputError) as caught:
+        open_run(run, ["train.epochs=20", override])
+    assert str(caught.value) == sentence
+    with pytest.raises(InputError, match=r"did you mean 'train\.epochs'"):
+        open_run(run, ["train.epoch=20"])
+
+
+def test_what_may_change_is_a_setting():
+    assert set(CHANGEABLE) <= set(setting_keys())
+    assert {key for key in setting_keys() if key.startswith("evaluation.")} <= set(CHANGEABLE)
 
 
 def train(step, loss=1.0):

@@ -12,7 +12,7 @@ from conditional_detr.errors import InputError, NonFiniteError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Conditional DETR: train, evaluate, run, explain and convert the detector of Meng et al., ICCV 2021.",
 )

@@ -17,7 +17,9 @@ def command(
         list[str] | None,
         typer.Argument(metavar="[PRESET|FILE] [key=value ...]", help="A preset or YAML file, then changes to it."),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run, also with changes such as train.epochs=60.")
+    ] = None,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and exit.")] = False,
     show_settings: Annotated[bool, typer.Option("--settings", help="List every setting with its default.")] = False,
 ) -> None:
@@ -32,13 +34,17 @@ def command(
             typer.echo(f"{key}={_typed(field.default)}\n    {field.description}")
         return
     if resume is not None:
-        if settings:
-            raise SettingsError(f"--resume takes the settings of the run; leave out {settings[0]!r}")
+        overrides = settings or []
+        if overrides and "=" not in overrides[0]:
+            raise SettingsError(f"--resume takes the settings of the run; leave out {overrides[0]!r}")
+        from conditional_detr.training.run_folder import open_run
+
+        open_run(resume, overrides)  # refuse what is wrong before torch loads
         from conditional_detr.allocator import keep_freed_memory
         from conditional_detr.training import loop, report
 
         keep_freed_memory()
-        summary = loop.resume(resume, report.ConsoleReporter(console()))
+        summary = loop.resume(resume, report.ConsoleReporter(console()), overrides)
     else:
         if not settings:
             raise SettingsError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")

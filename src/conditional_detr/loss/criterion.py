@@ -141,10 +141,12 @@ class Criterion:
 
 def build_criterion(settings: LossSettings, softmax: bool = False) -> Criterion:
     """The criterion of these settings, for a model whose classes have sigmoids or share a softmax."""
+    settings = settings.resolved(softmax)
+    assert settings.class_cost != "auto"
+    assert settings.class_weight != "auto"
     alpha, gamma = settings.focal_alpha, settings.focal_gamma
-    published = 1.0 if softmax else 2.0
-    class_cost = published if settings.class_cost == "auto" else settings.class_cost
-    class_weight = published if settings.class_weight == "auto" else settings.class_weight
-    matcher = HungarianMatcher(class_cost, settings.l1_cost, settings.giou_cost, softmax, alpha, gamma)
+    matcher = HungarianMatcher(settings.class_cost, settings.l1_cost, settings.giou_cost, softmax, alpha, gamma)
     no_object_weight = settings.no_object_weight if softmax else None
-    return Criterion(matcher, class_weight, settings.l1_weight, settings.giou_weight, alpha, gamma, no_object_weight)
+    return Criterion(
+        matcher, settings.class_weight, settings.l1_weight, settings.giou_weight, alpha, gamma, no_object_weight
+    )

@@ -1,6 +1,7 @@
 """The training loop: one optimizer step after another, an evaluation after an epoch, a state to go on from."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -38,13 +39,14 @@ def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
     return _run(settings, None, reporter or Reporter())
 
 
-def resume(run: Path, reporter: Reporter | None = None) -> Summary:
+def resume(run: Path, reporter: Reporter | None = None, overrides: Sequence[str] = ()) -> Summary:
     """Resume an interrupted run: weights, optimizer, random states and data as if nothing had happened.
 
-    Raises ``InputError`` when ``run`` is not a run folder, or with other data or another number of processes.
+    overrides: ``key=value`` settings that may change within a run; its config.yaml takes them over. Raises
+    ``InputError`` for others, when ``run`` is not a run folder, or with other data or another number of processes.
     """
-    folder, settings = open_run(run)
-    return _run(settings, folder, reporter or Reporter())
+    folder, settings = open_run(run, overrides)
+    return _run(settings, folder, reporter or Reporter(), write_config=bool(overrides))
 
 
 def is_main_process() -> bool:
@@ -52,7 +54,7 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
-def _run(settings: Settings, folder: RunFolder | None, reporter: Reporter) -> Summary:
+def _run(settings: Settings, folder: RunFolder | None, reporter: Reporter, write_config: bool = False) -> Summary:
     accelerator = make_accelerator(settings)
     state = None if folder is None else folder.newest_state()
     setup = set_up(settings, accelerator, from_state=state is not None)
@@ -62,6 +64,8 @@ def _run(settings: Settings, folder: RunFolder | None, reporter: Reporter) -> Su
         folder = _new_run(setup, settings)
     else:
         _load_state(setup, folder, state)
+        if write_config and accelerator.is_main_process:
+            folder.write_config(settings)
     logger.info(f"run folder: {folder.path}")
     introduce(setup, validation.max_dets)
     loop = _Loop(setup, validation, folder, reporter)

@@ -29,7 +29,7 @@ def learning_rate_factor(settings: TrainSettings, step: int, steps_per_epoch: in
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     if settings.schedule == "step":
-        return 1.0 if step < settings.drop_epoch * steps_per_epoch else 0.1
+        return 1.0 if step < round(settings.drop_at * total_steps) else 0.1
     done = (step - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1)
     return settings.cosine_end + (1 - settings.cosine_end) * (1 + math.cos(math.pi * done)) / 2
 

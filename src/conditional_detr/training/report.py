@@ -6,6 +6,7 @@ from typing import cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from conditional_detr.training.run_folder import Metrics
 
@@ -43,8 +44,8 @@ class ConsoleReporter(Reporter):
         self.started, self.last_line = time.monotonic(), 0.0
         if self.console.is_terminal:
             self.progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+                BarColumn(bar_width=self._room()[1]),
                 TextColumn("{task.percentage:.0f}% eta"),
                 TimeRemainingColumn(),
                 console=self.console,
@@ -53,21 +54,42 @@ class ConsoleReporter(Reporter):
             self.progress.start()
 
     def step(self, record: Metrics) -> None:
-        text = (
-            f"epoch {self._epoch(record['step'])}  step {record['step']}/{self.total_steps}  loss {record['loss']:.3f}  "
-            f"lr {record['lr']:.1e}  {record['images_per_second']:.1f} images/s  data wait {record['data_wait']:.0%}"
-        )
+        parts = [
+            f"epoch {self._epoch(record['step'])}",
+            f"step {record['step']}/{self.total_steps}",
+            f"loss {record['loss']:.3f}",
+            f"lr {record['lr']:.1e}",
+            f"{record['images_per_second']:.1f} images/s",
+            f"data wait {record['data_wait']:.0%}",
+        ]
         if self.progress is not None:
-            self.progress.update(self.progress.task_ids[0], completed=record["step"], description=text)
+            self._show(record["step"], parts)
         elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
             done = record["step"] - self.first_step
             remaining = (self.last_line - self.started) / done * (self.total_steps - record["step"])
-            self.message(f"{text}  eta {_duration(remaining)}")
+            self.message("  ".join([*parts, f"eta {_duration(remaining)}"]))
+
+    def _show(self, step: int | None, parts: list[str]) -> None:
+        """As many of the parts, the first ones first, as the live line has room for."""
+        assert self.progress is not None
+        room, _ = self._room()
+        text = parts[0]
+        for part in parts[1:]:
+            if len(text) + 2 + len(part) > room:
+                break
+            text += f"  {part}"
+        self.progress.update(self.progress.task_ids[0], completed=step, description=text[:room])
+
+    def _room(self) -> tuple[int, int]:
+        """Columns of the live line for its text, and for the bar: what percentage and time to go leave of the terminal."""
+        room = max(self.console.width - len(" 100% eta 100:00:00 "), 1)
+        bar = min(room // 5, 24)
+        return room - bar - 1, bar
 
     def evaluating(self, done: int, images: int) -> None:
         if self.progress is not None:
-            self.progress.update(self.progress.task_ids[0], description=f"evaluating image {done}/{images}")
+            self._show(None, [f"evaluating image {done}/{images}"])
 
     def evaluated(self, record: Metrics, best: bool) -> None:
         if record["AP"] < 0:

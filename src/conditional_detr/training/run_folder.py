@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conditional_detr.config import Settings, load_settings
+from conditional_detr.config import Settings, changed_within_run, load_settings
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import write_text
 
@@ -41,6 +42,10 @@ class RunFolder:
     @property
     def states(self) -> Path:
         return self.path / "state"
+
+    def write_config(self, settings: Settings) -> None:
+        """Write settings that repeat the run from any folder under a new name."""
+        write_text(self.config, _repeatable(settings).to_yaml())
 
     def append(self, record: Metrics) -> None:
         """Add a line to the metrics; a line that a kill cut short is ended first."""
@@ -87,18 +92,21 @@ def create_run(settings: Settings) -> RunFolder:
     run = RunFolder(path)
     for folder in (run.states, run.plots):
         folder.mkdir()
-    write_text(run.config, _repeatable(settings).to_yaml())
+    run.write_config(settings)
     return run
 
 
-def open_run(path: Path) -> tuple[RunFolder, Settings]:
-    """An existing run and its settings. Raises ``CheckpointError`` when ``path`` is not a run folder."""
+def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Settings]:
+    """An existing run and its settings, changed by ``key=value`` overrides, which are not written yet.
+
+    Raises ``CheckpointError`` when ``path`` is not a run folder, and for what can't change within a run.
+    """
     run = RunFolder(path)
     if not run.config.is_file():
         raise CheckpointError(
             f"{path} is not a run folder: it has no config.yaml; give the folder that cdetr train made"
         )
-    return run, load_settings(run.config)
+    return run, changed_within_run(load_settings(run.config), overrides, path)
 
 
 def read_metrics(file: Path) -> list[Metrics]:

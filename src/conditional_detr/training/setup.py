@@ -120,7 +120,7 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
     """
     train_data, val_data = read_split(settings.data, "train"), read_split(settings.data, "val")
     check_same_categories(train_data, val_data)
-    settings = settings.model_copy(update={"model": settings.model.resolved()})
+    settings = settings.resolved()
     train, data = settings.train, settings.data
     record = ModelRecord(
         settings.model.architecture(),

@@ -53,6 +53,15 @@ def load_state(accelerator: Accelerator, state: Path, optimizer: AdamW, shape: d
     Learning rates and weight decay stay those of ``optimizer``, so that an edited config counts. Raises ``CheckpointError``
     when ``shape`` is not that of the state.
     """
+    check_shape(state, shape)
+    given = [(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    accelerator.load_state(str(state))
+    for group, (rate, decay) in zip(optimizer.param_groups, given, strict=True):
+        group["initial_lr"], group["weight_decay"] = rate, decay
+
+
+def check_shape(state: Path, shape: dict[str, int]) -> None:
+    """Raise ``InputError`` when ``shape`` is not that of the state."""
     saved: dict[str, int] = json.loads((state / SHAPE).read_text(encoding="utf-8"))
     for what, count in shape.items():
         if saved.get(what, count) != count:  # older states name less
@@ -60,7 +69,3 @@ def load_state(accelerator: Accelerator, state: Path, optimizer: AdamW, shape: d
                 f"{state.parent.parent} was trained with {saved[what]} {what}, now there would be {count}; "
                 f"resume with the same data, settings and number of processes"
             )
-    given = [(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups]
-    accelerator.load_state(str(state))
-    for group, (rate, decay) in zip(optimizer.param_groups, given, strict=True):
-        group["initial_lr"], group["weight_decay"] = rate, decay

@@ -1,0 +1,35 @@
+"""Settings of a run: what they may say (``settings.py``), how they are read (``reading.py``), and the presets."""
+
+from conditional_detr.config.reading import (
+    changed_within_run,
+    load_settings,
+    preset_names,
+    setting_fields,
+    setting_keys,
+    settings_from,
+)
+from conditional_detr.config.settings import (
+    Ablation,
+    DataSettings,
+    EvaluationSettings,
+    LossSettings,
+    ModelSettings,
+    Settings,
+    TrainSettings,
+)
+
+__all__ = [
+    "Ablation",
+    "DataSettings",
+    "EvaluationSettings",
+    "LossSettings",
+    "ModelSettings",
+    "Settings",
+    "TrainSettings",
+    "changed_within_run",
+    "load_settings",
+    "preset_names",
+    "setting_fields",
+    "setting_keys",
+    "settings_from",
+]

@@ -1,0 +1,286 @@
+"""Reading settings: presets, YAML files and ``key=value``, and messages about what is wrong with them."""
+
+import difflib
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from conditional_detr.config.core_yaml import MOST_BYTES, YAMLError, read_yaml
+from conditional_detr.config.settings import VERSION, Settings
+from conditional_detr.errors import SettingsError
+
+Tree = dict[str, Any]  # section -> field -> value
+
+# --- what older versions wrote ---
+
+# Old key -> new key, and what else to say.
+RENAMED = {"train.drop_epoch": ("train.drop_at", "a part of the run: train.drop_at=0.8")}
+
+
+def _drop_epoch_to_part(tree: Tree) -> None:
+    """0 to 1: the epoch of the drop became a part of the run."""
+    train = tree.get("train")
+    if not isinstance(train, dict) or "drop_at" in train:
+        return
+    section = cast(Tree, train)
+    epoch, epochs = section.get("drop_epoch"), section.get("epochs", Settings().train.epochs)
+    if type(epoch) is int and type(epochs) is int and epoch > 0 and epochs > 0:
+        del section["drop_epoch"]
+        section["drop_at"] = min(epoch / epochs, 1.0)
+
+
+# Position i: from version i to version i + 1. A file without a version has 0: that of conditional-detr 0.1.0.
+MIGRATIONS: tuple[Callable[[Tree], None], ...] = (_drop_epoch_to_part,)
+assert len(MIGRATIONS) == VERSION
+
+
+def _migrated(tree: Tree, name: str) -> Tree:
+    """The tree as this version would have written it, without its version. Raises ``SettingsError``."""
+    tree = {key: dict(cast(Tree, value)) if isinstance(value, dict) else value for key, value in tree.items()}
+    version = tree.pop("version", 0)
+    if type(version) is not int or version < 0:
+        raise SettingsError(f"{name}: version: must be a whole number, got {_shown(version)}; leave it out")
+    if version > VERSION:
+        raise SettingsError(
+            f"{name} was written by a newer conditional-detr (config version {version}; this one reads up to {VERSION}); "
+            f"upgrade: pip install --upgrade conditional-detr"
+        )
+    for migrate in MIGRATIONS[version:]:
+        migrate(tree)
+    return tree
+
+
+# --- what may change within a run ---
+
+CHANGEABLE = (
+    "data.root",
+    "data.train_annotations",
+    "data.train_images",
+    "data.val_annotations",
+    "data.val_images",
+    "data.workers",
+    "train.epochs",
+    "train.max_steps",
+    "train.lr",
+    "train.lr_backbone",
+    "train.weight_decay",
+    "train.clip_norm",
+    "train.gradient_checkpointing",
+    "train.log_every",
+    "train.save_every",
+    "evaluation.every",
+    "evaluation.batch_size",
+    "evaluation.max_dets",
+)
+
+
+def changed_within_run(settings: Settings, overrides: Sequence[str], run: Path) -> Settings:
+    """The settings of ``run`` changed by ``key=value`` overrides.
+
+    Raises ``SettingsError`` for a wrong one, or one that changes what a run can't change once it has begun.
+    """
+    changed = settings_from(settings.model_dump(), overrides, str(run))
+    for override in overrides:
+        key, section, field, _ = _parts(override)
+        before, after = (getattr(getattr(each, section), field) for each in (settings, changed))
+        if before != after and key not in CHANGEABLE:
+            raise SettingsError(
+                f"{key} can't change within a run; start a new one from it: cdetr train {run / 'config.yaml'} {override} "
+                f"(model.init_from={run} keeps what fits)"
+            )
+    return changed
+
+
+# --- reading ---
+
+
+def preset_names() -> list[str]:
+    """Names that ``load_settings`` knows."""
+    files = resources.files("conditional_detr.config").joinpath("presets").iterdir()
+    return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
+
+
+def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Settings of a preset's name or a YAML file, changed by ``key=value`` overrides.
+
+    A file of an older version is migrated. Raises ``SettingsError`` for an unknown preset, file, key or value.
+    """
+    name = str(preset_or_file)
+    if Path(preset_or_file).suffix in (".yaml", ".yml"):
+        tree = _migrated(_tree(_text(Path(preset_or_file)), name), name)
+    elif name in preset_names():
+        preset = resources.files("conditional_detr.config").joinpath(f"presets/{name}.yaml")
+        tree = {**_tree(preset.read_text(encoding="utf-8"), name), "preset": name}
+    else:
+        raise SettingsError(
+            f"{_shown(name)} is neither a preset nor a .yaml file{_did_you_mean(name, preset_names())}; "
+            f"presets: {', '.join(preset_names())}"
+        )
+    return settings_from(tree, overrides, name)
+
+
+def _text(path: Path) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could keep us waiting forever
+            raise SettingsError(f"{path} is not a file; name a preset or an existing file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise SettingsError(f"{path} is longer than {MOST_BYTES} bytes, too long for settings; name another file")
+        return content.decode("utf-8-sig")
+    except SettingsError:
+        raise
+    except OSError as error:
+        raise SettingsError(f"{path} can't be read ({error.strerror}); name a preset or an existing file") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not text in UTF-8; save it as such") from error
+    except ValueError as error:  # a name that no file can have
+        raise SettingsError(
+            f"{_shown(str(path))} can't be read ({error}); name a preset or an existing file"
+        ) from error
+
+
+def _tree(text: str, name: str) -> Tree:
+    try:
+        tree = read_yaml(text)
+    except YAMLError as error:
+        raise SettingsError(f"{name} is not valid YAML: {error}") from error
+    if tree is None:  # an empty file
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{name} must hold sections with keys (model: {{queries: 100}}), got {_shown(tree)}")
+    return cast(Tree, tree)
+
+
+def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "settings") -> Settings:
+    """Settings of nested values, changed by ``key=value`` overrides. Raises ``SettingsError``."""
+    tree: Tree = {
+        key: dict(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None or key not in _sections()  # a section may be named and left empty
+    }
+    for override in overrides:
+        key, section, field, text = _parts(override)
+        try:
+            value: Any = text if _is_text(key) and text != "null" else read_yaml(text)
+        except YAMLError as error:
+            raise SettingsError(f"{key}: {_shown(text)} is not a YAML value: {error}") from error
+        part: Any = tree.setdefault(section, {})
+        if not isinstance(part, dict):
+            raise SettingsError(f"unknown key {_shown(key)}{_did_you_mean(key, setting_keys())}")
+        cast(Tree, part)[field] = value
+    try:
+        # Strict: text is no number, and true is not 1.
+        return Settings.model_validate({key: _typed(value, key, source) for key, value in tree.items()}, strict=True)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, source)) from error
+
+
+def _parts(override: str) -> tuple[str, str, str, str]:
+    """Key, section, field and value."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise SettingsError(f"{_shown(override)} is not of the form key=value, such as train.epochs=12")
+    section, _, field = key.partition(".")
+    if not field:
+        raise SettingsError(f"unknown key {_shown(key)}{_did_you_mean(key, setting_keys())}")
+    return key, section, field, text
+
+
+def _typed(value: object, key: str, source: str) -> object:
+    """A value as ``Settings`` holds it: lists are tuples, paths are paths from the home directory that ~ means."""
+    if isinstance(value, Mapping):
+        values = cast(Mapping[str, object], value)
+        return {name: _typed(each, f"{key}.{name}", source) for name, each in values.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(_typed(each, key, source) for each in cast(Sequence[object], value))
+    if not isinstance(value, str):
+        return value
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise SettingsError(f"{source}: {key}: {_shown(value)} has characters that no name can have")
+    described = setting_fields().get(key)
+    is_path = described is not None and str(described.annotation) in _PATH
+    try:
+        # A source to start from may be a path too.
+        expanded = Path(value).expanduser() if is_path or (key == "model.init_from" and value[:1] == "~") else value
+    except RuntimeError as error:
+        user = Path(value).parts[0]
+        raise SettingsError(f"{source}: {key}: {user} is no home directory here; write the whole path") from error
+    return expanded if is_path else str(expanded)
+
+
+# --- what there is ---
+
+
+def setting_fields() -> dict[str, FieldInfo]:
+    """Every dotted key with its type, default and description."""
+    return {
+        f"{section}.{key}": described
+        for section, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        for key, described in field.annotation.model_fields.items()
+    }
+
+
+def setting_keys() -> list[str]:
+    """Every dotted key."""
+    return list(setting_fields())
+
+
+def _sections() -> set[str]:
+    return {key.partition(".")[0] for key in setting_keys()}
+
+
+_PATH = {str(kind) for kind in (Path, Path | None)}
+_TEXT = {str(kind) for kind in (str, str | None)} | _PATH
+
+
+def _is_text(key: str) -> bool:
+    """Whether a setting is a name or path, which is taken as it was typed."""
+    described = setting_fields().get(key)
+    return described is not None and str(described.annotation) in _TEXT
+
+
+# --- what is wrong ---
+
+
+def _sentence(error: ValidationError, source: str) -> str:
+    first, *others = error.errors(include_url=False)
+    key = ".".join(str(part) for part in first["loc"][:2])
+    alternatives = [other for other in others if other["loc"][:2] == first["loc"][:2]]
+    if first["type"] == "extra_forbidden":
+        if key in RENAMED:
+            new, hint = RENAMED[key]
+            return f"{source}: {key} is now {new}, {hint}"
+        known = setting_keys() if "." in key else list(Settings.model_fields)
+        return f"{source}: unknown key {_shown(key)}{_did_you_mean(key, known)}"
+    if first["type"] == "value_error":
+        return ": ".join(part for part in (source, key, first["msg"].removeprefix("Value error, ")) if part)
+    # A value of several possible types has an error for each of them; a list may have one for each of its values.
+    wanted = list(dict.fromkeys(_wanted(each) for each in (first, *alternatives)))
+    return f"{source}: {key}: {' or '.join(wanted[:8])}, got {_shown(first['input'])}"
+
+
+def _wanted(error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    inner = ".".join(
+        str(part) for part in error["loc"][2:] if isinstance(part, str) and part.isidentifier() and part.islower()
+    )
+    return f"{inner[:60] + ': ' if inner else ''}{message[0].lower()}{message[1:]}"
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it, cut to what fits into a sentence."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word[:60], known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
