@@ -17,7 +17,7 @@ from conditional_detr import Detector
 from conditional_detr.data import transforms
 from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError, NonFiniteError
-from conditional_detr.training import loop
+from conditional_detr.training import loop, setup
 from conditional_detr.training.report import Reporter
 from conditional_detr.training.run_folder import RunFolder, open_run, read_metrics
 from tests.checkpoints.models import load_checkpoint
@@ -250,14 +250,14 @@ def test_nan_names_the_images_and_saves_a_state(quick_run, monkeypatch):
 
 
 def test_nan_gradient_names_the_parameter_and_spares_the_weights(quick_run, monkeypatch):
-    build = loop.build_model
+    build = setup.build_model
 
     def broken(*args):
         model = build(*args)
         model.class_head.bias.register_hook(lambda gradient: gradient * float("nan"))
         return model
 
-    monkeypatch.setattr(loop, "build_model", broken)
+    monkeypatch.setattr(setup, "build_model", broken)
     with pytest.raises(NonFiniteError, match=r"gradient of class_head\.bias in step 1"):
         loop.train(quick_run)
     saved = torch.load(next((quick_run.train.output / "run" / "state").glob("non-finite*")), weights_only=False)
@@ -265,7 +265,7 @@ def test_nan_gradient_names_the_parameter_and_spares_the_weights(quick_run, monk
 
 
 def test_nan_in_the_weights_names_term_and_layer(quick_run, monkeypatch):
-    build = loop.build_model
+    build = setup.build_model
 
     def broken(*args):
         model = build(*args)
@@ -273,7 +273,7 @@ def test_nan_in_the_weights_names_term_and_layer(quick_run, monkeypatch):
             model.decoder.layers[1].norm3.weight[0] = float("nan")
         return model
 
-    monkeypatch.setattr(loop, "build_model", broken)
+    monkeypatch.setattr(setup, "build_model", broken)
     with pytest.raises(NonFiniteError, match=r"class logits and boxes of decoder layer 2 for .*png"):
         loop.train(quick_run)
 
