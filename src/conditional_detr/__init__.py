@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector
     from conditional_detr.model.network import DETR, ConditionalDETR, build_model
     from conditional_detr.record import Architecture, Categories, InputSize, ModelRecord
+    from conditional_detr.runs import RunFolder
     from conditional_detr.structures import Detection, Detections, ImageBatch, Predictions, Target
     from conditional_detr.training.loop import Summary, resume, train
     from conditional_detr.training.report import Reporter
-    from conditional_detr.training.run_folder import RunFolder
 
 __version__ = version("conditional-detr")
 
@@ -58,7 +58,7 @@ _HOMES = {
     "NonFiniteError": "errors",
     "Predictions": "structures",
     "Reporter": "training.report",
-    "RunFolder": "training.run_folder",
+    "RunFolder": "runs",
     "Settings": "config",
     "SettingsError": "errors",
     "Summary": "training.loop",

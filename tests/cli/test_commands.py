@@ -23,8 +23,8 @@ from conditional_detr.cli.main import main
 from conditional_detr.cli.predict import find_images
 from conditional_detr.config import preset_names, setting_keys
 from conditional_detr.errors import InputError
+from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
-from conditional_detr.training.run_folder import RunFolder
 from tests.checkpoints.models import randomised, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared
 from tests.explain.test_convergence import VERSION_3

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from conditional_detr.errors import InputError
+from conditional_detr.runs import RunFolder, read_metrics
 from conditional_detr.training import loop
-from conditional_detr.training.run_folder import RunFolder, read_metrics
 from tests.training.test_loop import changed
 
 

@@ -17,9 +17,9 @@ from conditional_detr import Detector
 from conditional_detr.data import transforms
 from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError, NonFiniteError
+from conditional_detr.runs import RunFolder, open_run, read_metrics
 from conditional_detr.training import loop, setup
 from conditional_detr.training.report import Reporter
-from conditional_detr.training.run_folder import RunFolder, open_run, read_metrics
 from tests.checkpoints.models import load_checkpoint
 
 CHANGING = {"seconds", "images_per_second", "data_wait"}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conditional_detr.cli.log import console
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
 from conditional_detr.errors import SettingsError
 
@@ -29,14 +30,13 @@ def command(
     boxes: Boxes = None,
 ) -> None:
     """COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
-    from rich.console import Console
     from rich.progress import Progress
 
     from conditional_detr.config import Settings, settings_from
     from conditional_detr.data.layouts import read_split
     from conditional_detr.evaluation.coco import evaluate_detector
     from conditional_detr.inference.detector import Detector
-    from conditional_detr.training.run_folder import open_run
+    from conditional_detr.runs import open_run
 
     overrides = settings or []
     for override in overrides:
@@ -61,8 +61,7 @@ def command(
         save_predictions.parent.mkdir(parents=True, exist_ok=True)
         save_predictions.touch()
     data = read_split(resolved.data, "val")
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
         task = progress.add_task("evaluating", total=len(data))
         metrics, results = evaluate_detector(
             detector,

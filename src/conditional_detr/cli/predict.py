@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
+from conditional_detr.cli.log import console
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
 from conditional_detr.errors import InputError, SettingsError
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 def command(
     source: Source,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders or glob patterns.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Image files, folders, glob patterns or URLs.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For pictures and detections.json [default: predictions]")
     ] = None,
@@ -30,7 +34,6 @@ def command(
     boxes: Boxes = None,
 ) -> None:
     """Find objects in images; an unusable file is reported, skipped, and makes the exit code 2."""
-    from rich.console import Console
     from rich.progress import track
 
     from conditional_detr.inference.detector import Detector
@@ -46,9 +49,10 @@ def command(
     results: list[dict[str, Any]] = []
     failed = 0
     pictures = _Pictures(out) if out is not None else None
-    console = Console(stderr=True)
     stream = detector.stream(files, threshold, batch_size=batch_size)
-    shown = track(stream, "predicting", len(files), console=console, transient=True, disable=not console.is_terminal)
+    shown = track(
+        stream, "predicting", len(files), console=console(), transient=True, disable=not console().is_terminal
+    )
     for image_id, (file, found) in enumerate(zip(files, shown, strict=True), start=1):
         if isinstance(found, InputError):
             failed += 1
@@ -70,18 +74,21 @@ def command(
         raise typer.Exit(2)
 
 
-def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
+def find_images(inputs: Iterable[str], out: Path | None = None) -> list[str | Path]:
     """Files named, those in folders (at any depth) with an image's ending, and those of glob patterns; each once.
 
     A file that is named is taken whatever its ending; pictures of an earlier call, below ``out``, are not. Raises
     ``SettingsError`` for an input that gives nothing, and when a picture in ``out`` could replace an input.
     """
-    from conditional_detr.data.images import SUFFIXES
+    from conditional_detr.data.images import SUFFIXES, is_url
 
-    found: dict[Path, None] = {}
+    found: dict[str | Path, None] = {}
     pictures = None if out is None else out.resolve()
     for text in inputs:
         path = Path(text)
+        if is_url(text):
+            found[text] = None
+            continue
         if path.is_dir():
             below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             own = pictures == path.resolve()  # refused below
@@ -96,7 +103,7 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[Path]:
                 raise SettingsError(f"{text} is no file, folder or pattern with matches; check the path")
         found.update(dict.fromkeys(matches))
     for file in found:
-        if file.resolve().parent == pictures:
+        if isinstance(file, Path) and file.resolve().parent == pictures:
             raise SettingsError(f"{file} lies in {out}, where pictures are written; name another folder with --out")
     return list(found)
 
@@ -108,10 +115,11 @@ class _Pictures:
         self.folder = folder
         self.taken: set[str] = set()
 
-    def draw(self, file: Path, found: "Found") -> None:
-        name, number = f"{file.stem}.jpg", 1
+    def draw(self, file: str | Path, found: "Found") -> None:
+        stem = file.stem if isinstance(file, Path) else Path(urlsplit(file).path).stem or "image"
+        name, number = f"{stem}.jpg", 1
         while name.casefold() in self.taken:
             number += 1
-            name = f"{file.stem}-{number}.jpg"
+            name = f"{stem}-{number}.jpg"
         self.taken.add(name.casefold())
         found.detections.draw(found.image).save(self.folder / name, quality=92)

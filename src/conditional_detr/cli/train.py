@@ -37,7 +37,7 @@ def command(
         overrides = settings or []
         if overrides and "=" not in overrides[0]:
             raise SettingsError(f"--resume takes the settings of the run; leave out {overrides[0]!r}")
-        from conditional_detr.training.run_folder import open_run
+        from conditional_detr.runs import open_run
 
         open_run(resume, overrides)  # refuse what is wrong before torch loads
         from conditional_detr.allocator import keep_freed_memory

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from conditional_detr.errors import DataError
-from conditional_detr.training.run_folder import open_run, read_metrics
+from conditional_detr.runs import open_run, read_metrics
 
 
 class Point(NamedTuple):

@@ -11,10 +11,10 @@ from accelerate.utils import broadcast_object_list
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import Settings
+from conditional_detr.runs import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
 from conditional_detr.training.introduction import introduce
 from conditional_detr.training.optimizer import learning_rate_factor
 from conditional_detr.training.report import Reporter, TensorBoard
-from conditional_detr.training.run_folder import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
 from conditional_detr.training.setup import Setup, make_accelerator, set_up
 from conditional_detr.training.states import load_state, save_state
 from conditional_detr.training.step import measurements, train_step

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from conditional_detr.training.run_folder import Metrics
+from conditional_detr.runs import Metrics
 
 SECONDS_BETWEEN_LINES = 10.0
 

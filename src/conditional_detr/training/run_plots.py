@@ -11,8 +11,8 @@ from PIL import Image
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.images import read_image
 from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves
+from conditional_detr.runs import Metrics
 from conditional_detr.structures import Detections
-from conditional_detr.training.run_folder import Metrics
 
 SHOWN_ABOVE = 0.3  # score
 HEIGHT = 256  # of a picture on a page, pixels

@@ -11,7 +11,7 @@ from torch.optim import AdamW
 
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import write_text
-from conditional_detr.training.run_folder import RunFolder
+from conditional_detr.runs import RunFolder
 
 SHAPE = "shape.json"
 

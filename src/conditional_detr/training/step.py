@@ -14,9 +14,9 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from conditional_detr.data.loading import Batch
 from conditional_detr.errors import NonFiniteError
 from conditional_detr.loss.criterion import TERMS, Losses
+from conditional_detr.runs import Metrics
 from conditional_detr.structures import Predictions
 from conditional_detr.training.optimizer import set_learning_rate
-from conditional_detr.training.run_folder import Metrics
 from conditional_detr.training.setup import Setup
 
 

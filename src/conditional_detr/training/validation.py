@@ -12,9 +12,9 @@ from conditional_detr.evaluation.coco import CocoEvaluator, CocoMetrics, detect_
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.model.network import DETR
+from conditional_detr.runs import Metrics, RunFolder, best_evaluation, read_metrics
 from conditional_detr.structures import Detections
 from conditional_detr.training.report import Reporter
-from conditional_detr.training.run_folder import Metrics, RunFolder, best_evaluation, read_metrics
 from conditional_detr.training.run_plots import SampleImages, plot_run
 from conditional_detr.training.setup import Setup
 

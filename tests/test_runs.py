@@ -8,7 +8,7 @@ import pytest
 from conditional_detr.config import load_settings, setting_keys
 from conditional_detr.config.reading import CHANGEABLE
 from conditional_detr.errors import InputError
-from conditional_detr.training.run_folder import RunFolder, best_evaluation, create_run, open_run, read_metrics
+from conditional_detr.runs import RunFolder, best_evaluation, create_run, open_run, read_metrics
 
 
 @pytest.fixture
