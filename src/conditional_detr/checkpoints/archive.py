@@ -23,6 +23,7 @@ _END = struct.Struct("<4s4H2LH")  # the end record
 _LOCATOR = struct.Struct("<4sLQL")  # where the end record of zip64 is
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _HEADER = struct.Struct("<4s5H3L2H")  # in front of an entry
+_ENCRYPTED, _UTF8 = 0x2041, 0x800  # flags of an entry
 _AT_ONCE = 2**24  # bytes
 
 
@@ -58,13 +59,14 @@ class _Archive:
         # torch stores without compression; anything else could unfold to any size.
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise Unfit("is compressed, which files of weights are not; take it from another source")
-        if info.flag_bits & 0x1:
+        if info.flag_bits & _ENCRYPTED:
             raise Unfit("is encrypted, which files of weights are not; take it from another source")
         self._stream.seek(info.header_offset)
         header = self._stream.read(_HEADER.size)
         start, _, flags, method, _, _, _, _, _, name_length, extra_length = _HEADER.unpack(header)
-        name = self._stream.read(name_length).decode("utf-8" if flags & 0x800 else "cp437")
-        if start != START or name != info.filename or method != zipfile.ZIP_STORED or flags != info.flag_bits:
+        name = self._stream.read(name_length).decode("utf-8" if flags & _UTF8 else "cp437")
+        kinds = (flags ^ info.flag_bits) & (_ENCRYPTED | _UTF8)
+        if start != START or name != info.filename or method != zipfile.ZIP_STORED or kinds:
             raise Unfit("says different things of an entry in two places; take it from another source")
         entry = _Entry(info.header_offset + _HEADER.size + name_length + extra_length, info.file_size, info.CRC)
         if entry.start + entry.size > self._directory:
