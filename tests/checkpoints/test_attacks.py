@@ -128,6 +128,7 @@ def test_nothing_else_reads_what_could_run():
         *("torch.load", "torch.jit.load", "torch.hub.load", "torch.export.load", "torch.package.PackageImporter"),
         *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.load", "marshal.loads", "shelve.open"),
         *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "np.load", "numpy.load", "eval", "exec", "joblib.load"),
+        *("accelerator.load_state", "load_checkpoint_in_model", "os.system"),
     }
     for file in SOURCE.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
