@@ -157,6 +157,7 @@ def test_the_command_refuses_a_state_with_code(copy, tmp_path):
         ("progress.json", {"seconds": float("nan")}),
         ("progress.json", {"window": [[1.0]]}),
         ("progress.json", {"window": [["1"] * 7]}),
+        ("progress.json", {"window": [[10**400] * 7]}),
         ("shape.json", {"processes": [1]}),
         ("random_states_0.safetensors", {"cpu": torch.zeros(5056, dtype=torch.uint8)}),
         ("random_states_0.safetensors", {"cpu": torch.zeros(7)}),
@@ -176,6 +177,18 @@ def test_wrong_values_in_a_state(name, change, copy, tmp_path):
     else:
         save_file(load_file(file) | change, file)
     check_refused(copy, file, tmp_path / "mark")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="the system has no endless file")
+def test_links_to_endless_files_are_no_files(copy, tmp_path):
+    for name in (*NEW, *JSON):
+        file = copy.newest_state() / name
+        good = file.read_bytes()
+        file.unlink()
+        file.symlink_to("/dev/zero")
+        check_refused(copy, file, tmp_path / "mark")
+        file.unlink()
+        file.write_bytes(good)
 
 
 def test_states_of_0_1_resume_as_new_ones_do(copy, tmp_path):

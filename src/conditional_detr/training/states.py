@@ -158,7 +158,8 @@ def _put_progress(trained: Trained, contents: Contents) -> None:
     if not all(type(value) in (int, float) for row in rows for value in row):
         raise ValueError(f"window has to hold lists of {_MEASURED} numbers")
     progress = trained.progress
-    progress.step, progress.seconds, progress.window = step, float(seconds), rows
+    progress.step, progress.seconds = step, float(seconds)
+    progress.window = [[float(value) for value in row] for row in rows]
 
 
 def _put_model(trained: Trained, contents: Contents) -> None:
@@ -194,7 +195,9 @@ def _put_optimizer(trained: Trained, contents: Contents) -> None:
         for name, value in states[place].items():
             wanted = torch.zeros(()) if name == "step" else parameter
             _check_like(value, wanted, f"{place}.{name}")
-            states[place][name] = torch.empty_like(wanted, device="cpu").copy_(value)  # with the parameter's layout
+            states[place][name] = torch.empty_like(wanted, device="cpu").copy_(
+                value.detach()
+            )  # with the parameter's layout
     if given:
         raise ValueError(f"{next(iter(given))} belongs to no parameter")
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
