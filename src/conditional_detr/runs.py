@@ -90,9 +90,7 @@ def create_run(settings: Settings) -> RunFolder:
         else:
             path = _numbered(output, settings.preset or "run")
     except FileExistsError as error:
-        raise CheckpointError(
-            f"{error.filename} exists; give another train.name, or go on with that run: cdetr train --resume {error.filename}"
-        ) from error
+        raise CheckpointError(f"{error.filename} exists; give another train.name, or resume that run") from error
     run = RunFolder(path)
     for folder in (run.states, run.plots):
         folder.mkdir()

@@ -138,10 +138,10 @@ def _unsendable():
     ("make", "raised", "said"),
     [
         (partial(_fail, InputError("a reason")), InputError, "a reason"),
-        (partial(_fail, torch.OutOfMemoryError()), InputError, "memory is too small.*smaller --batch"),
+        (partial(_fail, torch.OutOfMemoryError()), InputError, "memory is too small.*smaller batch"),
         (partial(torch.empty, 2**55), InputError, "memory is too small"),
         (_unsendable, RuntimeError, "line(.|\n)*what went wrong"),
-        (partial(_ended_by, signal.SIGKILL), InputError, "want of memory.*smaller --batch"),
+        (partial(_ended_by, signal.SIGKILL), InputError, "want of memory.*smaller batch"),
         (partial(_ended_by, signal.SIGTERM), RuntimeError, "exit code -15"),
     ],
     ids=["input", "accelerator's memory", "memory", "defect", "killed", "ended"],

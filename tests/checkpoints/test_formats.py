@@ -454,3 +454,38 @@ def test_a_hub_id_opens_from_the_cache(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="owner/other is no file or folder here, and can't be fetched") as caught:
         Detector.from_pretrained("owner/other")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(to, value, tmp_path):
+    broken = randomised(small())
+    with torch.no_grad():
+        broken.model.encoder.layers[0].norm1.bias[3] = value
+    path = write(broken, tmp_path, to)
+    with pytest.raises(InputError, match=r"norm.*bias holds NaN or infinity.*before training diverged") as caught:
+        open_checkpoint(path, dilation=False)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_opening_draws_no_random_numbers(tmp_path):
+    """The network is made for the weights, not with others first."""
+    path = write(randomised(small()), tmp_path, "official")
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    opened = open_checkpoint(path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(value.is_meta for value in opened.model.state_dict().values())
+
+
+def test_tensors_that_share_memory_in_a_file_are_apart_in_the_model(tmp_path):
+    path = write(randomised(small()), tmp_path, "official")
+    content = torch.load(path, weights_only=False)
+    shared = torch.zeros(64)
+    content["model"]["transformer.encoder.layers.0.norm1.bias"] = shared
+    content["model"]["transformer.encoder.layers.0.norm2.bias"] = shared
+    torch.save(content, path)
+    layer = open_checkpoint(path).model.encoder.layers[0]
+    with torch.no_grad():
+        layer.norm1.bias.fill_(7)
+    assert (layer.norm2.bias == 0).all()

@@ -224,3 +224,13 @@ def test_stream_opens_images_while_the_model_works(detector, image, monkeypatch)
     monkeypatch.setattr(detector, "pipeline", Pipeline(detector.record, Slow(detector.model)))
     list(detector.stream([image] * 4))
     assert seen[0] >= 2  # when the first image was through the network
+
+
+def test_another_size_keeps_the_rule(detector, image):
+    """What ``cdetr evaluate data.eval_short_side=...`` does: nothing of the input size but its sides changes."""
+    size = InputSize((96, 160), "fit", padded=(128, 160), boxes="padded-with-mask")
+    record = ModelRecord(detector.record.architecture, detector.categories, size)
+    padded = Detector(Checkpoint(detector.model, record), device="cpu").set_sides((64, 100))
+    assert padded.record.input_size == InputSize((64, 100), "fit", padded=(128, 160), boxes="padded-with-mask")
+    assert padded.checkpoint.input_size == padded.record.input_size
+    assert len(padded.predict(image, threshold=0.0)) == 60

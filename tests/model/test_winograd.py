@@ -56,7 +56,7 @@ def test_where_it_is_used():
 
 def test_not_in_a_graph():
     """An exported network has torch's convolutions, for images of any size."""
-    block = Bottleneck(512, 512, 1, 1, FrozenBatchNorm2d).eval()
+    block = Bottleneck(inputs=512, outputs=512, stride=1, dilation=1, norm=FrozenBatchNorm2d).eval()
     sizes = {2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
     x = torch.randn(1, 512, 40, 32)
     exported = torch.export.export(block, (x,), dynamic_shapes=(sizes,)).module()
@@ -65,7 +65,7 @@ def test_not_in_a_graph():
 
 def test_second_derivative(monkeypatch):
     torch.manual_seed(0)
-    block = Bottleneck(512, 512, 1, 1, FrozenBatchNorm2d)
+    block = Bottleneck(inputs=512, outputs=512, stride=1, dilation=1, norm=FrozenBatchNorm2d)
     x = torch.randn(1, 512, 32, 32, requires_grad=True)
 
     def second():
@@ -81,7 +81,7 @@ def test_second_derivative(monkeypatch):
 def test_in_a_residual_block(frozen, monkeypatch):
     """Training and the fast path use it where it pays, and compute what they computed without."""
     torch.manual_seed(0)
-    block = Bottleneck(64, 512, 1, 1, FrozenBatchNorm2d)
+    block = Bottleneck(inputs=64, outputs=512, stride=1, dilation=1, norm=FrozenBatchNorm2d)
     nn.init.uniform_(block.bn2.weight, 0.5, 1.5)
     nn.init.normal_(block.bn2.bias)
     block.conv2.requires_grad_(not frozen)

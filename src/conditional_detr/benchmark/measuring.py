@@ -83,7 +83,7 @@ def matrix_rate(device: torch.device) -> float:
     return size**3 / min(map(min, seconds.values()))
 
 
-_LESS = "try a smaller --batch or --size"
+_LESS = "try a smaller batch or size"
 
 
 class Contender:

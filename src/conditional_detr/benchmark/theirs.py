@@ -14,7 +14,7 @@ try:
     import transformers
     from transformers import ConditionalDetrForObjectDetection
 except ImportError as error:
-    raise SettingsError("--against transformers needs it: pip install transformers") from error
+    raise SettingsError("a comparison with transformers needs it: pip install transformers") from error
 
 VERSION = transformers.__version__
 Outputs = tuple[torch.Tensor, torch.Tensor]

@@ -57,6 +57,7 @@ class Criterion:
 
     def __init__(
         self,
+        *,
         matcher: HungarianMatcher,
         class_weight: float,
         l1_weight: float,
@@ -145,8 +146,20 @@ def build_criterion(settings: LossSettings, softmax: bool = False) -> Criterion:
     assert settings.class_cost != "auto"
     assert settings.class_weight != "auto"
     alpha, gamma = settings.focal_alpha, settings.focal_gamma
-    matcher = HungarianMatcher(settings.class_cost, settings.l1_cost, settings.giou_cost, softmax, alpha, gamma)
-    no_object_weight = settings.no_object_weight if softmax else None
+    matcher = HungarianMatcher(
+        class_cost=settings.class_cost,
+        l1_cost=settings.l1_cost,
+        giou_cost=settings.giou_cost,
+        softmax=softmax,
+        alpha=alpha,
+        gamma=gamma,
+    )
     return Criterion(
-        matcher, settings.class_weight, settings.l1_weight, settings.giou_weight, alpha, gamma, no_object_weight
+        matcher=matcher,
+        class_weight=settings.class_weight,
+        l1_weight=settings.l1_weight,
+        giou_weight=settings.giou_weight,
+        alpha=alpha,
+        gamma=gamma,
+        no_object_weight=settings.no_object_weight if softmax else None,
     )

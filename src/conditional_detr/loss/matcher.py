@@ -44,7 +44,7 @@ class HungarianMatcher:
     """
 
     def __init__(
-        self, class_cost: float, l1_cost: float, giou_cost: float, softmax: bool, alpha: float, gamma: float
+        self, *, class_cost: float, l1_cost: float, giou_cost: float, softmax: bool, alpha: float, gamma: float
     ) -> None:
         self.class_cost, self.l1_cost, self.giou_cost = class_cost, l1_cost, giou_cost
         self.softmax, self.alpha, self.gamma = softmax, alpha, gamma

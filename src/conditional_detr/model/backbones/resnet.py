@@ -47,7 +47,7 @@ def _joined(residual: Tensor, x: Tensor, projection: nn.Sequential) -> Tensor:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
+    def __init__(self, *, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
         self.downsample = _projection(inputs, outputs, stride, norm)
         self.conv1 = _convolution(inputs, outputs, 3, stride, dilation)
@@ -64,7 +64,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions; the inner ones have a quarter of the outputs."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
+    def __init__(self, *, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
         inner = outputs // 4
         self.downsample = _projection(inputs, outputs, stride, norm)
@@ -116,8 +116,9 @@ class ResNet(Backbone):
             dilated = dilation and stage == len(depths) - 1
             stride = 1 if stage == 0 or dilated else 2
             # The first block of a dilated stage keeps dilation 1, as in torchvision and the published DC5 weights.
-            blocks = [kind(inputs, outputs, stride, 1, norm)]
-            blocks += [kind(outputs, outputs, 1, 2 if dilated else 1, norm) for _ in range(depth - 1)]
+            blocks = [kind(inputs=inputs, outputs=outputs, stride=stride, dilation=1, norm=norm)]
+            rest = {"stride": 1, "dilation": 2 if dilated else 1}
+            blocks += [kind(inputs=outputs, outputs=outputs, norm=norm, **rest) for _ in range(depth - 1)]
             self.add_module(name, nn.Sequential(*blocks))
             inputs = outputs
 
