@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from conditional_detr.checkpoints.checkpoint import Checkpoint, Origin, Parsed, load_strictly
-from conditional_detr.checkpoints.state import State
+from conditional_detr.checkpoints.checkpoint import Checkpoint, Origin, Parsed, State, load_strictly
 from conditional_detr.errors import CheckpointError
 from conditional_detr.model.backbones import families
 from conditional_detr.model.network import describe_network

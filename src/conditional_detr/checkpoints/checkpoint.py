@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from conditional_detr.checkpoints.names import Decoder, Layout
 from conditional_detr.errors import CheckpointError
 from conditional_detr.model.network import DETR
 from conditional_detr.record import Architecture, BoxFrame, Categories, InputSize, ModelRecord
-
-if TYPE_CHECKING:
-    from conditional_detr.checkpoints.state import State
 
 OWN_KEY = "conditional_detr"  # in every format: the model's record, for what the format has no field for
 HEAD = ("class_head.weight", "class_head.bias")  # rows: a logit each
@@ -41,6 +39,21 @@ class Written(NamedTuple):
     remarks: list[str]
 
 
+class State(NamedTuple):
+    """Parameters and statistics of a file under our names, in float32, each with memory of its own.
+
+    format: the one that has ``layout``. names: ours -> those in the file. left_out: what else was in the file -> why it was
+    not taken.
+    """
+
+    values: dict[str, Tensor]
+    format: str
+    layout: Layout
+    decoder: Decoder
+    names: dict[str, list[str]]
+    left_out: dict[str, str]
+
+
 class Given(NamedTuple):
     """What a format reads: a folder, or the parameters of a ``.pth`` file and what else it holds.
 
@@ -48,7 +61,7 @@ class Given(NamedTuple):
     """
 
     path: Path
-    state: "State | None" = None
+    state: State | None = None
     rest: Mapping[str, Any] = {}
     boxes: BoxFrame | None = None
 
@@ -57,7 +70,7 @@ class Parsed(NamedTuple):
     """What a file or folder says, before a network is made of it. declared: fields of ``Architecture`` that it tells."""
 
     format: str
-    state: "State"
+    state: State
     declared: Mapping[str, Any]
     categories: Categories
     input_size: InputSize

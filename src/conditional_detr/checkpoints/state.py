@@ -1,30 +1,14 @@
 """Parameters of a file under our names, and ours under those of a file."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from conditional_detr.checkpoints.checkpoint import COUNTER
+from conditional_detr.checkpoints.checkpoint import COUNTER, State
 from conditional_detr.checkpoints.formats import FORMATS, load
 from conditional_detr.checkpoints.names import Decoder, Layout, recognize
 from conditional_detr.errors import CheckpointError
-
-
-class State(NamedTuple):
-    """Parameters and statistics of a file under our names, in float32, each with memory of its own.
-
-    format: the one that has ``layout``. names: ours -> those in the file. left_out: what else was in the file -> why it was
-    not taken.
-    """
-
-    values: dict[str, Tensor]
-    format: str
-    layout: Layout
-    decoder: Decoder
-    names: dict[str, list[str]]
-    left_out: dict[str, str]
 
 
 def read_state(given: Mapping[str, Tensor], source: object) -> State:

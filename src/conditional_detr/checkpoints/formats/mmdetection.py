@@ -15,13 +15,14 @@ from conditional_detr.checkpoints.checkpoint import (
     Checkpoint,
     Given,
     Parsed,
+    State,
     Written,
     network_state,
 )
 from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED, unnamed
 from conditional_detr.checkpoints.formats.common import about_input_size, check_file, check_published_network
 from conditional_detr.checkpoints.names import Layout
-from conditional_detr.checkpoints.state import State, write_state
+from conditional_detr.checkpoints.state import write_state
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import whole_file
 from conditional_detr.record import Architecture, Categories, InputSize, read_record
