@@ -58,22 +58,26 @@ class RunFolder:
 
     def newest_state(self) -> Path | None:
         """The folder of the newest complete state; None when there is none yet."""
-        found = [path for path in self.states.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+        found = [path for path in self.states.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
         return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
 
     def partial_state(self) -> Path:
         """Where a state is written before ``keep_state`` gives it its name."""
         return self.states / "partial"
 
+    def begin_state(self) -> None:
+        """Make ``partial_state`` an empty folder, without what a kill left in it."""
+        _remove(self.partial_state())
+        self.partial_state().mkdir(parents=True)
+
     def keep_state(self, step: int) -> None:
         """Give the state under ``partial_state`` its name, then remove older ones."""
         target = self.states / f"step-{step}"
-        if target.exists():
-            shutil.rmtree(target)
+        _remove(target)
         os.replace(self.partial_state(), target)
         for path in self.states.glob("step-*"):
             if path != target:
-                shutil.rmtree(path)
+                _remove(path)
 
 
 def create_run(settings: Settings) -> RunFolder:
@@ -141,6 +145,14 @@ def _repeatable(settings: Settings) -> Settings:
         sections[name] = section.model_copy(update=paths)
     sections["train"] = sections["train"].model_copy(update={"name": ""})
     return settings.model_copy(update=sections)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder; of a symbolic link the link only, and not what another folder has."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _numbered(output: Path, stem: str) -> Path:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder, read_metrics
@@ -50,8 +51,8 @@ def compare(one: RunFolder, two: RunFolder) -> None:
 
 def gradients(run: RunFolder) -> torch.Tensor:
     """The gradients of a run of one step, from AdamW's first moments: one tenth of them, clipped."""
-    state = torch.load(run.newest_state() / "optimizer.bin", weights_only=True)["state"]
-    return torch.cat([state[key]["exp_avg"].flatten() for key in sorted(state)])
+    state = load_file(run.newest_state() / "optimizer.safetensors")
+    return torch.cat([state[key].flatten() for key in sorted(state) if key.endswith(".exp_avg")])
 
 
 def test_two_processes_have_the_gradients_of_one_large_batch(settings, tmp_path):

@@ -12,6 +12,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conditional_detr import Detector
 from conditional_detr.data import transforms
@@ -196,7 +197,7 @@ def test_accumulated_passes_are_one_large_batch(quick_run):
 def test_ema_is_evaluated_and_saved(quick_run):
     run = loop.train(changed(quick_run, train={"ema_decay": 0.99})).run
     saved = load_checkpoint(run.last_model).model.state_dict()
-    state = torch.load(run.newest_state() / "custom_checkpoint_1.pkl", weights_only=True)
+    state = load_file(run.newest_state() / "averaged.safetensors")
     assert torch.equal(saved["class_head.weight"], state["module.class_head.weight"])
 
 

@@ -83,7 +83,7 @@ def _load_state(setup: Setup, folder: RunFolder, state: Path | None) -> None:
     if state is None:
         logger.info(f"{folder.path} has no state yet: starting from the beginning")
     else:
-        load_state(accelerator, state, setup.optimizer, setup.shape())
+        load_state(setup, state, setup.shape())
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         folder.append({"kind": "resume", "step": setup.progress.step})
@@ -122,7 +122,7 @@ class _Loop:
                         self._record(measurements(self.setup, self.steps_per_epoch, everywhere=True))
                         progress.window = []
                     if stopped or self._at_end_of_epoch() or progress.step % train.save_every == 0:
-                        save_state(self.setup.accelerator, self.folder, progress, self.setup.shape())
+                        save_state(self.setup, self.folder, self.setup.shape())
         finally:
             self.reporter.end()
             self.batches.close()

@@ -10,7 +10,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
@@ -27,31 +27,25 @@ from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
 from conditional_detr.training.optimizer import build_optimizer
-from conditional_detr.training.states import Progress
+from conditional_detr.training.states import Progress, Trained
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Setup:
+@dataclass(frozen=True, kw_only=True)
+class Setup(Trained):
     """Everything that trains.
 
-    model: the network that trains; wrapped: the same as accelerate calls it in the forward pass. optimizer: AdamW itself;
-    prepared_optimizer: as accelerate steps it. averaged: exponential moving average of the weights, if any.
+    wrapped: the network as accelerate calls it in the forward pass. prepared_optimizer: AdamW as accelerate steps it.
     """
 
     settings: Settings
-    accelerator: Accelerator
     train_data: Annotations
     val_data: Annotations
     record: ModelRecord
-    model: DETR
     wrapped: nn.Module
     criterion: Criterion
-    optimizer: AdamW
     prepared_optimizer: Optimizer
-    averaged: AveragedModel | None
-    progress: Progress
 
     @property
     def processes(self) -> int:
@@ -140,10 +134,6 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
     criterion = build_criterion(settings.loss, model.softmax)
     synchronized = _with_synchronized_norm(model, settings, accelerator)
     wrapped, prepared_optimizer = cast("tuple[nn.Module, Optimizer]", accelerator.prepare(synchronized, optimizer))
-    progress = Progress()
-    accelerator.register_for_checkpointing(progress)
-    if averaged is not None:
-        accelerator.register_for_checkpointing(averaged)
     return Setup(
         settings=settings,
         accelerator=accelerator,
@@ -157,7 +147,7 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
         optimizer=optimizer,
         prepared_optimizer=prepared_optimizer,
         averaged=averaged,
-        progress=progress,
+        progress=Progress(),
     )
 
 

@@ -1,0 +1,135 @@
+"""The files of a state, in which nothing can run: safetensors for tensors, JSON for the rest.
+
+States of version 0.1.0, which accelerate wrote as pickles, are read by the reader of ``.pth`` files.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
+from conditional_detr.errors import CheckpointError
+from conditional_detr.files import write_text
+
+SHAPE, PROGRESS, SCALER = "shape.json", "progress.json", "scaler.json"
+MODEL, OPTIMIZER, AVERAGED = "model.safetensors", "optimizer.safetensors", "averaged.safetensors"
+Tensors = dict[str, Tensor]
+
+
+@dataclass
+class Contents:
+    """What the files of a state hold, and which files these are, by the names of the fields.
+
+    optimizer: tensors named as ``0.exp_avg``, by the place of their parameter. random: of one process, ``cpu`` and
+    ``accelerator``.
+    """
+
+    model: Tensors
+    optimizer: Tensors
+    averaged: Tensors | None
+    random: Tensors
+    progress: dict[str, Any]
+    scaler: dict[str, Any] | None
+    files: dict[str, Path]
+
+
+def random_file(process: int) -> str:
+    return f"random_states_{process}.safetensors"
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    write_text(file, json.dumps(content))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ``CheckpointError``."""
+    try:
+        if not file.is_file():
+            raise FileNotFoundError(None, "there is no such file")
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{file} can't be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged: it is not JSON") from error
+    return _named(content, file)
+
+
+def read_contents(state: Path, process: int) -> Contents:
+    """What a state holds for one of the processes. Raises ``CheckpointError`` naming the file at fault."""
+    if not (state / PROGRESS).exists() and (state / "custom_checkpoint_0.pkl").exists():
+        return _read_0_1(state, process)
+    files = {
+        "model": state / MODEL,
+        "optimizer": state / OPTIMIZER,
+        "averaged": state / AVERAGED,
+        "random": state / random_file(process),
+        "progress": state / PROGRESS,
+        "scaler": state / SCALER,
+    }
+    return Contents(
+        model=load_safetensors(files["model"]),
+        optimizer=load_safetensors(files["optimizer"]),
+        averaged=load_safetensors(files["averaged"]) if files["averaged"].exists() else None,
+        random=load_safetensors(files["random"]),
+        progress=read_json(files["progress"]),
+        scaler=read_json(files["scaler"]) if files["scaler"].exists() else None,
+        files=files,
+    )
+
+
+def _read_0_1(state: Path, process: int) -> Contents:
+    """The random numbers of Python and numpy are left out: training draws from torch's only."""
+    files = {
+        "model": state / MODEL,
+        "optimizer": state / "optimizer.bin",
+        "averaged": state / "custom_checkpoint_1.pkl",
+        "random": state / f"random_states_{process}.pkl",
+        "progress": state / "custom_checkpoint_0.pkl",
+        "scaler": state / "scaler.pt",
+    }
+    model = load_safetensors(files["model"])
+    if all(name.startswith("module.") for name in model):  # of several processes
+        model = {name.removeprefix("module."): value for name, value in model.items()}
+    moments = _named(load_pth(files["optimizer"]), files["optimizer"]).get("state")
+    optimizer = {
+        f"{place}.{name}": value
+        for place, values in (moments.items() if isinstance(moments, dict) else ())
+        for name, value in _named(values, files["optimizer"]).items()
+    }
+    random = _named(load_pth(files["random"]), files["random"])
+    drawn = {"cpu": random.get("torch_manual_seed")}
+    for kind in ("cuda", "xpu"):
+        devices = random.get(f"torch_{kind}_manual_seed")
+        if isinstance(devices, list) and devices:
+            drawn["accelerator"] = devices[process % len(cast("list[Any]", devices))]
+    return Contents(
+        model=model,
+        optimizer=_tensors(optimizer, files["optimizer"]),
+        averaged=_tensors(load_pth(files["averaged"]), files["averaged"]) if files["averaged"].exists() else None,
+        random=_tensors(drawn, files["random"]),
+        progress=_named(load_pth(files["progress"]), files["progress"]),
+        scaler=_named(load_pth(files["scaler"]), files["scaler"]) if files["scaler"].exists() else None,
+        files=files,
+    )
+
+
+def _named(content: Any, file: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} is damaged: it holds no names with values")
+    return cast("dict[str, Any]", content)
+
+
+def _tensors(content: Any, file: Path) -> Tensors:
+    named = _named(content, file)
+    if not all(type(value) is Tensor for value in named.values()):
+        raise CheckpointError(f"{file} is damaged: it holds other things than tensors")
+    return dict(named)
