@@ -1,4 +1,4 @@
-"""Freed memory is kept, seen by how many pages the same blocks are given anew."""
+"""Freed memory is kept: allocating the same blocks again causes no page faults."""
 
 import ctypes
 import subprocess
@@ -31,12 +31,12 @@ print(pages())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc on Linux is told to")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc on Linux has the setting")
 def test_freed_memory_is_kept():
     if not hasattr(ctypes.CDLL(None), "mallopt"):
-        pytest.skip("this C library can't be told to")
+        pytest.skip("this C library has no mallopt")
     run = subprocess.run([sys.executable, "-c", PAGES], check=True, capture_output=True, text=True)
     given, kept = map(int, run.stdout.split())
     if given < 1000:
-        pytest.skip("this system keeps it anyway, or counts no pages")
+        pytest.skip("this system keeps freed memory by default, or counts no page faults")
     assert kept < 10

@@ -1,4 +1,4 @@
-"""Pictures show boxes where they are."""
+"""Boxes, pages and curves are drawn as asked."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def test_box_is_drawn_where_it_is():
     assert picture[50, 20].tolist() == [255, 0, 0]
     assert picture[70, 40].tolist() == [255, 0, 0]
     assert picture[50, 40].tolist() == [0, 0, 0]
-    assert picture[25, 22].tolist() != [0, 0, 0]  # the caption above it
+    assert picture[25, 22].tolist() != [0, 0, 0]  # the caption above the box
 
 
 def test_boxes_beyond_the_image_and_upside_down_do_not_matter():

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and as readable as other new files."""
+"""Atomic writes: a file is complete or absent, with the mode of other new files."""
 
 import os
 import stat

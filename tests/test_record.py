@@ -1,4 +1,4 @@
-"""What a model is apart from its weights: written, read back, of every version."""
+"""Model records: writing and reading back, in every version."""
 
 import json
 import subprocess
@@ -73,7 +73,7 @@ def test_a_newer_version_is_refused():
     ],
 )
 def test_damage_is_said_in_one_sentence(change):
-    with pytest.raises(CheckpointError, match="x: what it says of its model is damaged"):
+    with pytest.raises(CheckpointError, match="x: its model record is damaged"):
         read_record({**RECORD.to_dict(), **change}, "x")
     with pytest.raises(CheckpointError):
         read_record([1], "x")

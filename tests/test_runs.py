@@ -37,7 +37,7 @@ def test_some_settings_may_change_within_a_run(settings):
     run = create_run(settings)
     before = run.config.read_text()
     overrides = ["train.epochs=20", "train.lr=0.1", "data.root=elsewhere", "evaluation.max_dets=7", "model.channels=64"]
-    found = open_run(run.path, overrides)[1]  # the last says what is so anyway
+    found = open_run(run.path, overrides)[1]  # the last override repeats the current value
     assert (found.train.epochs, found.train.lr, found.data.root) == (20, 0.1, Path("elsewhere"))
     assert found.evaluation.max_dets == 7
     assert run.config.read_text() == before

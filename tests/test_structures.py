@@ -1,4 +1,4 @@
-"""Detections and categories as users meet them."""
+"""Public behavior of detections and categories."""
 
 import json
 import warnings
@@ -69,7 +69,7 @@ def test_pandas(detections, monkeypatch):
 
 def test_supervision(detections):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # supervision's, about OpenCV
+        warnings.simplefilter("ignore")  # supervision warns about OpenCV
         pytest.importorskip("supervision")
         converted = detections.to_supervision()
     assert converted.xyxy.tolist() == detections.boxes.tolist()

@@ -1,20 +1,20 @@
-"""How the C library hands out memory, in which tensors on a CPU live."""
+"""Memory allocation of the C library, which holds the tensors on a CPU."""
 
 import ctypes
 import sys
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Keep memory that is freed for what comes next, instead of giving it back to the system; for the whole process.
+    """Keep freed memory for reuse instead of returning it to the system, in the whole process.
 
-    The C library otherwise returns what is free at the end of its memory as soon as that is 64 MiB, and asks for it
-    again, which the system then fills with zeros, page by page. Blocks of more than 32 MiB are returned as before. glibc on
-    Linux only; elsewhere nothing happens.
+    By default the C library returns the free memory at the end of its heap as soon as it reaches 64 MiB. When it requests
+    that memory again, the system fills it with zeros page by page. Blocks of more than 32 MiB are returned as before. Takes
+    effect with glibc on Linux; a no-op elsewhere.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most it takes; smaller blocks come from what is kept
+        mallopt(_M_MMAP_THRESHOLD, 2**25)  # largest allowed value; smaller blocks are taken from kept memory
         mallopt(_M_TRIM_THRESHOLD, -1)

@@ -1,4 +1,4 @@
-"""Pictures: boxes on images, pages of them, and curves of a run."""
+"""Draw boxes on images, pages of image pairs, and curves of a training run."""
 
 import colorsys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 def color_of(category_id: int) -> tuple[int, int, int]:
     """Return the color of a category; consecutive ids get colors far apart."""
-    golden = 0.618034  # turns by the golden ratio keep neighbors apart
+    golden = 0.618034  # steps of the golden ratio keep consecutive hues apart
     red, green, blue = colorsys.hsv_to_rgb((category_id % 1000 * golden) % 1, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -22,13 +22,13 @@ def draw_boxes(
     captions: Sequence[str],
     colors: Sequence[tuple[int, int, int]],
 ) -> Image.Image:
-    """A copy of an RGB image with captioned boxes (x0, y0, x1, y1 in pixels)."""
+    """Return a copy of an RGB image with captioned boxes (x0, y0, x1, y1 in pixels)."""
     picture = image.copy()
     pen = ImageDraw.Draw(picture)
     line = max(1, round(max(image.size) / 400))
     font = ImageFont.load_default(max(9, round(max(image.size) / 50)))
     corners: list[list[float]] = boxes.tolist()
-    # The first is the most confident: drawn last, it stays on top.
+    # The first box is the most confident. Drawn last, it is on top.
     for (x0, y0, x1, y1), caption, color in reversed(list(zip(corners, captions, colors, strict=True))):
         pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=color, width=line)
         left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)
@@ -44,7 +44,7 @@ def draw_boxes(
 def page_of_pairs(
     pairs: Sequence[tuple[Image.Image, Image.Image]], titles: tuple[str, str], columns: int = 2
 ) -> Image.Image:
-    """Pairs of equally high pictures side by side, ``columns`` pairs to a row, the titles above every column."""
+    """Return a page with pairs of equally high images side by side, ``columns`` pairs per row, below titles."""
     height = pairs[0][0].height
     cell = max(picture.width for pair in pairs for picture in pair)
     gap, header = 8, 24
@@ -64,7 +64,7 @@ def page_of_pairs(
 def plot_curves(
     losses: Sequence[tuple[float, float]], evaluations: Sequence[tuple[float, float, float]], file: Path
 ) -> None:
-    """Write a picture of the loss, and of AP and AP50, over epochs.
+    """Plot loss, AP and AP50 over epochs into an image file.
 
     losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1.
     """

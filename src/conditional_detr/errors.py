@@ -1,13 +1,12 @@
-"""Errors that a user may meet: some input is at fault, or training diverged."""
+"""Exceptions that users may see: an input is invalid, or training diverged."""
 
 
 class InputError(ValueError):
-    """Input that can't be used. The message is one sentence that names the file, key or image and the remedy.
+    """Invalid input. The message is one sentence that names the file, key or image and the remedy.
 
-    The command line prints it without a traceback and exits with 2. A program catches it as a ``ValueError``, or tells
-    its kinds apart.
+    The command line prints it without a traceback and exits with 2. Programs can catch it as ``ValueError`` or by subclass.
 
-    argument: name of the Python argument that mends it, where there is one; the command line adds its own option for it.
+    argument: name of the Python argument to change, if there is one; the command line adds its own option for it.
     """
 
     def __init__(self, message: str, *, argument: str | None = None) -> None:

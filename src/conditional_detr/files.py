@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic writes: a file is written completely or not at all."""
 
 import os
 import stat
@@ -9,20 +9,23 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
-    """A path beside ``path`` to write to; it becomes ``path`` when that succeeded, with the mode of a usual new file."""
+    """Yield a temporary path in the folder of ``path`` to write to.
+
+    On success it is renamed to ``path``, with the mode of an ordinary new file. On failure it is deleted.
+    """
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     try:
         partial.touch()
         mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
-        partial.chmod(mode)  # safetensors makes a file that only its owner can read
+        partial.chmod(mode)  # safetensors creates files that only their owner can read
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that a reader never sees half of it."""
+    """Write a UTF-8 text file under another name and rename it, so that readers never see a partial file."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a model is apart from its weights. It travels with every checkpoint and every export, and needs no torch."""
+"""The model record: architecture, categories and input size. Every checkpoint and export contains it. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from conditional_detr.errors import CheckpointError
 
-VERSION = 1  # of the record as ``to_dict`` writes it; 0 is that of conditional-detr 0.1.0, which wrote no number
+VERSION = 1  # version of the record that ``to_dict`` writes; 0 stands for conditional-detr 0.1.0, which wrote no version
 
 # --- architecture ---
 
@@ -16,7 +16,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 
 
 class Frozen(BaseModel):
-    """Base of everything that a user may set: immutable, no unknown keys, fields described by their docstrings."""
+    """Base class of settings: immutable, without unknown keys, fields described by their docstrings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -26,37 +26,37 @@ BACKBONES: dict[str, tuple[str, ...]] = {"resnet": ("resnet18", "resnet34", "res
 
 
 class BackboneShape(Frozen):
-    """A ResNet of any size."""
+    """Shape of a ResNet of any size."""
 
     block: Literal["basic", "bottleneck"]
-    """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1"""
+    """kind of residual block; basic: two 3x3 convolutions; bottleneck: 1x1, 3x3 and 1x1 convolutions"""
     depths: tuple[PositiveInt, ...]
-    """residual blocks per stage; every stage after the first halves the resolution"""
+    """number of residual blocks per stage; every stage after the first halves the resolution"""
     widths: tuple[PositiveInt, ...]
-    """output channels per stage"""
+    """number of output channels per stage"""
     stem_width: PositiveInt = 64
-    """channels of the 7x7 stem"""
+    """number of channels of the 7x7 stem"""
 
     @model_validator(mode="after")
     def _consistent(self) -> "BackboneShape":
         if len(self.depths) != len(self.widths) or not self.depths:
-            raise ValueError(f"depths {self.depths} and widths {self.widths} must name the same stages, at least one")
+            raise ValueError(f"depths {self.depths} and widths {self.widths} must have the same length, at least 1")
         if self.block == "bottleneck" and any(width % 4 for width in self.widths):
             raise ValueError(f"widths of bottleneck stages must be multiples of 4, got {self.widths}")
         return self
 
 
 class Architecture(Frozen):
-    """Everything that shapes the network and what it computes. Defaults are the published R50 model."""
+    """Settings that determine the network and what it computes. Defaults are those of the published R50 model."""
 
     decoder: Literal["conditional", "detr"] = "conditional"
-    """conditional: the paper's; detr: plain DETR's, with softmax classification and 100 queries by default"""
+    """conditional: decoder of Conditional DETR; detr: plain DETR, by default with softmax classification and 100 queries"""
     classification: Literal["sigmoid", "softmax"] = "sigmoid"
     """sigmoid: one score per class (focal loss); softmax: classes and "no object" compete (cross entropy)"""
     backbone: str | BackboneShape = "resnet50"
     """name of a backbone, or the shape of a ResNet"""
     dilation: bool = False
-    """DC5: the last stage keeps its resolution (stride 16 instead of 32) and dilates"""
+    """DC5: the last stage keeps its resolution (stride 16 instead of 32) and uses dilated convolutions"""
     channels: PositiveInt = 256
     """width of the transformer; a multiple of 4 and of heads"""
     heads: PositiveInt = 8
@@ -74,7 +74,7 @@ class Architecture(Frozen):
     position_temperature: Annotated[float, Field(gt=0)] = 10000.0
     """temperature of all sine encodings"""
     norm_between_layers: bool = False
-    """pass the normalized output of a decoder layer to the next: only for fine-tunes of transformers with auxiliary_loss"""
+    """pass the normalized output of each decoder layer on; for models fine-tuned in transformers with auxiliary_loss"""
 
     @model_validator(mode="before")
     @classmethod
@@ -99,26 +99,26 @@ class Architecture(Frozen):
 
     @property
     def backbone_family(self) -> str:
-        """Key of ``BACKBONES``."""
+        """Key of the backbone's family in ``BACKBONES``."""
         if not isinstance(self.backbone, str):
             return "resnet"
         return next(family for family, names in BACKBONES.items() if self.backbone in names)
 
     @property
     def softmax(self) -> bool:
-        """Whether classes compete, with "no object" as the last logit."""
+        """True if classes compete in a softmax, with "no object" as the last logit."""
         return self.classification == "softmax"
 
     def logits(self, classes: int) -> int:
-        """Logits per query: one per class, and with softmax one more for "no object"."""
+        """Return the number of logits per query: one per class, and with softmax one more for "no object"."""
         return classes + 1 if self.softmax else classes
 
     def classes(self, logits: int) -> int:
-        """Classes of a class head with so many logits."""
+        """Return the number of classes of a class head with ``logits`` outputs."""
         return logits - 1 if self.softmax else logits
 
     def fits(self, other: "Architecture") -> list[str]:
-        """Fields that keep the weights of one network from meaning the same in the other; queries and dropout do not."""
+        """Return the fields that differ and make the weights incompatible: all except queries and dropout."""
         return [
             key
             for key in Architecture.model_fields
@@ -131,7 +131,7 @@ class Architecture(Frozen):
 
 @dataclass(frozen=True)
 class Categories:
-    """The map logit index <-> category id <-> name: logit ``i`` stands for ``ids[i]``, called ``names[i]``."""
+    """Mapping of logit index, category id and name: logit ``i`` means category ``ids[i]``, named ``names[i]``."""
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
@@ -164,13 +164,14 @@ BoxFrame = Literal["image", "padded", "padded-with-mask"]
 
 @dataclass(frozen=True)
 class InputSize:
-    """The rule that brings images to the size in which a model sees them.
+    """How images are resized and padded for a model, and what its boxes are relative to.
 
-    sides: pixels. rule: "published" scales the shorter side to the first, the longer one to at most the second;
-    "transformers" does the same with its own rounding where the limit binds; "fit" makes the image as large as fits into
-    (height, width); "stretch" makes it exactly (height, width).
-    padded: least (height, width) that images are padded to; None pads to the largest of the batch.
-    boxes: what predicted boxes are relative to: the image without padding (published), or with it, with or without a mask.
+    sides: two lengths in pixels, see rule. rule: "published" scales the shorter side to the first length and the longer one
+    to at most the second; "transformers" does the same, but rounds differently when the limit applies; "fit" scales the image
+    to the largest size within (height, width); "stretch" scales it to exactly (height, width).
+    padded: minimum (height, width) that images are padded to; None pads to the largest of the batch.
+    boxes: what predicted boxes are relative to. "image": the image without padding (published). "padded": the padded image,
+    with no padding mask for the model. "padded-with-mask": the padded image, with a padding mask.
     """
 
     sides: tuple[int, int] = (800, 1333)
@@ -186,11 +187,11 @@ class InputSize:
 
     @property
     def mask(self) -> bool:
-        """Whether the model is told what is padding."""
+        """True if the model gets a padding mask."""
         return self.boxes != "padded"
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) that an image of this size is scaled to."""
+        """Return the (height, width) to which an image of this size is scaled, in pixels."""
         if self.rule == "published":
             return resized_size(height, width, *self.sides)
         if self.rule == "transformers":
@@ -201,9 +202,9 @@ class InputSize:
         return max(int(height * scale), 1), max(int(width * scale), 1)
 
     def frame(self, height: int, width: int, padded: tuple[int, int]) -> tuple[float, float]:
-        """Return the (height, width) that boxes in 0..1 are multiplied with, in pixels of the image as given.
+        """Return the (height, width) by which boxes in 0..1 are multiplied, in pixels of the original image.
 
-        height, width: of the image as given. padded: (height, width) of the batch that the model saw.
+        height, width: size of the original image. padded: (height, width) of the padded batch.
         """
         if self.boxes == "image":
             return float(height), float(width)
@@ -212,10 +213,10 @@ class InputSize:
 
 
 def resized_size(height: int, width: int, short_side: int, max_size: int | None) -> tuple[int, int]:
-    """Scale the shorter side to ``short_side`` and the longer one to at most ``max_size``: (height, width).
+    """Return (height, width) with the shorter side scaled to ``short_side`` and the longer one to at most ``max_size``.
 
-    The published rule: when the limit binds, the *shorter* side is rounded first, so the longer one can exceed the limit
-    by a pixel. No side becomes 0.
+    This is the published rule. When the limit applies, the *shorter* side is rounded first, so the longer one can exceed the
+    limit by a pixel. No side becomes 0.
     """
     if max_size is not None and max(height, width) / min(height, width) * short_side > max_size:
         short_side = max(round(max_size * min(height, width) / max(height, width)), 1)
@@ -227,7 +228,7 @@ def resized_size(height: int, width: int, short_side: int, max_size: int | None)
 
 
 def _resized_size_of_transformers(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:
-    """Do as ``resized_size``, but take the longer side from the shorter one before that is rounded."""
+    """Compute ``resized_size``, but derive the longer side from the shorter one before rounding it."""
     shorter, longer = min(height, width), max(height, width)
     exact: float = short_side
     if longer / shorter * short_side > max_size:
@@ -243,14 +244,14 @@ def _resized_size_of_transformers(height: int, width: int, short_side: int, max_
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What a model is apart from its weights: its architecture, categories and input size."""
+    """Description of a model without its weights: architecture, categories and input size."""
 
     architecture: Architecture
     categories: Categories
     input_size: InputSize = InputSize()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain containers, with the version of this form."""
+        """Return the record as plain containers, with its version."""
         return {
             "version": VERSION,
             "architecture": self.architecture.model_dump(mode="json"),
@@ -263,7 +264,7 @@ class ModelRecord:
 
 
 class StoredRecord(NamedTuple):
-    """What a file says under our key; parts that it does not say are None or empty."""
+    """Model record as stored in a file; missing parts are None or empty."""
 
     architecture: Mapping[str, Any]
     categories: Categories | None
@@ -271,9 +272,9 @@ class StoredRecord(NamedTuple):
 
 
 def read_record(values: Any, source: object) -> StoredRecord:
-    """Read what ``ModelRecord.to_dict`` wrote, in this version or an older one; nothing of None.
+    """Read a record that ``ModelRecord.to_dict`` wrote, in this version or an older one. None gives an empty record.
 
-    source: the file, for messages. Raises ``CheckpointError`` for a newer version and for contents of another form.
+    source: the file, for messages. Raises ``CheckpointError`` for a newer version and for malformed contents.
     """
     if values is None:
         return StoredRecord({}, None, None)
@@ -299,12 +300,12 @@ def read_record(values: Any, source: object) -> StoredRecord:
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{source}: what it says of its model is damaged ({error!r}); convert the original again"
+            f"{source}: its model record is damaged ({error!r}); convert the original again"
         ) from error
 
 
 def _from_version_0(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring what version 0.1.0 wrote into the present form."""
+    """Convert a record of version 0.1.0 to the current form."""
     architecture = {key: given[key] for key in ("position_temperature", "classification", "dilation") if key in given}
     names = given.get("category_names")
     categories = None if names is None else {"ids": given["category_ids"], "names": names}
@@ -324,5 +325,5 @@ def _input_size(given: Mapping[str, Any]) -> InputSize:
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not a whole number")
     return value

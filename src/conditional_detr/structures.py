@@ -1,4 +1,4 @@
-"""What flows between the parts: images and targets in, predictions and detections out."""
+"""Data types that the modules exchange: images and targets in, predictions and detections out."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images of one batch, padded on the right and at the bottom to a common size.
+    """Batch of images, padded on the right and at the bottom to a common size.
 
     pixels: RGB, ImageNet-normalized, 0 where padded.
     padding_mask: True where padded; None when nothing is padded.
@@ -30,7 +30,7 @@ class ImageBatch:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) with padding."""
+        """(height, width) in pixels, with padding."""
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     def to(self, device: torch.device) -> "ImageBatch":
@@ -44,11 +44,11 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class Target:
-    """What is in one image.
+    """Ground truth of one image.
 
     labels: logit indices (not category ids).
     boxes: cx, cy, w, h in 0..1 of the unpadded image.
-    image_id: id in the annotation file. image_name: for messages. image_size: (height, width) of the file, pixels.
+    image_id: id in the annotation file. image_name: name for messages. image_size: (height, width) of the file in pixels.
     """
 
     labels: Int64[Tensor, " objects"]
@@ -59,9 +59,9 @@ class Target:
 
 
 class Predictions(NamedTuple):
-    """What the model says, for every decoder layer; the last layer is the answer, the others feed auxiliary losses.
+    """Output of the model for every decoder layer. The last layer is the result; the others are for auxiliary losses.
 
-    logits: before the sigmoid. boxes: cx, cy, w, h in 0..1 of the unpadded image.
+    logits: before sigmoid or softmax. boxes: cx, cy, w, h in 0..1 of the unpadded image.
     """
 
     logits: Float[Tensor, "layers batch queries classes"]
@@ -69,24 +69,27 @@ class Predictions(NamedTuple):
 
     @property
     def last(self) -> "Outputs":
-        """The last layer."""
+        """Output of the last layer."""
         return Outputs(self.logits[-1], self.boxes[-1])
 
     def by_group(self, groups: int) -> "Predictions":
-        """With every group of queries as an image of its own: ``[layers, batch * groups, queries / groups, ...]``."""
+        """Return predictions with each query group as a separate image: ``[layers, batch * groups, queries / groups, ...]``."""
         layers, batch = self.boxes.shape[:2]
         return Predictions(*(part.reshape(layers, batch * groups, -1, part.shape[-1]) for part in self))
 
 
 class Outputs(NamedTuple):
-    """What a runtime computes: the answer of the last decoder layer. logits: before sigmoid or softmax. boxes: as in ``Predictions``."""
+    """Output of the last decoder layer, as a runtime computes it.
+
+    logits: before sigmoid or softmax. boxes: as in ``Predictions``.
+    """
 
     logits: Float[Tensor, "batch queries logits"]
     boxes: Float[Tensor, "batch queries 4"]
 
 
 class Detection(NamedTuple):
-    """One object. box: x0, y0, x1, y1 in pixels. score: in [0, 1]. label: category id."""
+    """One detected object. box: x0, y0, x1, y1 in pixels. score: in [0, 1]. label: category id. name: category name."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -96,10 +99,10 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Detections:
-    """Objects found in one image, most confident first. Iterate over it for ``Detection``s; index it for one or some.
+    """Objects detected in one image, most confident first. Iterating yields ``Detection`` tuples; indexing selects.
 
-    boxes: x0, y0, x1, y1 in pixels of the image as given; not clipped to it.
-    scores: in [0, 1]. labels: category ids of the data set the model was trained on. names: one per detection.
+    boxes: x0, y0, x1, y1 in pixels of the original image; not clipped to it.
+    scores: in [0, 1]. labels: category ids of the dataset the model was trained on. names: category name per detection.
     """
 
     boxes: Float[Tensor, "objects 4"]
@@ -119,7 +122,10 @@ class Detections:
     @overload
     def __getitem__(self, index: slice | Sequence[int] | Sequence[bool] | Tensor) -> "Detections": ...
     def __getitem__(self, index: int | slice | Sequence[int] | Sequence[bool] | Tensor) -> "Detection | Detections":
-        """Return one detection for a whole number, and those chosen for a slice, numbers or a mask. Raises ``IndexError``."""
+        """Return a ``Detection`` for an integer, and ``Detections`` for a slice, indices or a boolean mask.
+
+        Raises ``IndexError`` for an index out of range.
+        """
         if isinstance(index, int):
             chosen = self[[range(len(self))[index]]]
             return next(iter(chosen))
@@ -136,7 +142,7 @@ class Detections:
         return f"Detections({len(self)}: {', '.join(objects)}{more})" if len(self) else "Detections(none)"
 
     def above(self, threshold: float) -> "Detections":
-        """Return those whose score is at least ``threshold``, in their order."""
+        """Return the detections whose score is at least ``threshold``, in the same order."""
         return self[self.scores >= threshold]
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
@@ -168,7 +174,7 @@ class Detections:
         return DataFrame([(*box, *rest) for box, *rest in self], columns=columns)
 
     def draw(self, image: Image) -> Image:
-        """Return a copy of an RGB image with the boxes, each with name and score."""
+        """Return a copy of an RGB image with the boxes drawn, each with name and score."""
         captions = [f"{each.name} {each.score:.2f}" for each in self]
         return draw_boxes(image, self.boxes, captions, [color_of(each.label) for each in self])
 

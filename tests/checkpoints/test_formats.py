@@ -344,8 +344,8 @@ def test_untold_heads_are_said(tmp_path):
         (lambda c: setattr(c["args"], "dropout", "much"), "dropout: .* got 'much'"),
         (lambda c: c.update(model={"backbone.conv1.weight": torch.zeros(2)}), "holds no weights of"),
         (lambda c: c.update(model={}), "holds no weights of"),
-        (lambda c: c["conditional_detr"]["categories"].update(ids=[1]), "says of its model is damaged"),
-        (lambda c: c["conditional_detr"].update(input_size=3), "says of its model is damaged"),
+        (lambda c: c["conditional_detr"]["categories"].update(ids=[1]), "its model record is damaged"),
+        (lambda c: c["conditional_detr"].update(input_size=3), "its model record is damaged"),
     ],
 )
 def test_wrong_files_are_one_sentence(change, sentence, tmp_path):

@@ -1,4 +1,4 @@
-"""The criterion against a slow, obvious version, and at the edges of what data can be."""
+"""The criterion against a slow, obvious implementation, and on edge cases."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def make(counts, seed: int = 0, queries: int = QUERIES):
 
 
 def slow(predictions: Predictions, targets, num_boxes: float) -> torch.Tensor:
-    """One layer, one image, one pair at a time, as in the paper."""
+    """Compute the loss one layer, image and pair at a time, as the paper defines it."""
     total = torch.zeros(())
     for logits, boxes in zip(*predictions, strict=True):
         for image_logits, image_boxes, target in zip(logits, boxes, targets, strict=True):
@@ -68,7 +68,7 @@ def test_equals_the_slow_version(counts):
 
 @pytest.mark.parametrize("counts", [(3, 2), (0, 4), (0, 0), (QUERIES + 3, 2)])
 def test_softmax_loss_is_torch_s_weighted_cross_entropy(counts):
-    """DETR's class loss and class cost; the last class is "no object"."""
+    """Class loss and class cost of DETR, where the last class is "no object"."""
     predictions, targets = make(counts)
     targets = [Target(target.labels % (CLASSES - 1), target.boxes) for target in targets]
     losses = build_criterion(LossSettings(), softmax=True)(predictions, targets, 1.0, share=0.5)
@@ -88,7 +88,7 @@ def test_softmax_loss_is_torch_s_weighted_cross_entropy(counts):
 
 
 def test_a_group_is_matched_by_itself():
-    """Group DETR: the loss of two groups is the mean of those that each would have alone."""
+    """Group DETR: the loss of two groups is the mean of the losses of each group alone."""
     predictions, targets = make((2, 3))
     criterion = build_criterion(LossSettings())
     half = QUERIES // 2
@@ -113,7 +113,7 @@ def test_objects_beyond_the_queries_are_left_out():
     predictions, targets = make((9,), queries=2)
     losses = build_criterion(LossSettings())(predictions, targets, 9.0)
     assert losses.total.isfinite()
-    assert losses.terms[1].max() <= 2 * 4 / 9  # two matched pairs of at most 4 in L1
+    assert losses.terms[1].max() <= 2 * 4 / 9  # two matched pairs with an L1 loss of at most 4 each
 
 
 def test_terms_add_up():
@@ -139,7 +139,7 @@ def test_non_finite_predictions_name_term_layer_and_image(part, term, value):
 
 
 def test_non_finite_terms_are_named():
-    """A loss can overflow where every prediction is finite."""
+    """A loss can overflow although every prediction is finite."""
     terms = torch.zeros(3, 2, 2)
     terms[2, 1, 0] = float("inf")
     with pytest.raises(NonFiniteError, match=r"the giou loss of decoder layer 2 for a\.jpg$"):
@@ -148,7 +148,7 @@ def test_non_finite_terms_are_named():
 
 
 def test_one_matcher_call_and_one_copy_to_the_host(monkeypatch):
-    """For all layers and images; on a GPU each copy waits for everything before it."""
+    """One call serves all layers and images. On a GPU, each copy waits for all preceding work."""
     predictions, targets = make((3, 0, 2))
     copies, calls = [], []
     original = torch.Tensor.cpu
@@ -160,4 +160,4 @@ def test_one_matcher_call_and_one_copy_to_the_host(monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, lambda *_: pytest.fail("another copy to the host"))
     criterion(predictions, targets, 5.0)
     assert len(calls) == 1
-    assert copies == [(LAYERS, 3, QUERIES, 4)]  # costs of the three objects at most, and one column to find NaN by
+    assert copies == [(LAYERS, 3, QUERIES, 4)]  # costs of at most three objects, and one column that reveals NaN

@@ -1,10 +1,10 @@
-"""How far the network is from the recorded numbers of the official codes, as a table.
+"""Print a table of the differences between the network and the recorded numbers of the official codes.
 
 python -m tests.model.identity
 
-Where ``test_reference`` holds tolerances, this prints the largest differences: of logits and boxes of all layers in float32,
-of norms and probes of all outputs in float64, of all losses, of assignments, and of norm and probe of every gradient in
-float64 (of case a; relative to the gradient's norm).
+``test_reference`` checks tolerances; this prints the largest differences: of logits and boxes of all layers in float32, of
+norms and probes of all outputs in float64, of all losses, of assignments, and of norm and probe of every gradient in float64
+(case a, relative to the gradient's norm).
 """
 
 from collections.abc import Iterable
@@ -70,7 +70,7 @@ def loss_differences(reference: Reference, single, case: str) -> Iterable[float]
 
 
 def assignments(reference: Reference, single, case: str) -> tuple[int, int]:
-    """How many objects got another query, and how many there are, in all layers."""
+    """Return the number of objects with another query than recorded, and the number of objects, over all layers."""
     targets = reference.targets(case)
     matcher = criterion_of(reference).matcher
     query_of, _ = matcher(single, PaddedTargets(targets, torch.device("cpu"), torch.float32))

@@ -1,4 +1,4 @@
-"""Our network with the weights, images and targets of a reference file."""
+"""Load the weights, images and targets of a reference file into our network."""
 
 import json
 from dataclasses import dataclass
@@ -75,12 +75,12 @@ def load_reference(name: str, rule: Any) -> Reference:
 
 
 def outputs(reference: Reference, dtype: torch.dtype) -> Predictions:
-    model = reference.model.to(dtype).eval()  # dropout is 0 in them, and batch norm frozen
+    model = reference.model.to(dtype).eval()  # reference files have dropout 0 and frozen batch norm
     return model(reference.batch.pixels.to(dtype), reference.batch.padding_mask)
 
 
 def criterion_of(reference: Reference) -> Criterion:
-    # The official code keeps this weight in float32, in float64 too.
+    # The official code keeps this weight in float32 even when it computes in float64.
     settings = LossSettings(no_object_weight=float(np.float32(0.1)))
     return build_criterion(settings, reference.model.softmax)
 

@@ -1,4 +1,4 @@
-"""Ablated parts of the decoder mean nothing, and stay so."""
+"""Ablated parts of the decoder are neutral and stay so in training."""
 
 import torch
 

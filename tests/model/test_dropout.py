@@ -1,4 +1,4 @@
-"""Dropout: how much, of what, and its gradients."""
+"""Dropout: rate, independence and gradients."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_share_and_scale():
     assert out.unique().tolist() == [0.0, pytest.approx(1 / 0.9)]
     assert torch.equal(out, seeded(lambda: Dropout(0.1)(x)))
     assert not torch.equal(out, Dropout(0.1)(x))
-    # Neighbours, which share a draw, are dropped independently.
+    # Neighbors, which share a draw, are dropped independently.
     dropped = (out.flatten()[:-1].reshape(-1, 4) if out.numel() % 4 else out.reshape(-1, 4)) == 0
     assert (dropped[:, 0] & dropped[:, 1]).float().mean().item() == pytest.approx(0.01, abs=1e-3)
 
@@ -34,7 +34,7 @@ def test_nothing_in_evaluation_or_without_probability():
 
 
 def test_gradients_are_those_of_the_parts():
-    """``after_relu`` and ``product`` keep less than autograd would; what they drop is found with the same seed."""
+    """``after_relu`` and ``product`` save less than autograd would. The same seed shows what they drop."""
     dropout = Dropout(0.4)
     x = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
     y = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
@@ -51,7 +51,7 @@ def test_gradients_are_those_of_the_parts():
 
 
 def test_attention_drops_weights_not_outputs():
-    """Values of one and a single key in a head: the output is a weight, dropped or scaled."""
+    """With one key per head and values of one, the output is the attention weight, dropped or scaled."""
     dropout = Dropout(0.25)
     query, key = torch.randn(3, 8, 500, 4), torch.randn(3, 8, 1, 4)
     out = seeded(lambda: attend(query, key, torch.ones(3, 8, 1, 2), None, dropout))
@@ -68,7 +68,7 @@ def test_padding_gets_no_weight_with_dropout():
 
 
 def test_deeper_keys_than_values():
-    """As in conditional cross-attention, against the definition."""
+    """Keys as deep as in conditional cross-attention, against the definition of attention."""
     query, key, value = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 4)
     weights = (query @ key.transpose(-1, -2) * 8**-0.5).softmax(-1)
     torch.testing.assert_close(attend(query, key, value), (weights @ value).transpose(1, 2).flatten(2))

@@ -1,4 +1,4 @@
-"""The fast path computes what the plain one does, with the work that is expected and no more."""
+"""The fast path computes what the plain network does, with no more operations than expected."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ BASIC = BackboneShape(block="basic", depths=(1, 1), widths=(8, 16), stem_width=8
 
 
 def with_statistics(model):
-    """Batch norm that is not the identity."""
+    """Fill batch norm with values that are not the identity."""
     for module in model.modules():
         if isinstance(module, (FrozenBatchNorm2d, nn.BatchNorm2d)):
             for values in (module.weight, module.running_var):
@@ -45,7 +45,7 @@ def test_fast_path_equals_the_plain_one(changes, monkeypatch):
     mask[1, 50:] = True
     for padding in (None, mask):
         same(FastDETR(model)(pixels, padding), model(pixels, padding), 1e-5)
-    monkeypatch.setattr("conditional_detr.model.batch_norm._FUSED", False)  # as where torch has no such operators
+    monkeypatch.setattr("conditional_detr.model.batch_norm._FUSED", False)  # as in a torch without these operators
     same(FastDETR(model)(pixels), model(pixels), 1e-5)
 
 
@@ -56,17 +56,17 @@ def test_the_model_stays_as_it_was():
     fast(torch.randn(1, 3, 64, 64))
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    # What evaluates sets a model back to the mode it was in, and dropout is shared.
+    # Evaluation restores the mode of a model, and dropout modules are shared.
     assert not any(module.training for module in (*fast.modules(), *model.modules()))
     own = {p.data_ptr() for p in model.state_dict().values()}
     assert {p.data_ptr() for p in fast.parameters()} <= own  # shared
     added = sum(b.numel() for b in fast.buffers() if b.data_ptr() not in own)
-    assert added < 0.1 * sum(p.numel() for p in model.backbone.parameters())  # factors and biases, no second backbone
+    assert added < 0.1 * sum(p.numel() for p in model.backbone.parameters())  # scales and biases, no second copy of the backbone
 
 
 @torch.no_grad()
 def test_constant_batch_norm_is_what_torch_computes():
-    """Both kinds, against torch's own module between the same convolutions."""
+    """Frozen and trained batch norm, against torch's module after the same convolution."""
     for kind in ("frozen", "trained"):
         model = with_statistics(build(batch_norm=kind))
         norm = nn.BatchNorm2d(8).eval()
@@ -82,7 +82,7 @@ def test_constant_batch_norm_is_what_torch_computes():
 
 
 def test_gradients_through_frozen_batch_norm():
-    """Those that autograd gives convolution, scale and shift as separate operations."""
+    """Gradients equal those of autograd for convolution, scale and shift as separate operations."""
     model = with_statistics(build()).double()
     block = model.backbone.layer2[0]
     x = torch.randn(2, 16, 9, 11, dtype=torch.float64, requires_grad=True)
@@ -103,7 +103,7 @@ def test_gradients_through_frozen_batch_norm():
 
 
 class Operations(TorchDispatchMode):
-    """Counts what is computed."""
+    """Count the operations that run."""
 
     def __init__(self):
         super().__init__()
@@ -116,13 +116,13 @@ class Operations(TorchDispatchMode):
 
 @torch.no_grad()
 def test_work_of_a_prediction():
-    """Counts instead of times: what grows here makes every prediction slower."""
+    """Count operations instead of measuring time: more of them would slow every prediction."""
     model = build()
     pixels = torch.randn(1, 3, 64, 96)
     with Operations() as plain:
         model(pixels)
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
-    linear = {  # of one encoder and two decoder layers, and of what their queries and heads take
+    linear = {  # one encoder layer, two decoder layers, query positions and heads
         "encoder: q and k, v, out, feed-forward": 5,
         "self-attention, 6 each": 12,
         "cross-attention, 6 each and the first one's query position": 13,
@@ -133,9 +133,9 @@ def test_work_of_a_prediction():
     }
     assert plain.counts["convolution"] == convolutions
     assert plain.counts["addmm"] == sum(linear.values())
-    assert plain.counts["_scaled_dot_product_flash_attention_for_cpu"] == 1 + 2 * 2  # no matrix of weights is written
+    assert plain.counts["_scaled_dot_product_flash_attention_for_cpu"] == 1 + 2 * 2  # the attention weights are not stored
     assert plain.counts["native_batch_norm"] + plain.counts["_native_batch_norm_legit_no_training"] == 0
-    assert plain.counts["bitwise_not"] == plain.counts["upsample_nearest2d"] == 0  # no mask
+    assert plain.counts["bitwise_not"] == plain.counts["upsample_nearest2d"] == 0  # without a padding mask
     with Operations() as fast:
         FastDETR(model)(pixels)
     assert sum(count for name, count in fast.counts.items() if "conv" in name) == convolutions
@@ -145,7 +145,10 @@ def test_work_of_a_prediction():
 
 
 def test_compiled():
-    """Two sizes are enough for all. In a process without the checks of shapes, which torch.compile can't trace."""
+    """Two sizes suffice to serve any size.
+
+    Runs in a subprocess without shape checks, which torch.compile can't trace.
+    """
     code = """
 import torch
 from torch._dynamo.utils import counters

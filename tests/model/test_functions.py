@@ -1,4 +1,4 @@
-"""Single functions against the official ones."""
+"""Single functions against those of the official codes."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_grid_encoding(units):
 
 
 def test_feature_mask(meta, tiny_model):
-    """The padding mask at feature resolution, for images whose sizes are no multiples of the stride."""
+    """The padding mask at feature resolution, for image sizes that are not multiples of the stride."""
 
     class Fixed(nn.Module):
         def forward(self, pixels):
@@ -89,7 +89,7 @@ def test_focal_loss(units, meta):
 
 @pytest.mark.parametrize("case", ["few", "many", "none"])
 def test_criterion_and_matches(units, meta, case):
-    """Few objects, more objects than queries (divided by all of them), and an image without any."""
+    """Few objects, more objects than queries (the divisor counts all of them), and an image without objects."""
     prefix = f"criterion_{case}__"
     targets = [Target(units[f"{prefix}in_labels{i}"], units[f"{prefix}in_boxes{i}"]) for i in range(2)]
     predictions = Predictions(units[f"{prefix}in_pred_logits"][None], units[f"{prefix}in_pred_boxes"][None])

@@ -1,4 +1,4 @@
-"""Behaviour of the network that reference numbers do not cover."""
+"""Behavior of the network that reference numbers do not cover."""
 
 import math
 
@@ -35,7 +35,7 @@ DECODERS = pytest.mark.parametrize(
 def build(classes: int = 5, **changes):
     torch.manual_seed(1)
     model = build_model(TINY.model_copy(update=changes), classes)
-    nn.init.normal_(model.box_head.layers[-1].weight, std=0.1)  # as published it is 0, which hides differences
+    nn.init.normal_(model.box_head.layers[-1].weight, std=0.1)  # 0 as published, which would hide differences
     return model.eval()
 
 
@@ -71,7 +71,7 @@ def test_batch_equals_single(decoder):
 @DECODERS
 @torch.no_grad()
 def test_content_of_padded_cells_is_ignored(decoder):
-    """Beyond the reach of the convolutions, what lies in the padding has no influence."""
+    """Padding beyond the receptive field of the convolutions has no influence."""
     model = build(**decoder)
     features = torch.randn(1, 32, 5, 6)
     mask = torch.zeros(1, 40, 48, dtype=torch.bool)
@@ -90,7 +90,7 @@ def test_content_of_padded_cells_is_ignored(decoder):
 @DECODERS
 @pytest.mark.parametrize("layers", [(0, 1), (0, 2), (2, 1)])
 def test_every_trained_parameter_gets_a_gradient(layers, decoder):
-    """Also without encoder and with one decoder layer; distributed training would stop otherwise."""
+    """Also without an encoder and with one decoder layer. Distributed training would fail otherwise."""
     encoder_layers, decoder_layers = layers
     model = build(encoder_layers=encoder_layers, decoder_layers=decoder_layers, **decoder).train()
     predictions = model(torch.randn(1, 3, 32, 32))
@@ -113,7 +113,7 @@ def test_gradient_checkpointing_changes_no_gradient(decoder):
 
 @torch.no_grad()
 def test_groups_of_queries_do_not_see_each_other():
-    """In training the first group predicts what it would alone; in evaluation it is alone."""
+    """In training the first group predicts what it would predict alone; in evaluation only the first group is used."""
     pixels = torch.randn(2, 3, 32, 32)
     alone = build()
     grouped = build()
@@ -127,7 +127,7 @@ def test_groups_of_queries_do_not_see_each_other():
 
 @torch.no_grad()
 def test_untrained_model_is_as_published():
-    """Every class has the prior score, every box sits on its reference point with half the image's size."""
+    """Every class has the prior score. Every box is centered on its reference point and has half the image's size."""
     model = build_model(TINY, 4).eval()
     nn.init.zeros_(model.class_head.weight)
     predictions = model(torch.randn(1, 3, 32, 32))
@@ -136,7 +136,7 @@ def test_untrained_model_is_as_published():
     torch.testing.assert_close(predictions.boxes[-1, 0, :, :2], points, atol=1e-5, rtol=0)
     assert (predictions.boxes[..., 2:] == 0.5).all()
     packed = model.encoder.layers[0].self_attention.in_proj.weight
-    assert packed.abs().max() <= math.sqrt(6 / (32 + 96))  # Xavier of the packed matrix, not of its three parts
+    assert packed.abs().max() <= math.sqrt(6 / (32 + 96))  # Xavier initialization of the packed matrix, not of its three parts
 
 
 def test_frozen_and_trained_parts():
@@ -154,7 +154,7 @@ def test_frozen_and_trained_parts():
 
 @torch.no_grad()
 def test_half_precision_keeps_boxes_precise():
-    """Under bfloat16 autocast heads and reference points stay in float32, so that boxes do not snap to a grid."""
+    """Under bfloat16 autocast, heads and reference points stay in float32, so that boxes do not snap to a grid."""
     model, pixels = build(), torch.randn(1, 3, 40, 56)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         predictions = model(pixels)

@@ -1,7 +1,7 @@
-"""The network computes what the official codes computed, layer by layer, loss by loss, gradient by gradient.
+"""The network reproduces the official codes: outputs of every layer, every loss and every gradient.
 
-Every file of reference numbers: Conditional DETR with R50, R101 and both as DC5, a small one, and DETR R50. Tolerances are
-those of the reference's README.
+Reference files: Conditional DETR with R50, R101 and their DC5 variants, a small model, and DETR R50. Tolerances are those of
+the reference's README.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def reference(request, weight_rule) -> Reference:
 
 @pytest.fixture(scope="module")
 def single(reference) -> Predictions:
-    """The model's answer in float32."""
+    """Predict in float32."""
     with torch.no_grad():
         return outputs(reference, torch.float32)
 
@@ -75,7 +75,7 @@ def test_losses_and_matches(reference, single, case):
 
 
 def test_postprocessing(reference):
-    """From the recorded outputs: the best 100, neither clipped nor thresholded. DETR's are recorded unsorted."""
+    """Top 100 of the recorded outputs, neither clipped nor thresholded. Those of DETR are recorded unsorted."""
     arrays = reference.arrays
     logits, boxes = (torch.from_numpy(arrays[name])[None] for name in ("pred_logits", "pred_boxes"))
     classes = reference.meta["num_classes"]
@@ -97,9 +97,9 @@ def test_postprocessing(reference):
 
 
 def test_float64_outputs_and_gradients(reference):
-    """The sharp test, last because it leaves the model in float64.
+    """Test with tight tolerances. It runs last because it leaves the model in float64.
 
-    Case b, with an empty image, costs as much again: models that only differ in the backbone are spared it.
+    Case b, with an empty image, takes the same time again and is skipped for models that differ only in the backbone.
     """
     model = reference.model
     model.zero_grad()
@@ -139,7 +139,7 @@ def test_float64_outputs_and_gradients(reference):
 
 
 def test_first_steps_of_training(weight_rule):
-    """Three AdamW steps of the published recipe: groups, learning rates, weight decay and clipping."""
+    """Three AdamW steps of the published recipe: parameter groups, learning rates, weight decay and clipping."""
     small = load_reference("conddetr_small", weight_rule)
     recorded = small.meta["training"]
     model = small.model.double().train()

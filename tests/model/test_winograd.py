@@ -1,4 +1,4 @@
-"""Convolutions in transformed tiles against torch's direct ones."""
+"""Winograd convolutions against torch's direct ones."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ SIZES = [(1, 1), (4, 4), (5, 7), (9, 12), (2, 17)]
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("at_once", [2**22, 1], ids=["together", "image by image"])
 def test_convolution_and_gradients(size, at_once, monkeypatch):
-    """In double precision, where rounding hides nothing."""
+    """In double precision, where rounding can't hide errors."""
     monkeypatch.setattr(winograd, "_AT_ONCE", at_once)
     torch.manual_seed(0)
     x = torch.randn(3, 5, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -30,7 +30,7 @@ def test_convolution_and_gradients(size, at_once, monkeypatch):
 
 
 def test_rounding():
-    """Of sums over as many channels as there are: a few units in the fifth place, of values of up to five."""
+    """Sums over the largest number of channels: errors of a few units in the fifth decimal, for values up to five."""
     torch.manual_seed(0)
     x, weight = torch.randn(1, 256, 20, 23), torch.randn(256, 256, 3, 3) / 48
     exact = functional.conv2d(x.double(), weight.double(), padding=1)
@@ -55,7 +55,7 @@ def test_where_it_is_used():
 
 
 def test_not_in_a_graph():
-    """An exported network has torch's convolutions, for images of any size."""
+    """An exported network uses torch's convolutions and accepts images of any size."""
     block = Bottleneck(inputs=512, outputs=512, stride=1, dilation=1, norm=FrozenBatchNorm2d).eval()
     sizes = {2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
     x = torch.randn(1, 512, 40, 32)
@@ -79,7 +79,7 @@ def test_second_derivative(monkeypatch):
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
 def test_in_a_residual_block(frozen, monkeypatch):
-    """Training and the fast path use it where it pays, and compute what they computed without."""
+    """Training and the fast path use it where it is faster, with the same results."""
     torch.manual_seed(0)
     block = Bottleneck(inputs=64, outputs=512, stride=1, dilation=1, norm=FrozenBatchNorm2d)
     nn.init.uniform_(block.bn2.weight, 0.5, 1.5)

@@ -18,17 +18,17 @@ TERMS = ("class", "l1", "giou")
 
 
 class Losses(NamedTuple):
-    """total: what is differentiated. terms: its parts before weighting, one per term, layer and image."""
+    """Losses of a batch. total: weighted sum to differentiate. terms: unweighted and detached, per term, layer and image."""
 
     total: Float[Tensor, ""]
     terms: Float[Tensor, "terms layers batch"]
 
     def by_term(self) -> Float[Tensor, "terms layers"]:
-        """Sums over the batch."""
+        """Return the terms summed over the batch."""
         return self.terms.sum(-1)
 
     def check_finite(self, names: Sequence[str]) -> None:
-        """Raise ``NonFiniteError`` naming term, layer and images when a term is NaN or infinite."""
+        """Raise ``NonFiniteError`` naming term, layer and image when a term is NaN or infinite."""
         bad = ~self.terms.isfinite()
         found = [
             f"the {TERMS[term]} loss of decoder layer {layer + 1} for {names[image]}"
@@ -39,20 +39,20 @@ class Losses(NamedTuple):
 
 
 def focal_positive(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) -> Float[Tensor, "*batch"]:
-    """Sigmoid focal loss (Lin et al., ICCV 2017) of logits whose class is there."""
+    """Compute the sigmoid focal loss (Lin et al., ICCV 2017) of logits whose class is present."""
     return alpha * (1 - logits.sigmoid()) ** gamma * functional.softplus(-logits)
 
 
 def focal_negative(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) -> Float[Tensor, "*batch"]:
-    """Sigmoid focal loss of logits whose class is not there."""
+    """Compute the sigmoid focal loss of logits whose class is absent."""
     return (1 - alpha) * logits.sigmoid() ** gamma * functional.softplus(logits)
 
 
 class Criterion:
-    """Set prediction loss over all decoder layers at once, with one matcher call.
+    """Set prediction loss (DETR, section 3.1) over all decoder layers at once, with one matcher call.
 
-    The weights are of the class loss, of the L1 loss and of the GIoU loss. The class loss is the focal loss with alpha
-    and gamma, or, when no_object_weight is given, DETR's cross entropy.
+    class_weight, l1_weight, giou_weight: factors of the three terms in the total. The class loss is the focal loss with alpha
+    and gamma, or DETR's cross entropy when no_object_weight is given.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Criterion:
     def __call__(
         self, predictions: Predictions, targets: Sequence[Target], num_boxes: float, share: float = 1.0
     ) -> Losses:
-        """Losses of a batch.
+        """Compute the losses of a batch.
 
-        num_boxes: what every term is divided by. Published: the objects of the whole batch, averaged over processes. The
-        cross entropy is instead a weighted mean over the queries of this batch, times ``share``: the part of an optimizer
-        step that the batch is.
-        Images without objects have a class loss only; so have objects beyond the number of queries.
+        num_boxes: divisor of every term; as published, the number of objects in the whole batch, averaged over processes.
+        share: fraction of the optimizer step that this batch is. It scales the cross entropy, which is a weighted mean over
+        the queries of this batch and is not divided by num_boxes.
+        Images without objects, and objects that have no query, contribute to the class loss only.
         Raises ``NonFiniteError`` when a prediction is NaN or infinite.
         """
         logits, boxes = predictions
@@ -111,8 +111,8 @@ class Criterion:
         labels: Int64[Tensor, "layers batch objects"],
         matched: Bool[Tensor, "layers batch objects"],
     ) -> Float[Tensor, "layers batch"]:
-        """Sums over queries and classes."""
-        # Everything counts as a negative; the matched logit of each object is then exchanged for a positive.
+        """Sum the focal loss over queries and classes."""
+        # Count every logit as negative, then replace the matched logit of each object by a positive.
         negatives = focal_negative(logits, self.alpha, self.gamma)
         matched_logits = logits.flatten(2).gather(-1, query_of * logits.shape[-1] + labels)
         exchange = focal_positive(matched_logits, self.alpha, self.gamma) - focal_negative(
@@ -128,9 +128,9 @@ class Criterion:
         matched: Bool[Tensor, "layers batch objects"],
         no_object_weight: float,
     ) -> Float[Tensor, "layers batch"]:
-        """The images' parts of the weighted mean over the queries of a batch (DETR, section 3.1)."""
+        """Compute the part of every image in the weighted mean over the queries of a batch (DETR, section 3.1)."""
         loss = -logits.log_softmax(-1)
-        # Every query counts as "no object", the last class; those of objects are then exchanged.
+        # Count every query as "no object", the last class, then replace the matched ones by their objects.
         nothing = loss[..., -1]
         of_object = loss.flatten(2).gather(-1, query_of * logits.shape[-1] + labels)
         exchange = of_object - no_object_weight * nothing.gather(-1, query_of)
@@ -141,7 +141,7 @@ class Criterion:
 
 
 def build_criterion(settings: LossSettings, softmax: bool = False) -> Criterion:
-    """The criterion of these settings, for a model whose classes have sigmoids or share a softmax."""
+    """Build the criterion of these settings. softmax: classes share a softmax instead of having a sigmoid each."""
     settings = settings.resolved(softmax)
     assert settings.class_cost != "auto"
     assert settings.class_weight != "auto"

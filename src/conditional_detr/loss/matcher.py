@@ -1,4 +1,4 @@
-"""Hungarian matching of queries and objects, all decoder layers and images in one call."""
+"""Hungarian matching of queries and objects, for all decoder layers and images in one call."""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -19,8 +19,8 @@ EPSILON = 1e-8  # inside the logarithms of the class cost, as published
 class PaddedTargets:
     """Targets of a batch as rectangular tensors, so that all layers and images are computed at once.
 
-    labels ``[batch, objects]``, boxes ``[batch, objects, 4]``, where objects is the largest count of the batch. Unused
-    places hold class 0 and the box of the whole image, which keeps every formula finite.
+    labels ``[batch, objects]``, boxes ``[batch, objects, 4]``, where objects is the largest count of the batch. Padding
+    entries hold class 0 and the box of the whole image, which keeps every formula finite.
     """
 
     def __init__(self, targets: Sequence[Target], device: torch.device, dtype: torch.dtype) -> None:
@@ -39,8 +39,9 @@ class PaddedTargets:
 class HungarianMatcher:
     """Minimum-cost one-to-one assignment (DETR, section 3.1).
 
-    Costs are weights of: class cost, L1 of (cx, cy, w, h), negative GIoU. The class cost is that of the focal loss, with
-    its alpha and gamma (as Deformable DETR), or with ``softmax`` the negative probability (as DETR).
+    The cost is the weighted sum of a class cost, the L1 distance of (cx, cy, w, h) and the negative GIoU. The class cost is
+    that of the focal loss with alpha and gamma (as in Deformable DETR), or with ``softmax`` the negative probability (as in
+    DETR).
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class HungarianMatcher:
 
     @torch.no_grad()
     def cost(self, predictions: Predictions, targets: PaddedTargets) -> Float[Tensor, "layers batch queries objects"]:
-        """What pairing a query with an object costs; places that hold no object are to be left out."""
+        """Compute the cost of every pair of query and object. The caller must ignore padding entries."""
         logits, boxes = predictions
         layers, _, queries, _ = logits.shape
         labels = targets.labels[None, :, None, :].expand(layers, -1, queries, -1)
@@ -71,9 +72,10 @@ class HungarianMatcher:
     def __call__(
         self, predictions: Predictions, targets: PaddedTargets
     ) -> tuple[Int64[Tensor, "layers batch objects"], Bool[Tensor, "layers batch objects"]]:
-        """The query of every object, and whether it has one (objects beyond the number of queries have none).
+        """Return the query of every object, and whether the object has one.
 
-        One copy from device to host. Raises ``NonFiniteError`` when a prediction is NaN or infinite.
+        If there are more objects than queries, some objects have none. Copies from device to host once. Raises
+        ``NonFiniteError`` when a prediction is NaN or infinite.
         """
         health = predictions.logits.sum(-1, keepdim=True) + predictions.boxes.sum(-1, keepdim=True)
         copied = torch.cat([self.cost(predictions, targets), health], dim=-1).cpu().numpy()
@@ -92,7 +94,7 @@ class HungarianMatcher:
 
 
 def _describe(predictions: Predictions, bad: np.ndarray, names: Sequence[str]) -> str:
-    """Which term is not finite in the layers and images ``[layers, batch]`` that are bad."""
+    """Describe which predictions are not finite. bad: layers and images concerned, ``[layers, batch]``."""
     found: list[str] = []
     for layer, images in enumerate(bad):
         here = predictions.logits[layer], predictions.boxes[layer]

@@ -1,1 +1,1 @@
-"""The network, one file per part of the paper's Figure 2."""
+"""The network, one module per part: backbones, encoder, decoders, attention and position encodings."""

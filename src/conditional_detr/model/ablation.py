@@ -1,4 +1,4 @@
-"""Ablations: parts of the conditional decoder that are held fixed, to see what each is worth."""
+"""Ablations of the conditional decoder: parts are held fixed to measure what each contributes."""
 
 from collections.abc import Collection
 
@@ -11,11 +11,11 @@ from conditional_detr.model.decoder import ConditionalCrossAttention, Conditiona
 
 @torch.no_grad()
 def ablate(decoder: ConditionalDecoder, parts: Collection[Ablation]) -> None:
-    """Set parts of the decoder to what means nothing, and freeze them (ablations of the paper, section 4).
+    """Set parts of the decoder to neutral values and freeze them (ablations of the paper, section 4).
 
-    query_scale: T = 1 for every query. reference_points: all s = (0, 0) before the sigmoid, the middle of the image, as in
-    DETR. spatial_projection: the linear layer between T p_s and the attention. The network keeps its shape, so that
-    checkpoints open everywhere and cost the same.
+    query_scale: T = 1 for every query. reference_points: s = (0, 0) before the sigmoid for every query, which is the center
+    of the image, as in DETR. spatial_projection: the identity instead of the linear layer between T p_s and the attention.
+    The network keeps its shapes, so checkpoints open as usual and the cost stays the same.
     """
     if "query_scale" in parts:
         _hold_at(decoder.query_scale.layers[-1], 1.0)

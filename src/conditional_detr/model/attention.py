@@ -1,4 +1,4 @@
-"""Multi-head attention, and the two small networks every layer is made of."""
+"""Multi-head attention, feed-forward network and MLP."""
 
 import math
 from itertools import pairwise
@@ -13,7 +13,7 @@ from conditional_detr.model.dropout import Dropout
 
 
 class Projected(NamedTuple):
-    """What ``attend`` takes: projected queries, keys and values, by head."""
+    """Projected queries, keys and values, split into heads: the inputs of ``attend``."""
 
     query: Float[Tensor, "batch heads queries depth"]
     key: Float[Tensor, "batch heads keys depth"]
@@ -21,7 +21,7 @@ class Projected(NamedTuple):
 
 
 def split_heads(x: Float[Tensor, "batch tokens channels"], heads: int) -> Float[Tensor, "batch heads tokens depth"]:
-    """Channels of head ``i`` are the ``i``-th contiguous part."""
+    """Split the channels into heads; head ``i`` gets the ``i``-th contiguous part."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
@@ -32,9 +32,9 @@ def attend(
     padding_mask: Bool[Tensor, "batch keys"] | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Tensor, "batch queries channels"]:
-    """Scaled dot-product attention (scale ``depth ** -0.5``), heads merged again.
+    """Compute scaled dot-product attention (scale ``depth ** -0.5``) and merge the heads.
 
-    padding_mask: True for keys that are padding; every image must have a key that is not.
+    padding_mask: True for padded keys; every image must have at least one key that is not padded.
     """
     allowed = None if padding_mask is None else ~padding_mask[:, None, None, :]
     if dropout is not None and not dropout.active:
@@ -46,10 +46,10 @@ def attend(
         weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         if allowed is not None:
             weights.masked_fill_(~allowed, -math.inf)
-        weights = weights.softmax(-1)  # the logits are gone now, which are as large
+        weights = weights.softmax(-1)  # frees the logits, which are as large
         out = dropout.product(weights, value)
     else:
-        # Only with values as deep as the keys does torch spare itself the matrix of weights on a CPU.
+        # On a CPU, torch avoids storing the matrix of weights only if values are as deep as keys.
         depth = value.shape[-1]
         value = functional.pad(value, (0, key.shape[-1] - depth))
         out = functional.scaled_dot_product_attention(query, key, value, allowed)[..., :depth]
@@ -57,7 +57,7 @@ def attend(
 
 
 class SelfAttention(nn.Module):
-    """DETR's self-attention: queries and keys carry the position, values do not."""
+    """Self-attention of DETR: the position is added to queries and keys, not to values."""
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class FeedForward(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU in between."""
+    """Linear layers with ReLU between them."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, depth: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Convolutions with batch norm folded in, which every backbone is made of."""
+"""Convolutions with folded batch norm, from which every backbone is built."""
 
 from typing import Any, cast
 
@@ -8,14 +8,14 @@ from torch.nn import functional
 
 from conditional_detr.model import winograd
 
-# What torch.compile turns convolutions on a CPU into; not a public name, so there is a way without it.
+# The operator that torch.compile uses for convolutions on a CPU. It is not public, so there is a fallback.
 _FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm with fixed statistics and affine parameters: all four are buffers, nothing trains.
+    """Batch norm with fixed statistics and affine parameters. All four are buffers and are not trained.
 
-    It has no ``forward``: ``normalized_convolution`` folds it into the convolution before it.
+    It has no ``forward``: ``normalized_convolution`` folds it into the preceding convolution.
     """
 
     weight: Tensor
@@ -33,14 +33,17 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def scale_and_shift(norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the factor and the offset, per channel, of batch norm with constant statistics."""
-    statistics = cast(FrozenBatchNorm2d, norm)  # torch's module has the same, as optional ones
+    """Return scale and shift per channel of batch norm with constant statistics."""
+    statistics = cast(FrozenBatchNorm2d, norm)  # torch's module has the same tensors, typed as optional
     scale = statistics.weight * (statistics.running_var + norm.eps).rsqrt()
     return scale, statistics.bias - statistics.running_mean * scale
 
 
 def normalized_convolution(x: Tensor, convolution: nn.Module, norm: nn.Module) -> Tensor:
-    """Apply a convolution and its batch norm. Constant statistics are folded into the weights, which spares a pass over the output."""
+    """Apply a convolution and its batch norm.
+
+    Constant statistics are folded into the weights, which saves a pass over the output.
+    """
     if norm.training and not isinstance(norm, FrozenBatchNorm2d):
         return norm(convolution(x))
     norm = cast("FrozenBatchNorm2d | nn.BatchNorm2d", norm)
@@ -54,7 +57,7 @@ def normalized_convolution(x: Tensor, convolution: nn.Module, norm: nn.Module) -
 
 
 class _ScaledConvolution(torch.autograd.Function):
-    """A convolution with scaled weights, which the backward pass computes again instead of keeping a second backbone."""
+    """A convolution with scaled weights. The backward pass recomputes them, which saves a second copy of the backbone."""
 
     @staticmethod
     def forward(
@@ -74,7 +77,7 @@ class _ScaledConvolution(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         scaled, (gradient,) = weight * scale[:, None, None, None], gradients
         wanted = ctx.needs_input_grad[:2]
-        if ctx.winograd and not torch.is_grad_enabled():  # a second derivative is left to torch
+        if ctx.winograd and not torch.is_grad_enabled():  # torch computes second derivatives
             of_x = winograd.input_gradient(gradient, scaled) if wanted[0] else None
             of_weight = winograd.weight_gradient(x, gradient) if wanted[1] else None
         else:
@@ -87,10 +90,10 @@ class _ScaledConvolution(torch.autograd.Function):
 
 
 class FusedConvolution(nn.Module):
-    """A convolution for inference with its batch norm folded in, which adds a shortcut and applies ReLU by itself.
+    """A convolution for inference with folded batch norm, optional shortcut and optional ReLU.
 
-    On a CPU the weights are the model's, scaled at every pass, which takes one percent of the time and spares a second
-    backbone. On a GPU, where launching the product takes longer than the product, they are scaled once.
+    On a CPU the weights are the model's, scaled in every forward pass. That takes one percent of the time and saves a second
+    copy of the backbone. On a GPU they are scaled once, because launching the product takes longer than computing it.
     """
 
     scale: Tensor
@@ -111,7 +114,7 @@ class FusedConvolution(nn.Module):
         self.stride, self.dilation, self.groups = convolution.stride, convolution.dilation, convolution.groups
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = True) -> Tensor:
-        """Apply it to ``x``; ``shortcut`` may be overwritten."""
+        """Convolve ``x``, add ``shortcut`` and apply ReLU; ``shortcut`` may be overwritten."""
         weight = self.convolution.weight * self.scale if self.scaled is None else self.scaled
         shape = self.stride, self.padding, self.dilation
         if self.groups == 1 and winograd.pays(x, weight, *shape):

@@ -1,9 +1,9 @@
-"""The conditional decoder (section 3 of the paper, "Conditional Cross-Attention").
+"""The decoder of Conditional DETR (Meng et al., ICCV 2021, arXiv 2108.06152, section 3).
 
-Every query is a pair: the *content query* (the decoder embedding, image-dependent) and the *spatial query*
-p_q = T * p_s, where p_s is the sine embedding of the query's reference point s and the diagonal T comes from the
-decoder embedding. Keys are pairs likewise: content key (from the encoder) and position key. Concatenating each pair
-per head makes an attention weight the sum of a content and a spatial term.
+A query has two parts: the *content query* c_q, computed from the decoder embedding, and the *spatial query* p_q = T p_s.
+p_s = sinusoidal(sigmoid(s)) is the encoding of the query's reference point s, and the diagonal matrix T is predicted from
+the decoder embedding. A key has a content part c_k, from the encoder, and a position part p_k. Both are concatenated per
+head, so that an attention logit is the sum of a content and a spatial term: c_q . c_k + p_q . p_k.
 """
 
 from typing import NamedTuple, cast
@@ -20,7 +20,7 @@ from conditional_detr.model.precision import full_precision
 
 
 class Memory(NamedTuple):
-    """What the decoder looks at: the encoder's output, its cells' positions, and which cells are padding."""
+    """Input of cross-attention: the encoder's output, the position encodings of its cells and the padding mask."""
 
     content: Float[Tensor, "batch cells channels"]
     position: Float[Tensor, "#batch cells channels"]
@@ -28,7 +28,7 @@ class Memory(NamedTuple):
 
 
 class QuerySelfAttention(nn.Module):
-    """Self-attention between queries: content and position have projections of their own, and are added."""
+    """Self-attention between queries: content and position are projected separately and added."""
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -59,16 +59,16 @@ class QuerySelfAttention(nn.Module):
         query_position: Float[Tensor, "#batch queries channels"],
         groups: int = 1,
     ) -> Float[Tensor, "batch queries channels"]:
-        """Queries attend to those of their own group, of equal and consecutive ``groups``."""
+        """Apply self-attention within each of ``groups`` consecutive groups of equal size."""
         attended = attend(*self.project(content, query_position, groups), dropout=self.dropout)
         return self.out_proj(attended.reshape(content.shape))
 
 
 class ConditionalCrossAttention(nn.Module):
-    """Cross-attention with content and spatial part concatenated per head: the paper's conditional cross-attention.
+    """Conditional cross-attention (section 3): content and spatial part are concatenated per head.
 
-    In the first layer the content query carries no image yet, so the learned query position is added to the content
-    query, and the position key to the content key.
+    In the first layer the content query does not depend on the image yet. There the learned query position is added to the
+    content query, and the position key to the content key.
     """
 
     def __init__(self, channels: int, heads: int, dropout: float, first: bool) -> None:
@@ -89,7 +89,7 @@ class ConditionalCrossAttention(nn.Module):
         spatial: Float[Tensor, "#batch queries channels"],
         memory: Memory,
     ) -> Projected:
-        """Content in the first half of every query's and key's depth, position in the second."""
+        """Project queries, keys and values. Content is the first half of the depth of queries and keys, position the second."""
         query_content = self.query_content(content)
         query_spatial = self.query_spatial(spatial).expand_as(query_content)
         key_content = self.key_content(memory.content)
@@ -139,10 +139,10 @@ class ConditionalDecoderLayer(nn.Module):
 
 
 class ConditionalDecoder(nn.Module):
-    """Decoder of Conditional DETR. One norm is shared by the outputs of all layers.
+    """Decoder of Conditional DETR. The outputs of all layers share one layer norm.
 
-    norm_between_layers: what transformers computes with ``auxiliary_loss=True``, which is not in the paper: every layer gets
-    the normalised output of the one before, and the last output is normalised twice.
+    norm_between_layers: every layer gets the normalized output of the one before, and the last output is normalized twice.
+    transformers computes this with ``auxiliary_loss=True``; it is not in the paper.
     """
 
     def __init__(
@@ -169,29 +169,29 @@ class ConditionalDecoder(nn.Module):
             for i in range(layers)
         )
         self.norm = nn.LayerNorm(channels)
-        self.query_scale = MLP(channels, channels, channels, 2)  # T, from the decoder embedding
+        self.query_scale = MLP(channels, channels, channels, 2)  # predicts T from the decoder embedding
         self.reference_head = MLP(channels, channels, 2, 2)
-        # The first layer takes T = 1, so with a single layer nothing would train the query scale.
+        # The first layer uses T = 1, so with a single layer the query scale would get no gradient.
         self.query_scale.requires_grad_(layers > 1)
         self.gradient_checkpointing = False
 
     def train_groups(self, groups: int) -> None:
         """Train ``groups`` sets of queries at once (Group DETR, Chen et al., ICCV 2023).
 
-        They share everything but their embeddings. Evaluation and checkpoints have the first group only.
+        The sets share everything but their embeddings. Evaluation and checkpoints use the first group only.
         """
         queries, channels = self.query_position.weight.shape
         self.further_groups = nn.Embedding((groups - 1) * queries, channels) if groups > 1 else None
 
     def query_positions(self) -> Float[Tensor, "queries channels"]:
-        """The learned queries, in training those of all groups."""
+        """Return the learned query positions; in training those of all groups."""
         weight = self.query_position.weight
         if self.training and self.further_groups is not None:
             return torch.cat([weight, self.further_groups.weight])
         return weight
 
     def reference_points(self) -> Float[Tensor, "queries 2"]:
-        """The reference point s of every query, (x, y) in 0..1 of the unpadded image."""
+        """Compute sigmoid(s) for the reference point s of every query: (x, y) in 0..1 of the unpadded image."""
         weight = self.query_positions()
         with full_precision(weight):
             return self.reference_head(weight).sigmoid()

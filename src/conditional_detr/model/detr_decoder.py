@@ -1,7 +1,7 @@
-"""The decoder of plain DETR (Carion et al., ECCV 2020), which the paper compares with.
+"""The decoder of plain DETR (Carion et al., ECCV 2020, arXiv 2005.12872), the baseline of the paper.
 
-A query is content plus learned position; so is a key. An attention weight is one inner product of the sums, in which
-content and position are not told apart.
+A query is the sum of content and learned position; a key is the sum of content and position encoding. An attention logit is
+one inner product of these sums and does not separate content from position.
 """
 
 from typing import cast
@@ -18,7 +18,7 @@ from conditional_detr.model.dropout import Dropout
 
 
 class CrossAttention(nn.Module):
-    """Queries and keys carry their positions, values do not."""
+    """Cross-attention of DETR: positions are added to queries and keys, not to values."""
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class DETRDecoderLayer(nn.Module):
 
 
 class DETRDecoder(nn.Module):
-    """Decoder of DETR. One norm is shared by the outputs of all layers; norm_between_layers as in ``ConditionalDecoder``."""
+    """Decoder of DETR. The outputs of all layers share one layer norm; norm_between_layers as in ``ConditionalDecoder``."""
 
     def __init__(
         self,

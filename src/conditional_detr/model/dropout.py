@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al., JMLR 2014) with less time and memory than torch's on a CPU, and torch's elsewhere."""
+"""Dropout (Srivastava et al., JMLR 2014): faster and smaller than torch's on a CPU, torch's on other devices."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ from torch.nn import functional
 
 
 class Dropout(nn.Module):
-    """Elements are zero with ``probability`` (on a CPU a multiple of 2 ** -16), the others scaled to keep the mean.
+    """In training, set elements to zero with ``probability`` and scale the others to keep the mean.
 
-    In training only; ``after_relu`` and ``product`` are for what precedes and follows it.
+    On a CPU the probability is rounded to a multiple of 2 ** -16. ``after_relu`` and ``product`` fuse dropout with the
+    operation before or after it.
     """
 
     def __init__(self, probability: float) -> None:
@@ -32,7 +33,7 @@ class Dropout(nn.Module):
         return x * _kept(x, self.probability) * (1 / (1 - self.probability))
 
     def after_relu(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Of the ReLU of ``x``."""
+        """Apply ReLU, then dropout."""
         if self.active and _faster_here(x):
             return _DroppedReLU.apply(x, self.probability)
         return self(torch.relu(x))
@@ -40,7 +41,7 @@ class Dropout(nn.Module):
     def product(
         self, weights: Float[Tensor, "*batch rows inner"], x: Float[Tensor, "*batch inner columns"]
     ) -> Float[Tensor, "*batch rows columns"]:
-        """Of ``weights``, times ``x``."""
+        """Apply dropout to ``weights`` and return their matrix product with ``x``."""
         if self.active and _faster_here(weights):
             return _DroppedProduct.apply(weights, x, self.probability)
         return self(weights) @ x
@@ -51,8 +52,8 @@ def _faster_here(x: Tensor) -> bool:
 
 
 def _kept(x: Tensor, probability: float) -> UInt8[Tensor, "*batch"]:
-    """1 or 0: torch compares into bytes, and multiplies by them, several times faster than by booleans."""
-    # One draw of 64 bits serves four elements; torch makes a draw of its own for each.
+    """Draw a mask: 1 for kept elements, 0 for dropped ones. torch computes bytes several times faster than booleans."""
+    # One draw of 64 bits serves four elements; torch would draw once per element.
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     numbers = draws.view(torch.int16)[: x.numel()].view(x.shape)
     kept = torch.empty_like(numbers, dtype=torch.uint8)
@@ -60,7 +61,7 @@ def _kept(x: Tensor, probability: float) -> UInt8[Tensor, "*batch"]:
 
 
 class _DroppedReLU(torch.autograd.Function):
-    """Keeps its output alone, which tells what was dropped or negative."""
+    """ReLU and dropout. Saves only the output for the backward pass; it is zero where an element was dropped or negative."""
 
     @staticmethod
     @custom_fwd(device_type="cpu")  # pyright: ignore[reportUntypedFunctionDecorator]
@@ -78,7 +79,10 @@ class _DroppedReLU(torch.autograd.Function):
 
 
 class _DroppedProduct(torch.autograd.Function):
-    """Keeps the weights, which softmax keeps too, and what was dropped, but no dropped weights."""
+    """Product of dropped-out weights and ``x``.
+
+    Saves the weights, which softmax saves anyway, and the mask for the backward pass, but not their product.
+    """
 
     @staticmethod
     @custom_fwd(device_type="cpu")  # pyright: ignore[reportUntypedFunctionDecorator]
@@ -93,6 +97,6 @@ class _DroppedProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         weights, kept, x = ctx.saved_tensors
         gradient = gradients[0] * ctx.scale
-        of_x = (weights * kept).transpose(-2, -1) @ gradient  # first, so that its product is gone before the other's
+        of_x = (weights * kept).transpose(-2, -1) @ gradient  # first, so that its temporary is freed before the next
         of_weights = (gradient @ x.transpose(-2, -1)).mul_(kept)
         return of_weights, of_x, None

@@ -1,4 +1,4 @@
-"""Transformer encoder: self-attention over the cells of the feature map. Post-norm, as in DETR."""
+"""Transformer encoder: self-attention over the cells of the feature map, post-norm as in DETR."""
 
 from typing import cast
 
@@ -30,7 +30,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Encoder; with 0 layers the decoder sees the projected backbone features."""
+    """Transformer encoder of DETR; with 0 layers it returns the projected backbone features."""
 
     def __init__(self, *, layers: int, channels: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()

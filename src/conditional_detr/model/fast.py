@@ -1,4 +1,4 @@
-"""The same network with less work, for inference alone."""
+"""A faster equivalent of the network, for inference only."""
 
 import copy
 from typing import Any, cast
@@ -12,11 +12,11 @@ from conditional_detr.structures import Predictions
 
 
 class FastDETR(nn.Module):
-    """A ``DETR`` that only predicts: on a CPU equal within rounding, on a GPU in half precision.
+    """A ``DETR`` for inference: equal within rounding on a CPU, in half precision on a GPU.
 
-    It shares the model's parameters, but is to be made again when they change. compiled: by ``torch.compile``, which
-    takes up to a minute for the first image, the first ones of other sizes, and the first ones with padding and in a
-    batch; after that all sizes are served.
+    It shares the model's parameters. Make a new one when they change. compiled: use ``torch.compile``, which takes up to a
+    minute each for the first image, the first image of another size, the first padded image and the first batch; after that
+    any size works without compiling again.
     """
 
     def __init__(self, model: DETR, compiled: bool = False) -> None:
@@ -28,7 +28,7 @@ class FastDETR(nn.Module):
             self.precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         network = copy.copy(model).eval()
         backbone: nn.Module = model.backbone.fused()
-        if compiled and device.type == "cpu":  # it is oneDNN's operators already, which can't be traced
+        if compiled and device.type == "cpu":  # it consists of oneDNN operators already, which can't be traced
             backbone = cast(Any, torch.compiler.disable)(backbone)
         network._modules = {**model._modules, "backbone": backbone}
         self.network = torch.compile(network) if compiled else network

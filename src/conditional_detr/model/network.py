@@ -1,4 +1,4 @@
-"""The whole network: backbone, encoder, decoder and the heads that every decoder layer shares."""
+"""The whole network: backbone, encoder, decoder and prediction heads."""
 
 import math
 from typing import Any
@@ -25,7 +25,7 @@ class DETR(nn.Module):
     """DETR (Carion et al., ECCV 2020): backbone, encoder, decoder, and heads that all decoder layers share.
 
     logits: outputs of the class head per query. softmax: classes compete, and the last logit means "no object"; otherwise
-    each class has its own sigmoid. class_prior: prior probability of the class head at initialization (focal loss).
+    every class has a sigmoid. class_prior: prior probability of the class head at initialization (focal loss).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class DETR(nn.Module):
             nn.init.constant_(self.class_head.bias, -math.log((1 - class_prior) / class_prior))
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
-        """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+        """Recompute activations in the backward pass instead of storing them, which takes less memory and more time."""
         for part in (self.backbone, self.encoder, self.decoder):
             part.gradient_checkpointing = enabled
 
@@ -73,7 +73,7 @@ class DETR(nn.Module):
         pixels: Float[Tensor, "batch 3 height width"],
         padding_mask: Bool[Tensor, "batch height width"] | None = None,
     ) -> Memory:
-        """Everything before the decoder. The mask is taken to feature resolution by nearest interpolation."""
+        """Compute backbone and encoder. The mask is resized to the feature map by nearest-neighbor interpolation."""
         features = self.input_proj(self.backbone(pixels))
         if padding_mask is None:
             mask = None
@@ -92,9 +92,9 @@ class DETR(nn.Module):
         pixels: Float[Tensor, "batch 3 height width"],
         padding_mask: Bool[Tensor, "batch height width"] | None = None,
     ) -> Predictions:
-        """Class logits and boxes of every decoder layer.
+        """Predict class logits and boxes with every decoder layer.
 
-        pixels: RGB, ImageNet-normalised. padding_mask: True where padded; None when nothing is padded.
+        pixels: RGB, ImageNet-normalized. padding_mask: True where padded; None when nothing is padded.
         """
         embeddings = self.decoder(self.encode(pixels, padding_mask))
         with full_precision(embeddings):
@@ -106,7 +106,10 @@ class DETR(nn.Module):
 
 
 class ConditionalDETR(DETR):
-    """Conditional DETR (Meng et al., ICCV 2021): boxes are predicted relative to the queries' reference points."""
+    """Conditional DETR (Meng et al., ICCV 2021, arXiv 2108.06152).
+
+    Boxes are predicted relative to the reference points s of the queries: b = sigmoid(FFN(f) + [s; 0; 0]) (section 3).
+    """
 
     decoder: ConditionalDecoder
 
@@ -124,7 +127,7 @@ class ConditionalDETR(DETR):
 
 
 def build_model(settings: ModelSettings, classes: int) -> DETR:
-    """Make an untrained network: ``ConditionalDETR``, or ``DETR`` with ``decoder="detr"``.
+    """Build an untrained network: ``ConditionalDETR``, or ``DETR`` with ``decoder="detr"``.
 
     The caller loads weights and freezes stages.
     """
@@ -137,9 +140,9 @@ def build_model(settings: ModelSettings, classes: int) -> DETR:
 def build_network(
     architecture: Architecture, classes: int, *, norm_frozen: bool = True, class_prior: float = 0.01
 ) -> DETR:
-    """Make a network of this architecture with random weights.
+    """Build a network of this architecture with random weights.
 
-    norm_frozen: batch norm of the backbone as constants, or trained. class_prior: as in ``DETR``.
+    norm_frozen: constant batch norm in the backbone instead of trained. class_prior: as in ``DETR``.
     """
     backbone = family(architecture.backbone_family).build(architecture, norm_frozen=norm_frozen)
     layer = {
@@ -180,7 +183,7 @@ def build_network(
 
 
 class _WithoutInitialization(TorchFunctionMode):
-    """Leave out random numbers. On the meta device the first of them imports sympy, which takes seconds."""
+    """Skip random initialization. On the meta device the first random number imports sympy, which takes seconds."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -191,6 +194,6 @@ class _WithoutInitialization(TorchFunctionMode):
 
 
 def describe_network(architecture: Architecture, classes: int) -> DETR:
-    """Make a network on the meta device: names and shapes of all parameters, no memory, for weights to be put in."""
+    """Build a network on the meta device: names and shapes of all parameters without memory, to load weights into."""
     with torch.device("meta"), _WithoutInitialization():
         return build_network(architecture, classes)

@@ -1,4 +1,4 @@
-"""Sine encodings: of the feature map's cells (keys) and of the reference points (spatial queries)."""
+"""Sine encodings of the cells of the feature map (keys) and of reference points (spatial queries)."""
 
 import math
 
@@ -10,8 +10,8 @@ EPSILON = 1e-6  # added to the number of valid rows and columns, as DETR does
 
 
 def _interleaved_sine(angle: Float[Tensor, "*batch"], channels: int, temperature: float) -> Tensor:
-    """Sine and cosine of ``angle`` at ``channels / 2`` wavelengths, interleaved: ``[*batch, channels]``."""
-    # The wavelengths stay float32 in any precision, as published weights were trained with them.
+    """Return sine and cosine of ``angle`` at ``channels / 2`` wavelengths, interleaved: ``[*batch, channels]``."""
+    # The wavelengths are float32 in any precision, because published weights were trained with them.
     channel = torch.arange(channels, dtype=torch.float32, device=angle.device)
     wavelength = temperature ** (2 * torch.div(channel, 2, rounding_mode="floor") / channels)
     phase = angle[..., None] / wavelength
@@ -21,9 +21,9 @@ def _interleaved_sine(angle: Float[Tensor, "*batch"], channels: int, temperature
 def point_encoding(
     points: Float[Tensor, "*batch 2"], channels: int, temperature: float
 ) -> Float[Tensor, "*batch {channels}"]:
-    """Sinusoidal embedding of points (x, y) in 0..1: p_s of the paper's section 3, y in the first half.
+    """Compute the sine encoding of points (x, y) in 0..1: p_s = sinusoidal(sigmoid(s)) of the paper (section 3).
 
-    Computed in at least float32.
+    y is in the first half of the channels. Computed in at least float32.
     """
     angle = points * (2 * math.pi)
     y = _interleaved_sine(angle[..., 1], channels // 2, temperature)
@@ -34,7 +34,10 @@ def point_encoding(
 def grid_encoding(
     valid: Bool[Tensor, "batch height width"], channels: int, temperature: float
 ) -> Float[Tensor, "batch {channels} height width"]:
-    """Sinusoidal position of every cell of a feature map, normalised by the valid rows and columns (float32)."""
+    """Compute the sine encoding of every cell of a feature map (float32).
+
+    Positions are normalized by the number of valid rows and columns.
+    """
     y = valid.cumsum(1, dtype=torch.float32)
     x = valid.cumsum(2, dtype=torch.float32)
     y = y / (y[:, -1:, :] + EPSILON) * (2 * math.pi)
@@ -46,6 +49,6 @@ def grid_encoding(
 
 
 def inverse_sigmoid(x: Float[Tensor, "*batch"], epsilon: float = 1e-5) -> Float[Tensor, "*batch"]:
-    """Logit of ``x`` in 0..1, finite at both ends: numerator and denominator are at least ``epsilon``."""
+    """Return the logit of ``x`` in 0..1. It is finite at both ends: ``x`` and ``1 - x`` are clamped to ``epsilon`` or more."""
     x = x.clamp(0, 1)
     return torch.log(x.clamp(min=epsilon) / (1 - x).clamp(min=epsilon))

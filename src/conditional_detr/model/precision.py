@@ -1,4 +1,4 @@
-"""Where mixed precision must not reach: in half precision a coordinate has some ten bits, so boxes would move by pixels."""
+"""Exclusion from mixed precision: half precision gives a coordinate about ten bits, so boxes would shift by pixels."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -8,5 +8,5 @@ from torch import Tensor
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """A context without autocast on the device of ``x``."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)  # which knows no meta tensors
+    """Return a context that disables autocast on the device of ``x``."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)  # autocast has no meta device

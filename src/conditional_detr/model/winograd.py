@@ -1,9 +1,9 @@
 """3x3 convolutions on a CPU with a quarter of the multiplications: F(4x4, 3x3) of Lavin and Gray (CVPR 2016).
 
-A tile of 4x4 outputs depends on 6x6 inputs. With inputs and weights transformed, it takes one product per pair of channels
-in each of 36 places, instead of 9 in each of 16: 36 products of matrices, which torch computes at once. The
-transforms are sums of strided views. The convolution has padding 1, stride 1 and dilation 1; float32 results differ from
-those of a direct one by rounding, some times more than two direct ones differ.
+A tile of 4x4 outputs depends on 6x6 inputs. In the transformed domain a tile takes one product per pair of channels in each
+of 36 positions, instead of 9 products in each of 16. These are 36 matrix products, which torch computes as one batch. The
+transforms are sums of strided views. The convolution has padding 1, stride 1 and dilation 1. float32 results differ from
+those of a direct convolution by rounding, by a few times more than two direct convolutions differ from each other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,16 +26,16 @@ _INPUT = (
 _WEIGHT_24 = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))  # 24 times G
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 _OUTPUT_TRANSPOSED = tuple(zip(*_OUTPUT, strict=True))
-_CELLS = 1024  # of the output, in all images
-_AT_ONCE = 2**22  # transformed inputs (16 MiB), so that they stay in a processor's cache
+_CELLS = 1024  # least number of output cells, over all images
+_AT_ONCE = 2**22  # most transformed inputs at once (16 MiB), so that they stay in the processor's cache
 
 
 def pays(x: Tensor, weight: Tensor, *shape: Sequence[int]) -> bool:
-    """Whether a convolution is one of these, and faster so. shape: stride, padding and dilation.
+    """Return True if this algorithm applies to a convolution and is faster. shape: stride, padding and dilation.
 
-    With fewer channels the sums take what the products spare; with more, or on a small map, the transformed weights do.
-    Not where products are allowed less than float32, which the transforms would magnify, nor in a graph, which would
-    be of one size.
+    With fewer channels the transforms take the time that the products save; with more channels, or on a small feature map,
+    the transformed weights do. False if matrix products may be less precise than float32, because the transforms would
+    amplify the error. False while compiling or exporting, because the graph would have a fixed size.
     """
     *channels, rows, columns = weight.shape
     return (
@@ -54,7 +54,7 @@ def pays(x: Tensor, weight: Tensor, *shape: Sequence[int]) -> bool:
 def convolution(
     x: Float[Tensor, "batch inputs height width"], weight: Float[Tensor, "outputs inputs 3 3"]
 ) -> Float[Tensor, "batch outputs height width"]:
-    """Without bias."""
+    """Convolve ``x`` with ``weight``, without bias."""
     batch, _, height, width = x.shape
     outputs, inputs = weight.shape[:2]
     rows, columns = _tiles(height), _tiles(width)
@@ -73,14 +73,14 @@ def convolution(
 def input_gradient(
     gradient: Float[Tensor, "batch outputs height width"], weight: Float[Tensor, "outputs inputs 3 3"]
 ) -> Float[Tensor, "batch inputs height width"]:
-    """From the output's gradient."""
+    """Compute the gradient of ``x`` from that of the output."""
     return convolution(gradient, weight.flip(2, 3).transpose(0, 1))
 
 
 def weight_gradient(
     x: Float[Tensor, "batch inputs height width"], gradient: Float[Tensor, "batch outputs height width"]
 ) -> Float[Tensor, "outputs inputs 3 3"]:
-    """From the output's gradient."""
+    """Compute the gradient of the weights from that of the output."""
     inputs, outputs = x.shape[1], gradient.shape[1]
     total = x.new_zeros(36, outputs, inputs)
     for part, of_part in _parts(x, gradient):
@@ -90,7 +90,7 @@ def weight_gradient(
 
 
 def _weight_transform(like: Tensor) -> Float[Tensor, "36 9"]:
-    """Of both axes at once."""
+    """Return the weight transform of both axes as one matrix."""
     one = like.new_tensor(_WEIGHT_24) / 24
     return torch.kron(one, one)
 
@@ -100,14 +100,14 @@ def _tiles(length: int) -> int:
 
 
 def _parts(x: Tensor, other: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    """As many images at once as fit."""
+    """Split both batches into parts of as many images as fit into ``_AT_ONCE``."""
     numbers = 36 * _tiles(x.shape[2]) * _tiles(x.shape[3]) * x.shape[1]
     images = max(1, _AT_ONCE // numbers)
     return zip(x.split(images), other.split(images), strict=True)
 
 
 def _add_up(factors: Sequence[Sequence[int]], parts: Sequence[Tensor], out: Sequence[Tensor]) -> None:
-    """Into ``out[i]`` the sum of ``factors[i][j] * parts[j]``; every row of factors has a 1."""
+    """Write the sum of ``factors[i][j] * parts[j]`` over j into ``out[i]``; every row of factors has a 1."""
     for row, total in zip(factors, out, strict=True):
         terms = [(factor, part) for factor, part in zip(row, parts, strict=True) if factor]
         (_, first), *rest = sorted(terms, key=lambda term: term[0] != 1)

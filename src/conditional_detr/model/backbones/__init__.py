@@ -1,4 +1,4 @@
-"""Backbones. A family is one module here and one entry in ``record.BACKBONES``."""
+"""Backbone families. Each is one module here and one entry in ``record.BACKBONES``."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from conditional_detr.record import BACKBONES, Architecture, BackboneShape
 
-# Who names a backbone's parameters: torchvision (official codes, MMDetection), timm, or transformers' own classes.
+# Naming scheme of a backbone's parameters: torchvision (official codes, MMDetection), timm, or transformers' own classes.
 Naming = Literal["torchvision", "timm", "transformers"]
 
 
 class Backbone(nn.Module):
-    """A convolutional network without its classifier; its output is the last stage's feature map.
+    """A convolutional network without its classifier. The output is the feature map of the last stage.
 
-    channels: of the output. norm_frozen: batch norm is constant. gradient_checkpointing: recompute activations in the
-    backward pass.
+    channels: number of output channels. norm_frozen: batch norm is constant. gradient_checkpointing: recompute activations
+    in the backward pass.
     """
 
     channels: int
@@ -29,7 +29,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def fused(self) -> nn.Module:
-        """Return a network for inference that computes the same with fewer operations and shares the parameters."""
+        """Return an equivalent network for inference, with fewer operations and shared parameters."""
         raise NotImplementedError
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
@@ -38,38 +38,44 @@ class Backbone(nn.Module):
 
 @runtime_checkable
 class Family(Protocol):
-    """What the module of a family offers."""
+    """Interface of a family's module."""
 
     CLASSIFIER: str
-    """prefix of the parameters of ImageNet weights that a detector has no use for"""
+    """prefix of the classifier's parameters in ImageNet weights; a detector does not use them"""
 
     def build(self, architecture: Architecture, *, norm_frozen: bool) -> Backbone:
-        """Make the network with random weights. norm_frozen: batch norm as constants (published) or trained."""
+        """Build the network with random weights. norm_frozen: constant batch norm (published) instead of trained."""
         ...
 
     def named(self, name: str, naming: Naming) -> str:
-        """Return the name that others have for our parameter ``name``. Raises ``KeyError`` for one that is not ours."""
+        """Return the name of our parameter ``name`` in a naming scheme. Raises ``KeyError`` for an unknown name."""
         ...
 
     def ours(self, name: str, naming: Naming) -> str | None:
-        """Return our name for a parameter of others; None for one that is not part of the family."""
+        """Return our name for a parameter of a naming scheme; None if it is not part of the family."""
         ...
 
     def recognize(self, values: Mapping[str, Tensor]) -> str | dict[str, Any] | None:
-        """Read name or shape from parameters under our names; None for another family. Raises ``KeyError`` naming what is missing."""
+        """Read the backbone's name or shape from parameters under our names; None for another family.
+
+        Raises ``KeyError`` naming a missing parameter.
+        """
         ...
 
     def to_transformers(self, backbone: str | BackboneShape) -> dict[str, Any]:
-        """Return the ``backbone_config`` of transformers' own class."""
+        """Return the ``backbone_config`` for transformers' own backbone class."""
         ...
 
     def from_transformers(self, config: Mapping[str, Any]) -> str | dict[str, Any] | None:
-        """Read name or shape from a ``backbone_config``; None for another family. Raises ``ValueError`` for what it does not have."""
+        """Read the backbone's name or shape from a ``backbone_config``; None for another family.
+
+        Raises ``ValueError`` for a backbone that the family does not support.
+        """
         ...
 
 
 def family(name: str) -> Family:
-    """Return the family that ``record.BACKBONES`` has under this key."""
+    """Return the module of a family. name: key of ``record.BACKBONES``."""
     return cast(Family, import_module(f"{__name__}.{name}"))
 
 

@@ -45,7 +45,7 @@ def _joined(residual: Tensor, x: Tensor, projection: nn.Sequential) -> Tensor:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions."""
+    """Residual block of two 3x3 convolutions."""
 
     def __init__(self, *, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions; the inner ones have a quarter of the outputs."""
+    """Residual block of 1x1, 3x3 and 1x1 convolutions; the first two have a quarter of the output channels."""
 
     def __init__(self, *, inputs: int, outputs: int, stride: int, dilation: int, norm: Norm) -> None:
         super().__init__()
@@ -83,11 +83,11 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(Backbone):
-    """ResNet without its classifier; the output is the last stage's feature map.
+    """ResNet without its classifier. The output is the feature map of the last stage.
 
     block: kind of residual block. depths: blocks per stage. widths: output channels per stage. stem_width: channels of
     the 7x7 stem. dilation: the last stage keeps the resolution and its blocks after the first use dilation 2 (DC5).
-    norm_frozen: batch norm as constants (published) or trained.
+    norm_frozen: constant batch norm (published) instead of trained.
     """
 
     def __init__(
@@ -134,12 +134,12 @@ class ResNet(Backbone):
             self.get_submodule(name).requires_grad_(False)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
-        if pixels.device.type == "cpu":  # there convolutions run faster with channels last, whatever the weights
+        if pixels.device.type == "cpu":  # channels last is faster on a CPU, whatever the format of the weights
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         x = self.maxpool(normalized_convolution(pixels, self.conv1, self.bn1).relu_())
         for name in self.stage_names:
             stage = self.get_submodule(name)
-            # Recomputing trained batch norm would count its statistics twice.
+            # Recomputing trained batch norm would update its statistics twice.
             if self.gradient_checkpointing and self.training and self.norm_frozen:
                 x = cast(Tensor, checkpoint(stage, x, use_reentrant=False))
             else:
@@ -151,7 +151,7 @@ class ResNet(Backbone):
 
 
 class FusedBlock(nn.Module):
-    """A residual block of either kind."""
+    """A residual block of fused convolutions, basic or bottleneck."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class FusedBlock(nn.Module):
 
 
 class FusedResNet(nn.Module):
-    """What a ``ResNet`` computes in evaluation."""
+    """A ``ResNet`` in evaluation mode, made of fused convolutions."""
 
     def __init__(self, backbone: ResNet) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ def recognize(values: Mapping[str, Tensor]) -> str | dict[str, Any] | None:
 
 
 def _count(values: Mapping[str, Tensor], pattern: str) -> int:
-    """Count the different numbers that names have in the place of the group."""
+    """Count the distinct numbers that the group of ``pattern`` matches in the names."""
     matches = (re.match(pattern, name) for name in values)
     return len({match[1] for match in matches if match})
 
