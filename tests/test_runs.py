@@ -52,8 +52,8 @@ def test_others_may_not(settings, override):
     run = create_run(settings).path
     key = override.partition("=")[0]
     sentence = (
-        f"{key} can't change within a run; start a new one from it: cdetr train {run}/config.yaml {override} "
-        f"(model.init_from={run} keeps what fits)"
+        f"{key} can't change within a run; start a new run: cdetr train {run}/config.yaml {override} "
+        f"(model.init_from={run} keeps the weights that fit)"
     )
     with pytest.raises(InputError) as caught:
         open_run(run, ["train.epochs=20", override])

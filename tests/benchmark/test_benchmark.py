@@ -1,4 +1,4 @@
-"""What is counted and measured, on small networks; no test looks at how fast anything is."""
+"""Counting and measuring, on small networks. No test depends on the speed of the machine."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def test_multiply_adds_by_hand():
-    """Convolutions: outputs x kernel x inputs; matrix products: rows x inner x columns."""
+    """Convolutions count outputs x kernel x inputs, matrix products rows x inner x columns."""
     shape = BackboneShape(block="basic", depths=(1,), widths=(16,), stem_width=8)
     settings = TINY.model_copy(update={"backbone": shape, "encoder_layers": 0, "decoder_layers": 1})
     height, width, channels, queries, hidden, classes = 64, 96, 32, 7, 64, 5
@@ -57,7 +57,7 @@ def test_sizes_of_coco():
     [("conditional-detr_r50_8xb2-50e_coco", 90e9), ("conditional-detr_r101_8xb2-50e_coco", 156e9)],
 )
 def test_near_the_paper(preset, published):
-    """At the mean size of those images, rather than over all of them, which takes half a minute."""
+    """The count is at the mean image size, because a mean over all images takes half a minute."""
     settings = load_settings(preset).model.resolved()
     assert multiply_adds(settings, 91, (800, 1104)) == pytest.approx(published, rel=0.03)
 
@@ -73,7 +73,7 @@ def test_pairs_in_turn():
 def test_medians_and_ratios():
     assert spread([3.0, 1.0, 2.0, 100.0, 2.5]) == (2.5, 2.0, 3.0)
     assert spread([4.0]) == (4.0, 4.0, 4.0)
-    assert ratio([1.0, 2.0, 30.0], [2.0, 4.0, 60.0]) == (0.5, 0.5, 0.5)  # the machine's mood does not count
+    assert ratio([1.0, 2.0, 30.0], [2.0, 4.0, 60.0]) == (0.5, 0.5, 0.5)  # pairs cancel changes in the machine's speed
 
 
 def test_clock_adds_up_and_lets_go():
@@ -111,20 +111,20 @@ def _ended_by(number):
 
 
 def test_contender_in_a_process_of_its_own():
-    """Its time, its results, and the memory of a tensor and its sum with one."""
+    """The contender reports its time, its results, and the memory of a tensor and of its sum with 1."""
     with Contender(CPU, Sleeper) as sleeper, Contender(CPU, _hold, 100) as holder:
         assert 0.05 <= sleeper.seconds() < 1
         process, halves = sleeper.outputs()
         assert process[0] != os.getpid()
-        assert halves.tolist() == [1.0, 1.0]  # which numpy has no half precision for
+        assert halves.tolist() == [1.0, 1.0]  # converted, because NumPy has no bfloat16
         holder.seconds()
         found = holder.peak_memory()
-    if found is not None:  # where the system tells
+    if found is not None:  # if the system reports it
         assert found / 2**20 == pytest.approx(200, abs=15)
 
 
 class UnsendableError(Exception):
-    """Cannot be made from its arguments."""
+    """An exception that can't be unpickled, because its arguments are not those of ``__init__``."""
 
     def __init__(self, one, two):
         super().__init__(one + two)
@@ -141,7 +141,7 @@ def _unsendable():
         (partial(_fail, torch.OutOfMemoryError()), InputError, "memory is too small.*smaller batch"),
         (partial(torch.empty, 2**55), InputError, "memory is too small"),
         (_unsendable, RuntimeError, "line(.|\n)*what went wrong"),
-        (partial(_ended_by, signal.SIGKILL), InputError, "want of memory.*smaller batch"),
+        (partial(_ended_by, signal.SIGKILL), InputError, "lack of memory.*smaller batch"),
         (partial(_ended_by, signal.SIGTERM), RuntimeError, "exit code -15"),
     ],
     ids=["input", "accelerator's memory", "memory", "defect", "killed", "ended"],
@@ -164,7 +164,7 @@ def test_inputs_are_the_same_every_time():
 
 
 def test_both_sides_train_the_same(tmp_path):
-    """The same parameters of the same network, whose outputs agree before a step and no longer after it."""
+    """Both sides train the same parameters; their outputs agree before a step and change with it."""
     pytest.importorskip("transformers")
     from conditional_detr.benchmark import ours, theirs
 

@@ -1,4 +1,4 @@
-"""Files and ``key=value`` are read as they look; what is wrong in them is refused in one sentence."""
+"""Files and ``key=value`` overrides are read by YAML 1.2; mistakes are refused in one sentence."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ PUBLISHED = "conditional-detr_r50_8xb2-50e_coco"
 
 
 def value_of(override: str) -> object:
-    """What a preset with this override says."""
+    """Return the value that an override sets in the published preset."""
     section, _, key = override.partition("=")[0].partition(".")
     return getattr(getattr(load_settings(PUBLISHED, [override]), section), key)
 
 
 def refused(text: str | bytes, sentence: str, file: Path) -> None:
-    """A file of this text is refused in one line, and soon."""
+    """Check that a file of this text is refused quickly and in one line."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     started = time.monotonic()
     with pytest.raises(InputError, match=sentence) as caught:
@@ -45,7 +45,7 @@ def test_overrides_have_types():
 
 
 def test_values_are_what_they_look_like():
-    """Not what YAML 1.1 makes of them: no is not a boolean, and a name may be a number."""
+    """Unlike in YAML 1.1, ``no`` is not a boolean. Names keep the text of a number."""
     values = load_settings(PUBLISHED, ["train.mixed_precision=no", "train.name=001", "data.root=2024"])
     assert (values.train.mixed_precision, values.train.name, values.data.root) == ("no", "001", Path("2024"))
     assert load_settings(PUBLISHED, ["data.root=null", "train.scale_lr=true"]).data.root is None
@@ -147,7 +147,10 @@ def test_home_of_nobody():
         ("preset.x=1", "unknown key 'preset.x'"),
         ("version=1", "unknown key 'version'"),
         ("version.x=1", "unknown key 'version'"),
-        ("train.drop_epoch=40", r"train\.drop_epoch is now train\.drop_at, a part of the run: train\.drop_at=0\.8$"),
+        (
+            "train.drop_epoch=40",
+            r"train\.drop_epoch is now train\.drop_at, a fraction of the run: train\.drop_at=0\.8$",
+        ),
         ("train.name=a\0b", r"train\.name: 'a\\x00b' has characters that no name can have"),
         ("train.output=a\udcff", r"train\.output: 'a\\udcff' has characters that no name can have"),
     ],
@@ -277,7 +280,7 @@ def test_little_text_is_enough(text, tmp_path):
     st.sampled_from(setting_keys()),
 )
 def test_any_text_is_read_or_refused(tmp_path, text, key):
-    """As a file, as the value of a setting, and as an override by itself."""
+    """The text is tried as a file, as the value of a setting, and as a whole override."""
     file = tmp_path / "x.yaml"
     file.write_bytes(text.encode(errors="surrogatepass"))
     for read in (
@@ -300,8 +303,8 @@ def test_files_of_older_versions_are_migrated(tmp_path):
     for text, part in (
         (OLD, 0.75),
         (f"version: 0\n{OLD}", 0.75),
-        ("train: {drop_epoch: 10}", 0.2),  # of the 50 epochs that were the default
-        ("train: {epochs: 12, drop_epoch: 40}", 1.0),  # which never came
+        ("train: {drop_epoch: 10}", 0.2),  # of 50 epochs, the default
+        ("train: {epochs: 12, drop_epoch: 40}", 1.0),  # the drop was after the end of the run
     ):
         file.write_text(text)
         assert load_settings(file).train.drop_at == part

@@ -1,4 +1,4 @@
-"""Presets hold the published values; wrong keys and values are refused with the nearest right one."""
+"""Presets hold the published values, and settings that contradict each other are refused."""
 
 from typing import get_args
 
@@ -99,7 +99,7 @@ RECIPE = {
 
 
 def number_types(annotation: object) -> set[object]:
-    """Types that a setting's annotation is made of."""
+    """Return the types in the annotation of a setting."""
     inner = get_args(annotation)
     return set().union(*map(number_types, inner)) if inner else {annotation if isinstance(annotation, type) else None}
 
@@ -114,7 +114,7 @@ def test_every_value_of_the_published_recipe():
 
 
 def test_plain_detr_brings_its_defaults():
-    """Those of the official DETR: softmax with no-object, 100 queries, class cost and weight 1."""
+    """The defaults are those of the official DETR: softmax with "no object", 100 queries, class cost and weight 1."""
     values = load_settings(PUBLISHED, ["model.decoder=detr"])
     assert (values.model.classification, values.model.queries) == ("softmax", 100)
     criterion = build_criterion(values.loss, softmax=True)
@@ -152,11 +152,11 @@ def test_what_does_not_go_together_is_refused():
 
 
 def test_the_baseline_of_the_paper():
-    """MMDetection's configuration of the same name."""
+    """The preset equals MMDetection's configuration of the same name."""
     values = load_settings("detr_r50_8xb2-150e_coco")
     published = load_settings(PUBLISHED)
     assert (values.model.queries, values.model.classification) == (100, "softmax")
-    assert values.train.epochs == 150  # and drops after 100: tests/training/test_optimizer.py
+    assert values.train.epochs == 150  # tests/training/test_optimizer.py checks the drop after epoch 100
     assert values.train.model_copy(update={"epochs": 50, "drop_at": 0.8}) == published.train
     assert values.data == published.data
 
@@ -202,7 +202,7 @@ def test_resolved_leaves_no_auto(name):
     resolved = settings.resolved()
     assert "auto" not in resolved.to_yaml()
     assert resolved.resolved() == resolved
-    assert settings.to_yaml().count("auto") == 4  # a file keeps what was said
+    assert settings.to_yaml().count("auto") == 4  # files keep "auto"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

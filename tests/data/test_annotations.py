@@ -1,4 +1,4 @@
-"""Annotations in memory, whatever they were read from."""
+"""Annotations in memory, independent of the layout they were read from."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from conditional_detr.record import Categories
 
 
 def annotations(image_ids=(3, 5, 9), ids=(1, 2), **changes) -> Annotations:
-    """Of three images, the middle one empty; objects not in the order of the images."""
+    """Return annotations of three images. The middle one is empty, and the objects are not sorted by image."""
     values = {
         "owners": np.array([2, 0, 2, 0]),
         "boxes": np.array([[1, 1, 4, 4], [0, 0, 8, 8], [5, 5, 20, 20], [2, 2, 0, 3]], dtype=float),
@@ -37,7 +37,7 @@ def test_objects_lie_in_the_order_of_their_images():
     assert data.offsets.tolist() == [0, 2, 2, 4]
     assert data.labels.tolist() == [0, 1, 1, 0]
     assert data.crowd.tolist() == [False, False, False, True]
-    assert data.areas.tolist() == [64, 0, 9, 400]  # of the box where no area above 0 is given
+    assert data.areas.tolist() == [64, 0, 9, 400]  # area of the box unless an area above 0 is given
     assert data.object_counts.tolist() == [1, 0, 1]
     assert data.dropped == 1
     boxes, labels = data.training_objects(2)
@@ -53,7 +53,7 @@ def test_boxes_that_are_no_numbers_are_named():
 @pytest.mark.parametrize("image_ids", [(3, 5, 9), (0, 2**53, 2**53 + 1), (-1, 2**63 - 1, -(2**63))])
 @pytest.mark.parametrize("ids", [(1, 2), (0, 2**62)])
 def test_any_ids_are_evaluated(image_ids, ids):
-    """The metric's own can't tell 2**53 from 2**53 + 1, and takes 0 for no match."""
+    """The ids in the metric can't distinguish 2**53 from 2**53 + 1, and 0 means "no match" there."""
     data = annotations(image_ids, ids)
     results = [
         {"image_id": image_ids[0], "category_id": ids[0], "bbox": [0, 0, 8, 8], "score": 0.9},

@@ -1,4 +1,4 @@
-"""Decoding: what users' files are, and the one rule for each oddity."""
+"""Decoding of images of all kinds, including unusual and broken files."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from tests.conftest import SHARED, needs_shared
 ODD = SHARED / "odd-images"
 MANIFEST = json.loads((ODD / "manifest.json").read_text())["files"] if ODD.exists() else []
 SIZES = {
-    "exif_rotate6.jpg": (240, 320),  # upright
+    "exif_rotate6.jpg": (240, 320),  # after rotation
     "exif_rotate3.jpg": (320, 240),
     "one_px.png": (1, 1),
     "wide_8000x20.jpg": (8000, 20),
@@ -51,7 +51,7 @@ def test_16_bits_are_scaled_not_clipped():
 
 @needs_shared("odd-images/manifest.json")
 def test_exif_turns_the_picture_not_only_its_size():
-    """Orientation 3 is upside down: the upright picture is the stored one turned by 180 degrees."""
+    """EXIF orientation 3 means upside down: the stored image has to be rotated by 180 degrees."""
     with Image.open(ODD / "exif_rotate3.jpg") as stored:
         turned = stored.convert("RGB").transpose(Image.Transpose.ROTATE_180)
     np.testing.assert_array_equal(np.asarray(read_image(ODD / "exif_rotate3.jpg")), np.asarray(turned))

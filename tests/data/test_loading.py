@@ -1,4 +1,4 @@
-"""Batches: the same from one seed whatever the number of workers, each image once, restartable anywhere."""
+"""Batches depend on the seed but not on the number of workers, contain each image once, and restart at any step."""
 
 from itertools import islice
 
@@ -65,7 +65,7 @@ def test_processes_share_an_epoch_without_overlap(data):
 
 
 def test_processes_see_the_batches_of_one_large_process(data):
-    """Two processes of two images, or two accumulated passes, see in a step what one process of four sees."""
+    """Two processes with two images each, or two accumulated passes, get the images of one process with four images."""
     one = [{t.image_id for t in targets} for _, targets in first(data, 3, batch_size=4)]
     ranks = [first(data, 3, batch_size=2, rank=rank, processes=2) for rank in (0, 1)]
     two = [{t.image_id for _, targets in step for t in targets} for step in zip(*ranks, strict=True)]
@@ -92,7 +92,7 @@ def test_grouping_by_aspect_ratio():
 
 
 def test_evaluation_sees_every_image_once(shapes_root):
-    data = read_split(DataSettings(root=shapes_root), "val")  # 11 images: odd
+    data = read_split(DataSettings(root=shapes_root), "val")  # 11 images, an odd number
     seen = [
         target.image_id
         for rank in (0, 1)

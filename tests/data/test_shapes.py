@@ -1,4 +1,4 @@
-"""The generated data set follows its recipe."""
+"""The generated data set "shapes" has the documented properties."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_recipe():
 
 
 def test_a_shape_fills_its_box_and_contrasts():
-    """Of a lone shape, the pixels of its colour span exactly the annotated box."""
+    """In images with one shape, the pixels of its color span exactly the annotated box."""
     tested = 0
     for i in range(60):
         each = draw_shapes(np.random.default_rng([1, i]))

@@ -1,4 +1,4 @@
-"""The published augmentation: numbers of the official functions, and what must hold for any image."""
+"""The published augmentation equals the recorded numbers of the official functions, and is valid for any image."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_augmented_boxes_are_inside_and_have_area(height, width, seed):
 
 
 def test_augmentation_covers_what_is_published():
-    """Every training size occurs, half the images are flipped, crops leave 384 to 600 pixels of a larger image."""
+    """Every training size occurs, half of the images are flipped, and crops change the aspect ratio."""
     defaults = DataSettings()
     image = Image.new("RGB", (640, 480))
     image.paste((255, 255, 255), (0, 0, 320, 480))  # the left half is white

@@ -1,4 +1,4 @@
-"""COCO numbers equal those of pycocotools."""
+"""COCO metrics equal those of pycocotools."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ CROWDED = SHARED / "data" / "coco_mini" / "annotations" / "instances_val.json"
 
 
 def random_results(content, seed: int, per_image: int = 40):
-    """Detections around ground truth (crowds too) and anywhere, with ties in the scores."""
+    """Return detections near ground truth (including crowds) and at random places, with ties in the scores."""
     rng = np.random.default_rng(seed)
     ids = [category["id"] for category in content["categories"]]
     by_image = {image["id"]: [] for image in content["images"]}
@@ -92,7 +92,7 @@ def test_perfect_and_empty_results(truth):
     evaluator = CocoEvaluator(read_coco(truth, [truth.parents[1] / "val2017"]))
     assert evaluator.evaluate(perfect(truth)).values["AP"] == pytest.approx(1)
     assert evaluator.evaluate([]).values["AP"] == 0
-    assert evaluator.evaluate([]).values["APl"] == -1  # nothing to find is not the same as nothing found
+    assert evaluator.evaluate([]).values["APl"] == -1  # no objects of this size exist, so AP is undefined
 
 
 def test_optional_keys_may_be_missing(truth, tmp_path):
@@ -111,7 +111,7 @@ def test_optional_keys_may_be_missing(truth, tmp_path):
 
 
 def test_annotation_ids_do_not_matter(truth, tmp_path):
-    """Id 0, ids that repeat or are missing: all occur in exports, and the evaluation library trips over each."""
+    """Exports contain id 0, repeated ids and missing ids, each of which the evaluation library can't handle."""
     content = json.loads(truth.read_text())
     expected = (
         CocoEvaluator(read_coco(truth, [truth.parents[1] / "val2017"])).evaluate(random_results(content, 1)).values

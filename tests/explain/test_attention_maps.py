@@ -1,4 +1,4 @@
-"""Attention maps are those that the model uses, and taking them changes nothing."""
+"""Attention maps equal the weights that the model uses, and computing them does not change the model."""
 
 import warnings
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_the_model_itself_gets_no_hooks_and_shares_its_parameters(decoder):
 @pytest.mark.parametrize("layer", [0, 1])
 @torch.no_grad()
 def test_weights_times_values_are_the_layer_s_output(decoder, layer):
-    """And the logits of both parts add up to the products of queries and keys."""
+    """The logits of both parts also add up to the products of queries and keys."""
     model = randomised(small(decoder)).model
     pixels, mask = padded_images()
     copied, record = recorded(model, layer)
@@ -99,7 +99,7 @@ def test_maps_are_distributions_over_what_is_no_padding(decoder):
 
 @torch.no_grad()
 def test_the_spatial_part_of_the_first_layer_does_not_depend_on_the_image():
-    """T = 1 there, so that only reference points and positions are in it; the content part does depend on it."""
+    """T = 1 in the first layer, so the spatial part depends only on reference points and positions."""
     model = randomised(small()).model
     found = []
     for _ in range(2):
@@ -113,13 +113,13 @@ def test_the_spatial_part_of_the_first_layer_does_not_depend_on_the_image():
 @DECODERS
 @torch.no_grad()
 def test_equal_to_transformers(decoder, tmp_path):
-    """What its own implementation reports as attention weights, of all queries and both attentions."""
+    """Weights of both attentions equal those that transformers reports, for all queries."""
     transformers = pytest.importorskip("transformers")
     saved = randomised(small(decoder))
     save_checkpoint(saved, tmp_path)
     kind = {"conditional": "ConditionalDetr", "detr": "Detr"}[decoder]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers' own
+        warnings.simplefilter("ignore")  # warnings of transformers
         theirs = getattr(transformers, f"{kind}ForObjectDetection").from_pretrained(
             tmp_path, attn_implementation="eager"
         )
@@ -151,7 +151,7 @@ def test_every_format_explains_the_same(decoder, tmp_path):
 
 
 def test_explains_the_detections():
-    """The best queries in order, the same boxes as the detector's, and maps that fit the image."""
+    """Queries are sorted by score, boxes equal those of the detector, and maps have the shape of the image."""
     detector = Detector(randomised(small()))
     image = picture(64, 128)
     explanation = explain(detector, image, top=4)
@@ -172,7 +172,7 @@ def test_explains_the_detections():
 
 @pytest.mark.parametrize("boxes", ["image", "padded-with-mask"])
 def test_maps_of_a_padded_image_are_cropped_to_it(boxes):
-    """Every cell that a part of the image falls into is kept, and the map is not stretched over the picture."""
+    """Every cell that the image covers, even in part, is kept, and the covered part is recorded in cells."""
     size = InputSize((70, 140), "fit", padded=(160, 192), boxes=boxes)
     explanation = explain(Detector(randomised(small(), size=size)), picture(90, 130), top=2)
     assert (explanation.rows, explanation.columns) == (pytest.approx(70 / 32), pytest.approx(101 / 32, abs=0.05))
@@ -193,7 +193,7 @@ def test_what_does_not_exist_is_refused(wrong, sentence):
 
 @DECODERS
 def test_pictures(decoder, tmp_path):
-    """A row per part and detection, a column per head; where a map has its weight, the picture has the hottest colour."""
+    """The page has a row per part and a column per head, and its hottest color is where the map has its weight."""
     explanation = explain(Detector(randomised(small(decoder))), picture(64, 64), top=1)
     corner = torch.zeros_like(explanation.maps.spatial)
     corner[..., 0, 0] = 1.0

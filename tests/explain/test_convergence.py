@@ -1,4 +1,4 @@
-"""When runs reach an AP, from our metrics and from MMDetection's logs."""
+"""The point at which a run reaches an AP, from our metrics and from MMDetection's logs."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from conditional_detr.training import loop
 
 
 def curve(*aps: float) -> Curve:
-    """An evaluation after every epoch of 10 steps and 5 seconds."""
+    """Return a curve with an evaluation after every epoch, each of 10 steps and 5 seconds."""
     points = tuple(Point(float(i), 10.0 * i, 5.0 * i, ap) for i, ap in enumerate(aps, start=1))
     return Curve("run", points, float(len(aps)), None)
 
@@ -56,7 +56,7 @@ def test_a_run_folder_done_and_going_on(quick_run, tmp_path):
     assert 0 < whole.points[0].seconds < whole.points[1].seconds
     lines = run.metrics.read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if json.loads(line)["kind"] == "evaluation")
-    run.metrics.write_text("\n".join(lines[: first + 2]) + '\n{"kind": "tr')  # being written
+    run.metrics.write_text("\n".join(lines[: first + 2]) + '\n{"kind": "tr')  # an incomplete line
     going_on = read_curve(run.path)
     assert going_on.points == whole.points[:1]
     assert (going_on.epochs, going_on.planned) == (pytest.approx(8 / 6), 2)

@@ -1,4 +1,4 @@
-"""``Detector``: any kind of image in, boxes in its own pixels out."""
+"""``Detector`` takes images of any kind and returns boxes in their pixels."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +55,7 @@ def test_results_are_ordinary_tensors(detector, image):
 
 
 def test_many_threads_predict_and_explain_at_once(detector, image):
-    """With the results of one after the other, and without a hook left behind."""
+    """Results equal those of sequential calls, and no hook remains on the model."""
     images = [image.crop((0, 0, 90 - 2 * i, 60)) for i in range(6)]
     expected = [detector.predict(each, threshold=0.0) for each in images]
     maps = [explain(detector, each).maps for each in images]
@@ -88,7 +88,7 @@ def test_batches_of_nothing_are_refused(detector, image, batch_size):
 
 @pytest.mark.parametrize("device", ["cuda:77", "nonsense", "meta", "xpu"])
 def test_a_device_that_is_not_there_is_refused(detector, device):
-    with pytest.raises(SettingsError, match=r"device .*; there is cpu"):
+    with pytest.raises(SettingsError, match=r"device .*; available: cpu"):
         Detector(detector.checkpoint, device)
 
 
@@ -113,7 +113,7 @@ def test_a_list_gives_a_list(detector, image):
 
 
 def test_boxes_are_in_pixels_of_the_image_as_given(detector, image):
-    """An image and its double give the same boxes but for the scale (and resampling)."""
+    """An image scaled to twice its size gives boxes twice as large, except for the effects of resampling."""
     small = detector.predict(image, threshold=0.0)
     large = detector.predict(image.resize((180, 120), Image.Resampling.NEAREST), threshold=0.0)
     by_score = small.scores[0].item(), large.scores[0].item()
@@ -161,7 +161,7 @@ def test_wrong_sources_are_named(tmp_path):
 
 
 def test_as_many_objects_as_queries(tiny_settings, image):
-    """Not only the 100 that COCO counts."""
+    """The number of detections is not limited to the 100 of COCO."""
     settings = tiny_settings.model_copy(update={"queries": 150})
     checkpoint = Checkpoint(
         build_model(settings, 1), ModelRecord(settings.architecture(), Categories((1,), ("x",)), InputSize((96, 160)))
@@ -186,7 +186,7 @@ def test_optimize_changes_nothing_but_time(detector, image):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_stream_gives_every_image_its_place(detector, image, tmp_path, batch_size):
-    """Also those that can't be used; and it takes only a few images ahead, however many come."""
+    """Unusable images keep their place too, and only a few images are read ahead."""
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"not an image")
     taken = []
@@ -223,7 +223,7 @@ def test_stream_opens_images_while_the_model_works(detector, image, monkeypatch)
 
     monkeypatch.setattr(detector, "pipeline", Pipeline(detector.record, Slow(detector.model)))
     list(detector.stream([image] * 4))
-    assert seen[0] >= 2  # when the first image was through the network
+    assert seen[0] >= 2  # opened when the network has computed the first image
 
 
 def test_another_size_keeps_the_rule(detector, image):

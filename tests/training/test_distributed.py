@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo) compute what one process computes on the whole batch."""
+"""Two processes on the CPU (gloo) give the same results as one process with the whole batch."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.training.test_loop import changed
 
 
 def launch(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """``torchrun`` with two processes; ``accelerate launch --cpu`` starts one, unless it has mpirun."""
+    """Run ``torchrun`` with two processes. Without mpirun, ``accelerate launch --cpu`` would start only one."""
     return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
@@ -32,7 +32,7 @@ def launch(*arguments: object, timeout: float = 240) -> subprocess.CompletedProc
 
 @pytest.fixture
 def settings(quick_run):
-    """Plain gradient descent in effect: no dropout, no batch statistics, so that only rounding differs."""
+    """Return settings without dropout and batch statistics, so that runs differ only by rounding."""
     return changed(quick_run, model={"batch_norm": "frozen", "dropout": 0.0}, train={"max_steps": 4, "log_every": 1})
 
 
@@ -40,7 +40,7 @@ def compare(one: RunFolder, two: RunFolder) -> None:
     for a, b in zip(read_metrics(one.metrics), read_metrics(two.metrics), strict=True):
         assert a["step"] == b["step"]
         if a["kind"] == "train":
-            # The first step's gradients are equal but for rounding; later steps inherit its differences.
+            # In the first step, gradients differ only by rounding; later steps amplify the differences.
             tolerance = 1e-5 if a["step"] == 1 else 2e-3
             assert a["loss"] == pytest.approx(b["loss"], rel=tolerance)
             assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=tolerance)
@@ -50,13 +50,13 @@ def compare(one: RunFolder, two: RunFolder) -> None:
 
 
 def gradients(run: RunFolder) -> torch.Tensor:
-    """The gradients of a run of one step, from AdamW's first moments: one tenth of them, clipped."""
+    """Return 0.1 times the clipped gradients of a run of one step, which are the first moments of AdamW."""
     state = load_file(run.newest_state() / "optimizer.safetensors")
     return torch.cat([state[key].flatten() for key in sorted(state) if key.endswith(".exp_avg")])
 
 
 def test_two_processes_have_the_gradients_of_one_large_batch(settings, tmp_path):
-    """Equal to 1e-5 of their norm: sums in another order."""
+    """The difference is below 1e-5 of the norm, because sums are in another order."""
     settings = changed(settings, train={"max_steps": 1})
     one = gradients(loop.train(settings).run)
     config = tmp_path / "two.yaml"
@@ -68,7 +68,7 @@ def test_two_processes_have_the_gradients_of_one_large_batch(settings, tmp_path)
 
 
 def test_two_processes_train_evaluate_stop_and_resume_as_one(settings, tmp_path):
-    """Over 11 validation images, an odd number: each counts once. One summary is printed, not two."""
+    """Each of the 11 validation images counts once, although their number is odd. Only one summary is printed."""
     one = loop.train(settings)
     config = tmp_path / "two.yaml"
     config.write_text(changed(settings, train={"name": "two", "batch_size": 4, "max_steps": 3}).to_yaml())
@@ -84,7 +84,7 @@ def test_two_processes_train_evaluate_stop_and_resume_as_one(settings, tmp_path)
 
 
 def test_a_process_with_only_empty_images_does_not_hang(settings, tmp_path):
-    """One image with objects, so that in each step one process has none."""
+    """Only one image has objects, so at least one process has none in each step."""
     root = tmp_path / "data"
     (root / "annotations").mkdir(parents=True)
     (root / "val2017").symlink_to(settings.data.root / "val2017")

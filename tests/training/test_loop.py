@@ -1,4 +1,4 @@
-"""Runs: they learn, resume as the same run, stop on Ctrl-C, and name what makes a loss NaN."""
+"""Runs learn, resume without a difference, stop on Ctrl-C, and report the cause of a NaN."""
 
 import itertools
 import json
@@ -27,23 +27,23 @@ CHANGING = {"seconds", "images_per_second", "data_wait"}
 
 
 def changed(settings, **sections):
-    """Settings with ``section={field: value}`` replaced."""
+    """Return the settings with fields replaced. sections: ``section={field: value}``."""
     updates = {name: getattr(settings, name).model_copy(update=fields) for name, fields in sections.items()}
     return settings.model_copy(update=updates)
 
 
 def metrics(run: RunFolder):
-    """What a run measured, without times."""
+    """Return the metrics of a run, without times."""
     return [{k: v for k, v in record.items() if k not in CHANGING} for record in read_metrics(run.metrics)]
 
 
 def warnings_in(caplog) -> list[str]:
-    """What was logged as a warning."""
+    """Return the logged warnings."""
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
 class StopsAt(Reporter):
-    """Asks for a stop, as Ctrl-C does, after ``step`` steps."""
+    """Reporter that requests a stop after ``step`` steps, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
         self.at = step
@@ -66,14 +66,14 @@ def test_a_run_leaves_everything_it_promises(quick_run, caplog):
     records = read_metrics(run.metrics)
     assert [r["step"] for r in records if r["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
     assert [r["epoch"] for r in records if r["kind"] == "evaluation"] == [1, 2]
-    assert any(re.search(r"1 +2 +ellipse", text) for text in caplog.messages)  # the category map
+    assert any(re.search(r"1 +2 +ellipse", text) for text in caplog.messages)  # the table of categories
     assert warnings_in(caplog) == []
     assert not [name for name in names if "partial" in name]
-    assert any(name.startswith("tensorboard/events") for name in names)  # a development dependency
+    assert any(name.startswith("tensorboard/events") for name in names)  # TensorBoard is a development dependency
 
 
 def test_learns(quick_run):
-    """Sixteen images by heart: a model that can't do that has a bug."""
+    """The model overfits sixteen images; a model that can't has a bug."""
     root = quick_run.data.root
     annotations = json.loads((root / "annotations" / "instances_train2017.json").read_text())
     annotations["images"] = annotations["images"][:16]
@@ -160,7 +160,7 @@ def test_a_refused_change_leaves_the_run_as_it_was(quick_run, tmp_path):
 
 
 def other_data(settings, folder):
-    """The same images, but annotations of sixteen of them."""
+    """Return a copy of the data with annotations of only sixteen training images."""
     shutil.copytree(settings.data.root, folder / "other")
     file = folder / "other" / "annotations" / "instances_train2017.json"
     annotations = json.loads(file.read_text())
@@ -184,7 +184,7 @@ def test_max_steps_ends_and_evaluates_early(quick_run):
 
 
 def test_accumulated_passes_are_one_large_batch(quick_run):
-    """Also the normalisation by objects: equal but for rounding, because batch norm is frozen here."""
+    """Losses equal those of one large batch except for rounding, because batch norm is frozen here."""
     settings = changed(quick_run, model={"batch_norm": "frozen", "dropout": 0.0}, train={"max_steps": 6})
     whole = loop.train(settings)
     parts = loop.train(changed(settings, train={"name": "parts", "batch_size": 2, "accumulate": 4}))
@@ -302,7 +302,7 @@ def test_detector_opens_the_run(quick_run):
 
 
 def test_kill_at_any_moment_resumes(quick_run, tmp_path):
-    """SIGKILL, which nothing can catch, three times at different moments; the run still ends as if nothing had been."""
+    """A run killed with SIGKILL at three different moments ends with the same metrics as one without interruptions."""
     whole = loop.train(quick_run)
     config = tmp_path / "killed.yaml"
     config.write_text(changed(quick_run, train={"name": "killed", "save_every": 2}).to_yaml())
@@ -337,7 +337,7 @@ def test_query_groups_leave_a_usual_checkpoint(quick_run):
 
 
 def test_plain_detr_trains(quick_run):
-    """With its own loss, whose weighted mean is over the queries of a batch and not over objects."""
+    """Plain DETR uses its own class loss, a weighted mean over queries instead of objects."""
     settings = changed(quick_run, model={"decoder": "detr", "classification": "softmax"}, train={"max_steps": 2})
     summary = loop.train(settings)
     opened = load_checkpoint(summary.run.last_model)

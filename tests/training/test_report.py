@@ -1,4 +1,4 @@
-"""What a run tells on a terminal and elsewhere."""
+"""Progress reports on a terminal and elsewhere."""
 
 import io
 import re
@@ -30,7 +30,7 @@ def tell(terminal: bool) -> str:
 def test_plain_lines_when_not_on_a_terminal():
     text = tell(terminal=False)
     assert "\x1b" not in text
-    assert text.count("loss 1.250") == 1  # not a line per step, but one now and then
+    assert text.count("loss 1.250") == 1  # one line every ten seconds, not one per step
     for part in ("epoch 1/2  step 5/20", "lr 1.0e-04", "20.0 images/s", "data wait 10%", "eta ", "[a message]"):
         assert part in text
     assert "epoch 1: AP 0.500  AP50 0.750  AP75 0.400  (best so far)" in text
@@ -40,7 +40,7 @@ def test_plain_lines_when_not_on_a_terminal():
 def test_live_display_on_a_terminal():
     text = tell(terminal=True)
     assert "\x1b" in text
-    assert "evaluating image 1/2" in text  # the one line, as it was last
+    assert "evaluating image 1/2" in text  # the last state of the live line
     assert "35%" in text
     assert "warning: a warning" in text
 
@@ -48,7 +48,7 @@ def test_live_display_on_a_terminal():
 @pytest.mark.parametrize("soft_wrap", [False, True])
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_time_to_go_is_seen_at_every_width(width, soft_wrap, monkeypatch):
-    """In a long run, whose line is longest; text that has no room is left out from its end."""
+    """A long run has the longest line. Parts that do not fit are left out from the end."""
     monkeypatch.setattr("rich.progress.Task.time_remaining", property(lambda _: 99 * 3600 + 59 * 60 + 58))
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=width, soft_wrap=soft_wrap, color_system=None)

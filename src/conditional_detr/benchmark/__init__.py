@@ -1,1 +1,1 @@
-"""How fast and how large: of a network, its training step, and against transformers."""
+"""Benchmarks of size, speed and memory of networks and training steps, also against transformers."""

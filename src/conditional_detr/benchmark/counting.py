@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, which papers call FLOPs."""
+"""Count multiply-adds, which papers call FLOPs."""
 
 from collections.abc import Mapping
 
@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from conditional_detr.model.network import describe_network
 from conditional_detr.record import Architecture, InputSize
 
-# (height, width) of the 100 images of COCO val2017 with the lowest ids, which are those that DETR's count runs over
-# (facebookresearch/detr, issue 110), and how many of them have it.
+# Number of images by (height, width), over the 100 images of COCO val2017 with the lowest ids. DETR averages its FLOPs over
+# the same images (facebookresearch/detr, issue 110).
 # fmt: off
 COCO_SIZES = {
     (480, 640): 17, (427, 640): 14, (425, 640): 6, (375, 500): 5, (426, 640): 4, (500, 375): 4, (612, 612): 4,
@@ -24,7 +24,10 @@ COCO_SIZES = {
 
 
 def multiply_adds(architecture: Architecture, classes: int, size: tuple[int, int]) -> int:
-    """Multiply-adds of matrix products and convolutions for one image of (height, width); nothing is computed."""
+    """Count the multiply-adds of matrix products and convolutions for one image, on the meta device.
+
+    classes: number of classes. size: (height, width) of the network input in pixels.
+    """
     network = describe_network(architecture, classes).eval().requires_grad_(False)
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, *size))
@@ -34,7 +37,10 @@ def multiply_adds(architecture: Architecture, classes: int, size: tuple[int, int
 def mean_multiply_adds(
     architecture: Architecture, classes: int, size: InputSize, images: Mapping[tuple[int, int], int] | None = None
 ) -> float:
-    """Their mean over images, given as numbers of images by (height, width) of the files; by default ``COCO_SIZES``."""
+    """Return the mean multiply-adds over images.
+
+    images: number of images by (height, width) of the files in pixels, by default ``COCO_SIZES``. size: rule that scales them.
+    """
     images = images or COCO_SIZES
     seen: dict[tuple[int, int], int] = {}
     total = 0

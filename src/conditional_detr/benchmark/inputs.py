@@ -1,4 +1,4 @@
-"""What is measured on: generated images and objects, the same for everyone."""
+"""Generated images and objects for benchmarks, the same in every call."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from PIL import Image
 
 from conditional_detr.structures import ImageBatch, Target
 
-OBJECTS = 7  # per image; COCO has 7.3 on average
+OBJECTS = 7  # objects per image; COCO has 7.3 on average
 
 
 class Inputs(NamedTuple):
-    """A batch of equally large images, nothing padded. height, width: as the network sees them, in pixels."""
+    """A batch of images of one size, without padding. height, width: size of the network input in pixels."""
 
     batch: int
     height: int
@@ -23,7 +23,7 @@ class Inputs(NamedTuple):
         return f"{self.batch} x {self.height}x{self.width}"
 
     def pictures(self) -> list[Image.Image]:
-        """Smooth RGB images of 0.6 times the size, as 480x640 becomes 800x1066."""
+        """Return smooth RGB images of 0.6 times the size, the ratio of 480x640 to 800x1066."""
         rng = np.random.default_rng(0)
         size = (round(self.width * 0.6), round(self.height * 0.6))
         coarse = (max(size[1] // 8, 1), max(size[0] // 8, 1), 3)
@@ -45,5 +45,5 @@ class Inputs(NamedTuple):
 
 
 def difference(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[float]:
-    """The largest absolute difference of each pair of arrays."""
+    """Return the largest absolute difference of each pair of arrays."""
     return [float(np.abs(x.astype(float) - y).max()) for x, y in zip(a, b, strict=True)]

@@ -1,4 +1,4 @@
-"""Times, rates and memory, measured so that noise shows."""
+"""Measure times, rates and memory, with their spread."""
 
 import multiprocessing
 import re
@@ -20,7 +20,7 @@ from conditional_detr.errors import InputError
 
 
 class Spread(NamedTuple):
-    """A median and the quartiles around it."""
+    """Median and quartiles of a list of measurements."""
 
     median: float
     low: float
@@ -35,23 +35,23 @@ def spread(values: list[float]) -> Spread:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> Spread:
-    """Of runs that took place in pairs, which a machine's moods then hit alike."""
+    """Return the spread of ratios of paired runs. Pairing cancels slow changes in the machine's speed."""
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
 def default_device() -> torch.device:
-    """Where both sides run: the accelerator, where there is one."""
+    """Return the accelerator if available, else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """What the device takes for it."""
+    """Return the seconds that the device takes for one call."""
     wait_for(device)
     started = time.perf_counter()
     run()
@@ -60,7 +60,7 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
 
 
 def in_turns(runs: Mapping[str, Callable[[], float]], repeats: int, warmup: int) -> dict[str, list[float]]:
-    """The seconds that each run tells of itself, A B A B ..., after ``warmup`` rounds that do not count."""
+    """Call the runs in turns (A B A B ...) and return the seconds that they report. ``warmup`` rounds are left out."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warmup + repeats):
         for name, run in runs.items():
@@ -71,8 +71,10 @@ def in_turns(runs: Mapping[str, Callable[[], float]], repeats: int, warmup: int)
 
 
 def matrix_rate(device: torch.device) -> float:
-    """Multiply-adds per second of products of square float32 matrices: the best of several, and of torch's two ways to
-    compute them, which on some processors differ by a fifth. On a GPU one of them may use TF32, as convolutions do.
+    """Measure the rate of products of square float32 matrices, in multiply-adds per second.
+
+    The result is the best of several measurements of both a matrix product and a 1x1 convolution, whose rates differ by a
+    fifth on some processors. On a GPU, the convolution may use TF32.
     """
     size = 2048 if device.type == "cpu" else 8192
     a = torch.randn(size, size, device=device)
@@ -83,14 +85,15 @@ def matrix_rate(device: torch.device) -> float:
     return size**3 / min(map(min, seconds.values()))
 
 
-_LESS = "try a smaller batch or size"
+_LESS = "try a smaller batch or image size"
 
 
 class Contender:
-    """What ``make(*arguments)`` returns, in a process of its own, which calls it when it is told to.
+    """The callable that ``make(*arguments)`` returns, created and measured in its own process.
 
-    So nothing of the others reaches it, least of all the memory that they have freed. device: where it works. Raises
-    ``InputError`` when memory does not suffice, and ``RuntimeError`` with what went wrong there otherwise.
+    The separate process keeps other contenders from affecting it, for example through memory that they have freed. device:
+    device of the callable. Methods raise ``InputError`` when there is too little memory, and ``RuntimeError`` with the
+    traceback of the process for other errors.
     """
 
     def __init__(self, device: torch.device, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
@@ -104,23 +107,26 @@ class Contender:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()  # which ends it, unless it is at work
+        self._connection.close()  # ends the process unless it is computing
         self._process.join(timeout=5)
         self._process.kill()
         self._process.join()
 
     def seconds(self) -> float:
-        """Of one call, or the median of as many as fit into a fifth of a second: the first one after a pause is slow."""
+        """Return the seconds of one call. Short calls are repeated for 0.2 seconds, because the first after a pause is slow.
+
+        The result is then the median.
+        """
         return self._ask("seconds")
 
     def outputs(self) -> Any:
-        """What its method ``outputs`` returns."""
+        """Return the result of its method ``outputs``, as float32 NumPy arrays."""
         return self._ask("outputs")
 
     def peak_memory(self) -> int | None:
-        """Bytes on the device that it has taken at most; on a CPU without what Python and the libraries take.
+        """Return the peak memory on the device in bytes; on a CPU without that of Python and the libraries.
 
-        None where the system does not tell.
+        Return None where the system does not report it.
         """
         return self._ask("peak_memory")
 
@@ -130,11 +136,11 @@ class Contender:
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             self._process.join()
-            if self._process.exitcode == -9:  # SIGKILL, which not every system has a name for
+            if self._process.exitcode == -9:  # SIGKILL, a name that not every system defines
                 raise InputError(
-                    f"the system ended the process measured, most likely for want of memory; {_LESS}"
+                    f"the system killed the measured process, most likely for lack of memory; {_LESS}"
                 ) from error
-            raise RuntimeError(f"the process measured ended with exit code {self._process.exitcode}") from error
+            raise RuntimeError(f"the measured process ended with exit code {self._process.exitcode}") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -146,8 +152,8 @@ def _serve(
     make: Callable[..., Callable[[], object]],
     arguments: tuple[Any, ...],
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that waits ends the others
-    torch.ones(64, 64).matmul(torch.ones(64, 64))  # loads what the libraries load on first use
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the others
+    torch.ones(64, 64).matmul(torch.ones(64, 64))  # makes the libraries load what they need on first use
     before = _status("VmRSS")
     run: Any = None
     answers = {
@@ -155,7 +161,7 @@ def _serve(
         "outputs": lambda: [each.detach().cpu().float().numpy() for each in run.outputs()],
         "peak_memory": lambda: _peak_memory(device, before),
     }
-    with suppress(EOFError, OSError):  # whoever asks has gone
+    with suppress(EOFError, OSError):  # the parent has closed the connection
         while True:
             question = connection.recv()
             try:
@@ -166,7 +172,7 @@ def _serve(
             except Exception as error:
                 answer = RuntimeError(traceback.format_exc())
                 if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-                    answer = InputError(f"the device's memory is too small for this; {_LESS}")
+                    answer = InputError(f"the device's memory is too small; {_LESS}")
             connection.send(answer)
 
 
@@ -185,14 +191,14 @@ def _peak_memory(device: torch.device, before: int | None) -> int | None:
 
 
 def _status(field: str) -> int | None:
-    """Bytes, where the system tells."""
+    """Return a field of /proc/self/status in bytes, or None if the system has no such file."""
     file = Path("/proc/self/status")
     found = re.search(rf"{field}:\s+(\d+) kB", file.read_text()) if file.exists() else None
     return None if found is None else int(found[1]) * 1024
 
 
 class Clock:
-    """Adds up seconds by the name of a part."""
+    """Timer that adds up the seconds of named parts."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -200,7 +206,7 @@ class Clock:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def measured(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function with its time taken."""
+        """Return the function wrapped so that its time is added to part ``name``."""
 
         def run(*arguments: Any, **named: Any) -> Any:
             wait_for(self.device)
@@ -213,7 +219,7 @@ class Clock:
         return run
 
     def watch(self, name: str, module: torch.nn.Module) -> None:
-        """Take the time of a module's forward passes, until ``release``."""
+        """Add the time of the module's forward passes to part ``name``, until ``release``."""
         started: list[float] = []
 
         def before(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Our side: a prediction and a training step, whole and in parts."""
+"""Predictions and training steps of this package, as a whole and in parts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from conditional_detr.training.optimizer import build_optimizer
 
 
 class Prediction:
-    """The forward pass of the checkpoint in ``folder``."""
+    """Forward pass of the checkpoint in ``folder``."""
 
     def __init__(self, folder: Path, inputs: Inputs, optimized: bool, compiled: bool) -> None:
         self.detector = Detector.from_pretrained(folder)
@@ -45,7 +45,7 @@ class Prediction:
 
 
 def prediction_parts(folder: Path, inputs: Inputs, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each part of a prediction: from RGB images to detections."""
+    """Measure the seconds of each part of a prediction, from RGB images to detections."""
     detector = Detector.from_pretrained(folder)
     size = InputSize((inputs.height, inputs.width), rule="stretch")
     pipeline = replace(detector.pipeline, record=replace(detector.record, input_size=size))
@@ -78,7 +78,7 @@ def _watched(model: DETR, device: torch.device) -> Clock:
 
 
 def _by_part(turns: list[dict[str, float]], whole: str, rest: str) -> dict[str, list[float]]:
-    """With what is left of ``whole`` after the parts within it under the name ``rest``."""
+    """Collect seconds by part. Part ``rest`` is the time of ``whole`` minus backbone, encoder and decoder."""
     parts: dict[str, list[float]] = {}
     for turn in turns:
         inner = sum(turn[name] for name in ("backbone", "encoder", "decoder"))
@@ -88,7 +88,7 @@ def _by_part(turns: list[dict[str, float]], whole: str, rest: str) -> dict[str, 
 
 
 class Training:
-    """A whole optimizer step on the checkpoint in ``folder``: forward pass, loss, backward pass, clipping, AdamW."""
+    """Optimizer step on the checkpoint in ``folder``: forward pass, loss, backward pass, clipping and AdamW."""
 
     def __init__(self, folder: Path, inputs: Inputs, frozen_stages: int, checkpointing: bool) -> None:
         detector = Detector.from_pretrained(folder)
@@ -106,7 +106,7 @@ class Training:
         self.folder, self.inputs = folder, inputs
 
     def outputs(self) -> Outputs:
-        """In evaluation, for comparison."""
+        """Return the outputs in evaluation mode, for comparison."""
         return TorchRuntime(self.model.eval())(self.images.pixels)
 
     def __call__(self) -> None:
@@ -128,7 +128,7 @@ class Training:
         self.optimizer.zero_grad()
 
     def parts(self, repeats: int) -> dict[str, list[float]]:
-        """Seconds of each part of a step; the matcher's are not among those of the loss."""
+        """Measure the seconds of each part of a step. The loss is without the matcher, which is its own part."""
         clock = _watched(self.model, self.device)
         matcher = self.criterion.matcher
         self.criterion.matcher = cast(HungarianMatcher, clock.measured("matcher", matcher))
@@ -148,7 +148,7 @@ class Training:
         return _by_part(turns[1:], whole="forward", rest="heads")
 
     def _load(self, files: list[Path]) -> None:
-        """Open and augment as many images as a step takes, in COCO's common size, as a loading process does meanwhile."""
+        """Open and augment the images of a step, at the most common size of COCO, as a loading process does."""
         rng = np.random.default_rng(0)
         for file, target in zip(files, self.targets, strict=True):
             sample = LabelledImage(read_image(file), centre_to_corners(target.boxes) * 480, target.labels)

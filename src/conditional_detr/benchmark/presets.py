@@ -1,4 +1,4 @@
-"""A preset's network with random weights."""
+"""Networks of presets with random weights."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,13 @@ CLASSES = 91  # logits of the official code for COCO
 
 
 def preset_checkpoint(preset: str, overrides: Sequence[str] = ()) -> Checkpoint:
-    """The network as it trains with pretrained weights, so with frozen batch norm, though its own are random.
+    """Return the network of a preset with random weights, and with frozen batch norm as if they were pretrained.
 
-    overrides: ``model.key=value``. Raises ``SettingsError`` for others.
+    overrides: ``model.key=value`` settings. Raises ``SettingsError`` for other overrides.
     """
     for override in overrides:
         if not override.startswith("model."):
-            raise SettingsError(f"{override!r}: only model.* settings make a difference here")
+            raise SettingsError(f"{override!r}: only model.* settings have an effect here; leave it out")
     given = load_settings(preset, overrides)
     model = given.model
     if model.batch_norm == "auto" and isinstance(model.backbone, str):
@@ -33,7 +33,5 @@ def preset_checkpoint(preset: str, overrides: Sequence[str] = ()) -> Checkpoint:
     network = build_model(model, CLASSES).eval()
     last = network.box_head.layers[-1]
     assert isinstance(last, nn.Linear)
-    nn.init.normal_(
-        last.weight, std=0.1
-    )  # as published it is 0, and boxes could not differ, whatever went wrong before
+    nn.init.normal_(last.weight, std=0.1)  # the published value 0 would make all boxes equal and hide errors
     return Checkpoint(network, ModelRecord(model.architecture(), categories, size))

@@ -1,4 +1,4 @@
-"""The other side: transformers' Conditional DETR, as one would run it, with our weights. Imported only when it is asked for."""
+"""Predictions and training steps of Conditional DETR in transformers, with the same weights. Imported only on demand."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ try:
     import transformers
     from transformers import ConditionalDetrForObjectDetection
 except ImportError as error:
-    raise SettingsError("a comparison with transformers needs it: pip install transformers") from error
+    raise SettingsError("a comparison with transformers needs that package: pip install transformers") from error
 
 VERSION = transformers.__version__
 Outputs = tuple[torch.Tensor, torch.Tensor]
@@ -28,12 +28,12 @@ def _open(folder: Path) -> tuple[Any, torch.device]:
 
 
 def _everything_valid(pixels: torch.Tensor) -> torch.Tensor:
-    """The mask that the image processor gives."""
+    """Return a mask without padding, in the form that the image processor gives."""
     return torch.ones(len(pixels), *pixels.shape[-2:], dtype=torch.int64, device=pixels.device)
 
 
 class Prediction:
-    """The forward pass of the checkpoint in ``folder``. half: in mixed precision with bfloat16."""
+    """Forward pass of the checkpoint in ``folder``. half: mixed precision with bfloat16."""
 
     def __init__(self, folder: Path, inputs: Inputs, half: bool = False) -> None:
         self.model, self.device = _open(folder)
@@ -53,10 +53,10 @@ class Prediction:
 
 
 class Training:
-    """A whole optimizer step: forward pass with its loss, backward pass, clipping, AdamW (fused, as its ``Trainer`` does)."""
+    """Optimizer step: forward pass with loss, backward pass, clipping and AdamW (fused, as in the ``Trainer``)."""
 
     def __init__(self, folder: Path, inputs: Inputs, trained: int) -> None:
-        """trained: how many parameters are to train: all but the stem, the first stage and batch norm."""
+        """trained: expected number of trainable parameters: all except those of stem, first stage and batch norm."""
         self.model, device = _open(folder)
         for name, parameter in self.model.named_parameters():
             frozen = any(part in name for part in ("normalization", "embedder.embedder", "encoder.stages.0."))
@@ -75,7 +75,7 @@ class Training:
         self.labels = [{"class_labels": t.labels.to(device), "boxes": t.boxes.to(device)} for t in targets]
 
     def outputs(self) -> Outputs:
-        """In evaluation, for comparison."""
+        """Return the outputs in evaluation mode, for comparison."""
         with torch.inference_mode():
             found = self.model.eval()(self.pixels, self.mask)
         return found.logits, found.pred_boxes

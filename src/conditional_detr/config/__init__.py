@@ -1,4 +1,4 @@
-"""Settings of a run: what they may say (``settings.py``), how they are read (``reading.py``), and the presets."""
+"""Settings of a run: their types and defaults (``settings.py``), how they are read (``reading.py``), and the presets."""
 
 from conditional_detr.config.reading import (
     changed_within_run,

@@ -1,7 +1,7 @@
-"""YAML as settings need it: values of the core schema of YAML 1.2, from text that anyone may have written.
+"""YAML of settings files: values of the core schema of YAML 1.2, read safely from untrusted text.
 
-Parsing is PyYAML's. What its events mean is decided here: no tags, no aliases, no merge keys, every key once, and sizes
-with limits, so that no text takes long, fills the memory or runs code.
+PyYAML parses the text into events, which this module turns into values. Tags, aliases and repeated keys are refused, merge
+keys have no effect, and sizes are limited, so that no text runs code, takes long or fills the memory.
 """
 
 import re
@@ -23,7 +23,7 @@ from yaml.events import (
 MOST_BYTES = 2**18
 MOST_VALUES = 10_000
 DEEPEST = 20
-_LONGEST_NUMBER = 40  # characters; Python refuses to read very long ones
+_LONGEST_NUMBER = 40  # characters; Python refuses to convert very long numbers
 
 _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], int | float]], ...] = (
     (re.compile(r"[-+]?[0-9]+"), int),
@@ -33,7 +33,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], int | float]], ...] = (
     (re.compile(r"[-+]?\.(inf|Inf|INF)"), lambda text: float(text.replace(".", ""))),
     (re.compile(r"\.(nan|NaN|NAN)"), lambda _: float("nan")),
 )
-# As in the core schema, but for TRUE and FALSE.
+# The core schema has TRUE and FALSE too; here they are text.
 _WORDS = {
     **dict.fromkeys(("null", "Null", "NULL", "~", "")),
     **dict.fromkeys(("true", "True"), True),
@@ -42,7 +42,7 @@ _WORDS = {
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that ``read_yaml`` would take for a number, beside what other readers of YAML would."""
+    """YAML dumper that also quotes text that only ``read_yaml`` would read as a number."""
 
 
 for _pattern, _ in _NUMBERS:
@@ -52,18 +52,18 @@ for _pattern, _ in _NUMBERS:
 
 
 class YAMLError(ValueError):
-    """What is wrong with a text, in a few words and one line."""
+    """Text that is not valid YAML for ``read_yaml``. The message is one short line."""
 
 
 def read_yaml(text: str) -> Any:
-    """The value of a YAML document: dict, list, text, number, bool or None. Raises ``YAMLError``."""
+    """Return the value of a YAML document: dict, list, str, int, float, bool or None. Raises ``YAMLError`` for invalid text."""
     if len(text.encode(errors="replace")) > MOST_BYTES:
         raise YAMLError(f"it is longer than {MOST_BYTES} bytes")
     return _Reading(text).document()
 
 
 def write_yaml(value: Mapping[str, Any]) -> str:
-    """A document that ``read_yaml`` reads as ``value``."""
+    """Return a YAML document that ``read_yaml`` reads as ``value``."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
@@ -81,7 +81,7 @@ class _Reading:
             raise YAMLError(f"{problem[:100]}{_place(error.problem_mark)}") from error
         except yaml.YAMLError as error:
             raise YAMLError(" ".join(str(error).split())[:100]) from error
-        except (ValueError, OverflowError) as error:  # an escape for a character that there is not, for one
+        except (ValueError, OverflowError) as error:  # for example, the escape of a character that does not exist
             raise YAMLError(" ".join(str(error).split())[:100]) from error
 
     def document(self) -> Any:

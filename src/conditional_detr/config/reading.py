@@ -1,4 +1,4 @@
-"""Reading settings: presets, YAML files and ``key=value``, and messages about what is wrong with them."""
+"""Read settings from presets, YAML files and ``key=value`` overrides, with a clear message for every mistake."""
 
 import difflib
 import stat
@@ -17,14 +17,14 @@ from conditional_detr.errors import SettingsError
 
 Tree = dict[str, Any]  # section -> field -> value
 
-# --- what older versions wrote ---
+# --- migration of older files ---
 
-# Old key -> new key, and what else to say.
-RENAMED = {"train.drop_epoch": ("train.drop_at", "a part of the run: train.drop_at=0.8")}
+# Old key -> new key, and an explanation for the message.
+RENAMED = {"train.drop_epoch": ("train.drop_at", "a fraction of the run: train.drop_at=0.8")}
 
 
 def _drop_epoch_to_part(tree: Tree) -> None:
-    """0 to 1: the epoch of the drop became a part of the run."""
+    """Migrate version 0 to 1: replace the epoch of the learning-rate drop by a fraction of the run."""
     train = tree.get("train")
     if not isinstance(train, dict) or "drop_at" in train:
         return
@@ -35,13 +35,16 @@ def _drop_epoch_to_part(tree: Tree) -> None:
         section["drop_at"] = min(epoch / epochs, 1.0)
 
 
-# Position i: from version i to version i + 1. A file without a version has 0: that of conditional-detr 0.1.0.
+# Entry i migrates version i to version i + 1. Files without a version have version 0 (conditional-detr 0.1.0).
 MIGRATIONS: tuple[Callable[[Tree], None], ...] = (_drop_epoch_to_part,)
 assert len(MIGRATIONS) == VERSION
 
 
 def _migrated(tree: Tree, name: str) -> Tree:
-    """The tree as this version would have written it, without its version. Raises ``SettingsError``."""
+    """Return the tree migrated to the current version, without its ``version`` key.
+
+    Raises ``SettingsError`` for an invalid version and for one newer than ``VERSION``.
+    """
     tree = {key: dict(cast(Tree, value)) if isinstance(value, dict) else value for key, value in tree.items()}
     version = tree.pop("version", 0)
     if type(version) is not int or version < 0:
@@ -56,7 +59,7 @@ def _migrated(tree: Tree, name: str) -> Tree:
     return tree
 
 
-# --- what may change within a run ---
+# --- settings that may change within a run ---
 
 CHANGEABLE = (
     "data.root",
@@ -81,9 +84,9 @@ CHANGEABLE = (
 
 
 def changed_within_run(settings: Settings, overrides: Sequence[str], run: Path) -> Settings:
-    """The settings of ``run`` changed by ``key=value`` overrides.
+    """Return the settings of ``run`` changed by ``key=value`` overrides.
 
-    Raises ``SettingsError`` for a wrong one, or one that changes what a run can't change once it has begun.
+    Raises ``SettingsError`` for an invalid override, and for one that changes a key that is not in ``CHANGEABLE``.
     """
     changed = settings_from(settings.model_dump(), overrides, str(run))
     for override in overrides:
@@ -91,8 +94,8 @@ def changed_within_run(settings: Settings, overrides: Sequence[str], run: Path) 
         before, after = (getattr(getattr(each, section), field) for each in (settings, changed))
         if before != after and key not in CHANGEABLE:
             raise SettingsError(
-                f"{key} can't change within a run; start a new one from it: cdetr train {run / 'config.yaml'} {override} "
-                f"(model.init_from={run} keeps what fits)"
+                f"{key} can't change within a run; start a new run: cdetr train {run / 'config.yaml'} {override} "
+                f"(model.init_from={run} keeps the weights that fit)"
             )
     return changed
 
@@ -101,15 +104,16 @@ def changed_within_run(settings: Settings, overrides: Sequence[str], run: Path) 
 
 
 def preset_names() -> list[str]:
-    """Names that ``load_settings`` knows."""
+    """Return the names of the presets, sorted."""
     files = resources.files("conditional_detr.config").joinpath("presets").iterdir()
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
 
 
 def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> Settings:
-    """Settings of a preset's name or a YAML file, changed by ``key=value`` overrides.
+    """Return the settings of a preset or YAML file, changed by ``key=value`` overrides.
 
-    A file of an older version is migrated. Raises ``SettingsError`` for an unknown preset, file, key or value.
+    Files of older versions are migrated. Raises ``SettingsError`` for an unknown preset or key, an unreadable file, and an
+    invalid value.
     """
     name = str(preset_or_file)
     if Path(preset_or_file).suffix in (".yaml", ".yml"):
@@ -127,7 +131,7 @@ def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> 
 
 def _text(path: Path) -> str:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could keep us waiting forever
+        if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe could block forever
             raise SettingsError(f"{path} is not a file; name a preset or an existing file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -139,8 +143,8 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise SettingsError(f"{path} can't be read ({error.strerror}); name a preset or an existing file") from error
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not text in UTF-8; save it as such") from error
-    except ValueError as error:  # a name that no file can have
+        raise SettingsError(f"{path} is not text in UTF-8; save it as UTF-8") from error
+    except ValueError as error:  # a name that is invalid for any file
         raise SettingsError(
             f"{_shown(str(path))} can't be read ({error}); name a preset or an existing file"
         ) from error
@@ -159,11 +163,14 @@ def _tree(text: str, name: str) -> Tree:
 
 
 def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "settings") -> Settings:
-    """Settings of nested values, changed by ``key=value`` overrides. Raises ``SettingsError``."""
+    """Return settings made of nested values, changed by ``key=value`` overrides.
+
+    source: name of the values in messages. Raises ``SettingsError`` for an unknown key and for an invalid value.
+    """
     tree: Tree = {
         key: dict(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else value
         for key, value in values.items()
-        if value is not None or key not in _sections()  # a section may be named and left empty
+        if value is not None or key not in _sections()  # an empty section is the same as none
     }
     for override in overrides:
         key, section, field, text = _parts(override)
@@ -176,14 +183,14 @@ def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), sour
             raise SettingsError(f"unknown key {_shown(key)}{_did_you_mean(key, setting_keys())}")
         cast(Tree, part)[field] = value
     try:
-        # Strict: text is no number, and true is not 1.
+        # Strict: text is not converted to a number, nor true to 1.
         return Settings.model_validate({key: _typed(value, key, source) for key, value in tree.items()}, strict=True)
     except ValidationError as error:
         raise SettingsError(_sentence(error, source)) from error
 
 
 def _parts(override: str) -> tuple[str, str, str, str]:
-    """Key, section, field and value."""
+    """Split an override into key, section, field and value."""
     key, equals, text = override.partition("=")
     if not equals:
         raise SettingsError(f"{_shown(override)} is not of the form key=value, such as train.epochs=12")
@@ -194,7 +201,7 @@ def _parts(override: str) -> tuple[str, str, str, str]:
 
 
 def _typed(value: object, key: str, source: str) -> object:
-    """A value as ``Settings`` holds it: lists are tuples, paths are paths from the home directory that ~ means."""
+    """Convert a value for ``Settings``: lists to tuples, and text of path settings to paths with ``~`` expanded."""
     if isinstance(value, Mapping):
         values = cast(Mapping[str, object], value)
         return {name: _typed(each, f"{key}.{name}", source) for name, each in values.items()}
@@ -207,7 +214,7 @@ def _typed(value: object, key: str, source: str) -> object:
     described = setting_fields().get(key)
     is_path = described is not None and str(described.annotation) in _PATH
     try:
-        # A source to start from may be a path too.
+        # model.init_from may be a path too.
         expanded = Path(value).expanduser() if is_path or (key == "model.init_from" and value[:1] == "~") else value
     except RuntimeError as error:
         user = Path(value).parts[0]
@@ -215,11 +222,11 @@ def _typed(value: object, key: str, source: str) -> object:
     return expanded if is_path else str(expanded)
 
 
-# --- what there is ---
+# --- known keys ---
 
 
 def setting_fields() -> dict[str, FieldInfo]:
-    """Every dotted key with its type, default and description."""
+    """Return every dotted key with its type, default and description."""
     return {
         f"{section}.{key}": described
         for section, field in Settings.model_fields.items()
@@ -229,7 +236,7 @@ def setting_fields() -> dict[str, FieldInfo]:
 
 
 def setting_keys() -> list[str]:
-    """Every dotted key."""
+    """Return every dotted key."""
     return list(setting_fields())
 
 
@@ -242,12 +249,12 @@ _TEXT = {str(kind) for kind in (str, str | None)} | _PATH
 
 
 def _is_text(key: str) -> bool:
-    """Whether a setting is a name or path, which is taken as it was typed."""
+    """Tell whether a setting is a name or path, whose text is not parsed as YAML."""
     described = setting_fields().get(key)
     return described is not None and str(described.annotation) in _TEXT
 
 
-# --- what is wrong ---
+# --- messages ---
 
 
 def _sentence(error: ValidationError, source: str) -> str:
@@ -262,7 +269,7 @@ def _sentence(error: ValidationError, source: str) -> str:
         return f"{source}: unknown key {_shown(key)}{_did_you_mean(key, known)}"
     if first["type"] == "value_error":
         return ": ".join(part for part in (source, key, first["msg"].removeprefix("Value error, ")) if part)
-    # A value of several possible types has an error for each of them; a list may have one for each of its values.
+    # A field of several types has one error per type; a list may have one per item.
     wanted = list(dict.fromkeys(_wanted(each) for each in (first, *alternatives)))
     return f"{source}: {key}: {' or '.join(wanted[:8])}, got {_shown(first['input'])}"
 
@@ -276,7 +283,7 @@ def _wanted(error: ErrorDetails) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as Python writes it, cut to what fits into a sentence."""
+    """Return ``repr(value)``, shortened to fit into a sentence."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 

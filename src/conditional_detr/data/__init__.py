@@ -1,1 +1,1 @@
-"""Files -> images and targets: decoding, the published augmentation, COCO annotations, batches."""
+"""Turn files into images and targets: decoding, the published augmentation, COCO annotations and batches."""

@@ -1,4 +1,4 @@
-"""Annotations in memory: what every data layout is read into."""
+"""Annotations in memory, the common form of all data layouts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from conditional_detr.record import Categories
 
 
 class Names(Sequence[str]):
-    """Strings in two arrays. Reading a list of Python's would write to it (reference counts), and so copy it in every process."""
+    """Sequence of strings stored in two arrays, so that loading processes share its memory.
+
+    Reading a list of ``str`` changes reference counts, which copies its memory pages into every forked process.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         encoded = [name.encode("utf-8", "surrogatepass") for name in names]
@@ -36,13 +39,14 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True)
 class Annotations:
-    """Annotated images in flat arrays, so that loading processes share their memory. Made by ``Annotations.of``.
+    """Annotated images in flat arrays, so that loading processes share their memory. Create it with ``Annotations.of``.
 
-    source: the file or folder they were read from, for messages. folder: the one that ``file_names`` are below.
-    image_ids: int64 ``[images]``. sizes: int32 ``[images, 2]``, (height, width) in pixels.
-    Objects of image ``i`` are rows ``offsets[i]:offsets[i + 1]`` of boxes (float64 ``[objects, 4]``, x, y, width, height in
-    pixels, as the source has them), labels (int32, logit indices), areas (float64, square pixels), crowd (bool) and usable (bool): what training uses, which are
-    no crowds, and have an area inside the image.
+    source: file or folder of the annotations, for messages. folder: root of ``file_names``. image_ids: int64 ``[images]``.
+    sizes: int32 ``[images, 2]``, (height, width) in pixels.
+
+    Rows ``offsets[i]:offsets[i + 1]`` of the following arrays are the objects of image ``i``. boxes: float64
+    ``[objects, 4]``, x, y, width, height in pixels, not clipped. labels: int32, logit indices. areas: float64, square
+    pixels. crowd: bool. usable: bool, the objects for training, which are not crowds and have an area inside the image.
     """
 
     source: Path
@@ -74,9 +78,10 @@ class Annotations:
         areas: np.ndarray,
         crowd: np.ndarray,
     ) -> "Annotations":
-        """Put objects in the order of their images. owners: int64 ``[objects]``, the position of each object's image.
+        """Return annotations with objects sorted by image. owners: int64 ``[objects]``, index of the image of each object.
 
-        An area that is not above 0 becomes that of the box. Raises ``DataError`` naming an image whose box is NaN or infinite.
+        The other arrays are those of the class, with objects in any order. An area that is not above 0 is replaced by the
+        area of the box. Raises ``DataError`` when a box is NaN or infinite.
         """
         if not np.isfinite(boxes).all():
             image = int(owners[~np.isfinite(boxes).all(1)][0])
@@ -106,17 +111,18 @@ class Annotations:
         return len(self.file_names)
 
     def path(self, index: int) -> Path:
-        """Return the file of image ``index``."""
+        """Return the path of image ``index``."""
         return self.folder / self.file_names[index]
 
     def objects(self, index: int) -> slice:
-        """Return the rows of image ``index``."""
+        """Return the rows of the objects of image ``index``."""
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def training_objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the objects of image ``index`` that training uses: no crowds, and none without area inside the image.
+        """Return boxes and labels of the objects of image ``index`` that are usable for training.
 
-        Boxes: float32 ``[objects, 4]``, x0, y0, x1, y1 in pixels, clipped to the image. Labels: int64.
+        boxes: float32 ``[objects, 4]``, x0, y0, x1, y1 in pixels, clipped to the image. labels: int64 ``[objects]``, logit
+        indices.
         """
         rows = self.objects(index)
         usable = self.usable[rows]
@@ -124,18 +130,18 @@ class Annotations:
 
     @property
     def object_counts(self) -> np.ndarray:
-        """Int64 ``[images]``: the objects of each image that training uses."""
+        """Number of objects in each image that are usable for training, int64 ``[images]``."""
         owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         return np.bincount(owners[self.usable], minlength=len(self))
 
     @property
     def dropped(self) -> int:
-        """Objects without area inside their image; crowds do not count."""
+        """Number of objects without area inside their image, crowds excluded."""
         return int((~self.usable & ~self.crowd).sum())
 
 
 def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return x0, y0, x1, y1 inside images of (height, width), in float32."""
+    """Convert x, y, width, height to x0, y0, x1, y1, clipped to images of (height, width), in float32."""
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)
     limits = np.broadcast_to(sizes[..., [1, 0, 1, 0]].astype(np.float32), corners.shape)
     return np.minimum(np.maximum(corners, 0), limits)

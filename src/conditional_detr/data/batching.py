@@ -1,4 +1,4 @@
-"""RGB images -> one padded batch: the same for training, evaluation and prediction."""
+"""Make padded batches of RGB images, the same way for training, evaluation and prediction."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,15 @@ from conditional_detr.structures import ImageBatch
 
 
 def prepare(image: Image.Image, size: InputSize) -> Float[Tensor, "3 height width"]:
-    """Bring an RGB image to a model's size, and to ImageNet-normalized pixels."""
+    """Scale an RGB image to the input size of a model, and return its ImageNet-normalized pixels."""
     return to_pixels(scale_image(image, *size.resized(image.height, image.width)))
 
 
 def pad(images: Sequence[Tensor], size: InputSize | None = None) -> ImageBatch:
-    """Make one batch of normalized images ``[3, height, width]``, padded with zeros on the right and at the bottom.
+    """Pad normalized images ``[3, height, width]`` with zeros at the right and bottom, and return them as one batch.
 
-    size: pads to at least ``size.padded``, and leaves out the mask where the model is not told what is padding.
+    size: input size of the model, which sets the minimum padded size (``size.padded``) and whether the model takes a
+    padding mask (``size.mask``). The mask is None when no image is padded.
     """
     size = size or InputSize()
     height, width = (max([*(size.padded or ())[i : i + 1], *(image.shape[i + 1] for image in images)]) for i in (0, 1))

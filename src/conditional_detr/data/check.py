@@ -1,18 +1,19 @@
-"""What is worth knowing about a data set before training on it."""
+"""Checks of a data set before training."""
 
 import numpy as np
 
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.errors import DataError
 
-NAMED = 10  # categories without a box that are named
-FEW_IMAGES = 10_000  # a rule of thumb; COCO has 118,287
+NAMED = 10  # maximum number of categories without boxes that a warning names
+FEW_IMAGES = 10_000  # rule of thumb; COCO has 118,287
 
 
 def training_warnings(train: Annotations, val: Annotations, queries: int, random_backbone: bool) -> list[str]:
-    """Sentences, each with its remedy, about a data set that will train or evaluate badly.
+    """Return warnings about data that will train or evaluate badly. Each is one sentence with its remedy.
 
-    random_backbone: the backbone is one that ImageNet weights exist for, and starts without them.
+    queries: number of queries of the model. random_backbone: True when ImageNet weights exist for the backbone but are not
+    used.
     """
     found: list[str] = []
     counts = train.object_counts
@@ -25,8 +26,8 @@ def training_warnings(train: Annotations, val: Annotations, queries: int, random
         image = train.file_names[int(counts.argmax())]
         crowded = int((counts > queries).sum())
         found.append(
-            f"{image} has {most} objects but the model only {queries} queries ({crowded} such images): the rest can't be "
-            f"found; set model.queries={most} or more"
+            f"{image} has {most} objects but the model has only {queries} queries ({crowded} such images), so it can't find "
+            f"all of them; set model.queries={most} or more"
         )
     present = np.bincount(train.labels[train.usable], minlength=len(train.categories))
     if empty := [name for name, count in zip(train.categories.names, present, strict=True) if count == 0]:
@@ -38,13 +39,13 @@ def training_warnings(train: Annotations, val: Annotations, queries: int, random
         found.append(f"{val.source} has no boxes: AP can't be measured; add annotated validation images")
     if train.dropped:
         found.append(
-            f"{train.dropped} boxes of {train.source} have no area inside their image and are left out; correct them"
+            f"{train.dropped} boxes in {train.source} have no area inside their image and are ignored; correct them"
         )
     return found
 
 
 def check_same_categories(train: Annotations, val: Annotations) -> None:
-    """Raise ``DataError`` when two splits mean different things by a category id."""
+    """Raise ``DataError`` when the two splits have different categories."""
     if train.categories == val.categories:
         return
     ours = dict(zip(train.categories.ids, train.categories.names, strict=True))

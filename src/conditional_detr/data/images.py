@@ -1,8 +1,7 @@
-"""The one way an image becomes RGB pixels: in training, evaluation and prediction alike.
+"""Convert images of any kind to RGB, the same way for training, evaluation and prediction.
 
-A file is turned upright by its EXIF orientation, as viewers, OpenCV and annotation tools show it; pixels handed over
-(arrays, tensors, PIL images) are taken as they are. 16-bit gray is scaled to 8 bits, alpha is dropped, and of an animation
-the first frame counts.
+Files are rotated by their EXIF orientation, as viewers, OpenCV and annotation tools show them. Arrays, tensors and PIL
+images are not rotated. 16-bit gray is scaled to 8 bits, alpha is dropped, and only the first frame of an animation is used.
 """
 
 import io
@@ -25,7 +24,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 if TYPE_CHECKING:
     ImageLike = str | Path | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
 else:
-    ImageLike = object  # ``open_image`` checks it itself, and says what it takes
+    ImageLike = object  # ``open_image`` checks the type itself, with a clear message
 _KINDS = (
     "a path, a URL, bytes or an open binary file of an image, a PIL image, a NumPy array [height, width] or "
     "[height, width, 1 | 3 | 4], or a torch tensor [1 | 3 | 4, height, width]"
@@ -34,7 +33,7 @@ _URL_SECONDS, _URL_BYTES = 30, 100 * 2**20
 
 
 def is_image(value: object) -> bool:
-    """Tell whether a value is one image, and not a list of them."""
+    """Tell whether a value is a single image rather than a list of images."""
     return isinstance(value, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)) or hasattr(
         value, "read"
     )
@@ -47,11 +46,12 @@ def is_url(value: object) -> bool:
 def open_image(image: ImageLike, name: str = "image") -> Image.Image:
     """Return an 8-bit RGB image.
 
-    Path (text or ``Path``), ``http(s)`` URL, bytes, open binary file: decoded, turned upright. PIL image: any mode but float.
-    NumPy array: ``[height, width]`` or ``[height, width, 1]`` gray, ``[height, width, 3]`` RGB, ``[height, width, 4]`` RGBA;
-    uint8, uint16, or float in 0..1. Tensor: the same with channels first, ``[1 | 3 | 4, height, width]``.
+    Path (text or ``Path``), ``http(s)`` URL, bytes, open binary file: decoded and rotated by the EXIF orientation. PIL
+    image: any mode but float. NumPy array: ``[height, width]`` or ``[height, width, 1]`` gray, ``[height, width, 3]`` RGB,
+    ``[height, width, 4]`` RGBA; uint8, uint16, or float in 0..1. Tensor: the same with channels first,
+    ``[1 | 3 | 4, height, width]``.
 
-    name: what messages call an image that has no name of its own. Raises ``ImageError`` for anything else.
+    name: name in messages of an image that is not a path or URL. Raises ``ImageError`` for an image that can't be used.
     """
     if isinstance(image, (str, Path)):
         return read_image(image)
@@ -59,7 +59,7 @@ def open_image(image: ImageLike, name: str = "image") -> Image.Image:
         return _decode(io.BytesIO(image), name)
     if isinstance(image, Image.Image):
         try:
-            image.load()  # a file that was opened is not yet decoded
+            image.load()  # PIL decodes an opened file only now
             return to_rgb(image, name)
         except (OSError, SyntaxError) as error:
             raise ImageError(f"{name} is damaged ({error}); replace or remove it") from error
@@ -76,7 +76,7 @@ def open_image(image: ImageLike, name: str = "image") -> Image.Image:
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a file or URL to an upright RGB image. Raises ``ImageError`` naming it when that can't be done."""
+    """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read."""
     if is_url(path):
         return _decode(io.BytesIO(_download(str(path))), str(path))
     try:
@@ -86,7 +86,7 @@ def read_image(path: str | Path) -> Image.Image:
         raise ImageError(f"image {path} does not exist; check the path") from error
     except IsADirectoryError as error:
         raise ImageError(f"{path} is a folder, not an image; name a file") from error
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
         if isinstance(error, ImageError):
             raise
         raise ImageError(
@@ -104,7 +104,7 @@ def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
         raise ImageError(f"{name} {what}; replace or remove the file") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"image {name} declares too many pixels to decode safely; scale it down") from error
-    except Exception as error:  # Pillow's decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, ...
+    except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, zlib.error
         raise ImageError(f"image {name} is damaged ({error}); replace or remove the file") from error
     return _upright(to_rgb(image, name), name)
 
@@ -112,8 +112,8 @@ def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
 def _upright(image: Image.Image, name: str) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception as error:  # of EXIF data, as of pixels
-        raise ImageError(f"image {name} has damaged EXIF data ({error}); save it anew without") from error
+    except Exception as error:  # as above, decoders raise many types
+        raise ImageError(f"image {name} has damaged EXIF data ({error}); save it without EXIF data") from error
 
 
 def _download(url: str) -> bytes:
@@ -124,12 +124,12 @@ def _download(url: str) -> bytes:
         reason = getattr(error, "reason", None) or error
         raise ImageError(f"{url} can't be fetched ({reason}); check the address and the network") from error
     if len(content) > _URL_BYTES:
-        raise ImageError(f"{url} is larger than {_URL_BYTES >> 20} MiB; download it and give the file")
+        raise ImageError(f"{url} is larger than {_URL_BYTES >> 20} MiB; download it and give the path of the file")
     return content
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """8-bit RGB of an image in any mode. Raises ``ImageError`` for float pixels, whose range nobody knows."""
+    """Convert an image of any mode to 8-bit RGB. Raises ``ImageError`` for float pixels, because their range is unknown."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -147,7 +147,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
 
 
 def from_array(pixels: np.ndarray, name: str = "image") -> Image.Image:
-    """Return the RGB image of an array, as ``open_image`` describes it. Raises ``ImageError`` for anything else."""
+    """Convert an array to an RGB image. Raises ``ImageError`` for shapes and types that ``open_image`` does not list."""
     if pixels.ndim == 4:
         raise ImageError(f"{name} is an array of several images, of shape {pixels.shape}; give them as a list")
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
@@ -172,7 +172,7 @@ def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
         if low >= 0 and high <= 1:
             return np.rint(values * 255).astype(np.uint8)
         raise ImageError(
-            f"{name} has float pixels from {low:.4g} to {high:.4g}; scale them to 0..1, or give uint8, not normalized"
+            f"{name} has float pixels from {low:.4g} to {high:.4g}; scale them to 0..1, or give unnormalized uint8"
         )
     raise ImageError(f"{name} has pixels of type {values.dtype}; give uint8, uint16, or float in 0..1")
 
@@ -193,7 +193,7 @@ def _from_tensor(pixels: Tensor, name: str) -> Image.Image:
 
 def to_pixels(image: Image.Image) -> Float[Tensor, "3 height width"]:
     """Return ImageNet-normalized float32 pixels of an RGB image."""
-    # Made contiguous while still bytes: twice as fast as arithmetic on strided floats.
+    # Making the bytes contiguous first is twice as fast as arithmetic on strided floats.
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return values.sub_(mean[:, None, None]).div_(std[:, None, None])

@@ -1,4 +1,4 @@
-"""Annotations -> batches, the same from one seed whatever the number of workers, and restartable at any batch."""
+"""Load batches of annotated images, reproducibly for any number of workers and from any batch on."""
 
 import os
 import signal
@@ -25,13 +25,13 @@ from conditional_detr.structures import ImageBatch, Target
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
-Prepared = tuple[Tensor, LabelledImage]  # pixels, and the objects in an image of the same proportions
+Prepared = tuple[Tensor, LabelledImage]  # pixels, and the labeled image with the same aspect ratio
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """``function`` of every item, in order, computed by threads up to ``ahead`` items before it is asked for."""
+    """Yield ``function(item)`` for every item in order. Threads compute up to ``ahead`` results in advance."""
     waiting = iter(items)
     with ThreadPoolExecutor(min(ahead, os.cpu_count() or 1), "read-ahead") as pool:
         pending = deque(pool.submit(function, item) for item in islice(waiting, ahead))
@@ -45,10 +45,11 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead:
 
 
 class AnnotatedImages(Dataset[Sample | InputError]):
-    """Images and targets of annotations. A key is (epoch, index).
+    """Data set of annotated images. Keys are (epoch, index); items are pixels and a target with boxes in 0..1.
 
-    prepare: from image, epoch and index to normalized pixels and objects (boxes of 0..1). A file that can't be used is returned
-    as an ``InputError``, which travels from a loading process as one sentence where a raised one would carry a traceback.
+    prepare: function of labeled image, epoch and index that returns normalized pixels and the labeled image they show. For a
+    file that can't be used, the item is an ``InputError``. It is not raised, because the data loader would add the traceback
+    of the loading process to its message.
     """
 
     def __init__(self, annotations: Annotations, prepare: Callable[[LabelledImage, int, int], Prepared]) -> None:
@@ -71,8 +72,8 @@ class AnnotatedImages(Dataset[Sample | InputError]):
         height, width = (int(side) for side in annotations.sizes[index])
         if image.size != (width, height):
             raise DataError(
-                f"{path} is {image.width} x {image.height} when turned upright, but {annotations.source} says "
-                f"{width} x {height}; its boxes would be misplaced: correct the annotations or the image"
+                f"{path} is {image.width} x {image.height} after EXIF rotation, but {annotations.source} says "
+                f"{width} x {height}, so its boxes would be misplaced; correct the annotations or the image"
             )
         boxes, labels = annotations.training_objects(index)
         sample = LabelledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels))
@@ -88,10 +89,11 @@ class AnnotatedImages(Dataset[Sample | InputError]):
 
 
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
-    """Endless batches of one process, from a given step on: epoch after epoch, each in an order of its own.
+    """Endless sampler of the batches of one process, starting at ``start_step``. Every epoch has its own order.
 
-    An epoch is the images in whole global batches (all processes and accumulated passes); what is left over is dropped,
-    as published. With fewer images than one global batch, images repeat to fill it.
+    A global batch holds the images of one optimizer step: of all processes and accumulated passes. An epoch consists of whole
+    global batches; the remaining images are dropped, as published. When there are fewer images than one global batch, images
+    repeat to fill it. upright: True for portrait images, to batch them separately; None for no grouping.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         return self.batch_size * self.accumulate * self.processes
 
     def order(self, epoch: int) -> np.ndarray:
-        """Image indices of an epoch, ``[steps, accumulate * processes, batch_size]``."""
+        """Return the image indices of an epoch, ``[steps, accumulate * processes, batch_size]``."""
         rng = np.random.default_rng([self.seed, epoch])
         order = np.resize(rng.permutation(self.images), max(self.images, self.global_batch))
         if self.upright is not None:
@@ -135,7 +137,7 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
 
 
 def _grouped(order: np.ndarray, upright: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """The same images with upright and lying ones in batches of their own; a mixed batch holds what is left of both."""
+    """Reorder images so that portrait and landscape ones are batched separately. The images left over are mixed."""
     groups = [order[upright], order[~upright]]
     whole = [group[: len(group) // batch_size * batch_size].reshape(-1, batch_size) for group in groups]
     rest = np.concatenate([group[len(part) * batch_size :] for group, part in zip(groups, whole, strict=True)])
@@ -153,9 +155,11 @@ def training_batches(
     processes: int = 1,
     start_step: int = 0,
 ) -> tuple[Generator[Batch], int]:
-    """Augmented batches without end, ``accumulate`` to an optimizer step, and the steps per epoch; close it after use.
+    """Return an endless generator of augmented batches, and the number of optimizer steps per epoch.
 
-    ``next`` raises ``InputError`` naming the image that can't be used.
+    batch_size: images per batch. accumulate: batches per optimizer step. rank, processes: index of this process, and number
+    of processes. start_step: optimizer step to start from. Close the generator after use. ``next`` raises ``InputError`` for
+    an image that can't be used.
     """
     upright = annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None
     sampler = TrainingBatches(
@@ -175,7 +179,10 @@ def training_batches(
 def evaluation_batches(
     annotations: Annotations, size: InputSize, batch_size: int, workers: int, rank: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
-    """Every ``processes``-th image once, brought to its size only. ``next`` raises ``InputError`` naming an unusable image."""
+    """Yield batches of every ``processes``-th image, starting with image ``rank``, scaled but not augmented.
+
+    ``next`` raises ``InputError`` for an image that can't be used.
+    """
     indices = range(rank, len(annotations), processes)
     keys = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
     return _batches(AnnotatedImages(annotations, partial(_resized, size)), keys, workers, size)
@@ -203,7 +210,7 @@ def _batches(
         collate_fn=partial(_collate, size or InputSize()),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_ignore_signals,
-        # The data has seeds of its own; without a generator each loader would draw from the one that dropout uses.
+        # The data has its own seeds. Without a generator, each loader would draw from torch's default one, as dropout does.
         generator=torch.Generator().manual_seed(0),
     )
     for batch in loader:
@@ -213,7 +220,7 @@ def _batches(
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the main one decides what follows."""
+    """Ignore SIGINT and SIGTERM, which reach the whole process group. The main process handles them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""A generated data set: filled shapes on colour noise, small enough to learn in minutes on a CPU."""
+"""Generate the data set "shapes": filled shapes on color noise, which a small model learns in minutes on a CPU."""
 
 import json
 import zlib
@@ -17,12 +17,12 @@ SIDE = 96  # pixels
 SHAPES = Categories(ids=(1, 2, 3), names=("rectangle", "ellipse", "triangle"))
 MAX_OBJECTS = 4
 MAX_OVERLAP = 0.1  # of the smaller box
-MIN_CONTRAST = 60  # grey levels between a shape and the mean of the background, in some channel
+MIN_CONTRAST = 60  # minimum difference of 0..255 between shape and mean background, in at least one channel
 
 
 @dataclass(frozen=True)
 class ShapesImage:
-    """boxes: whole pixels x, y, width, height. category_ids: of ``SHAPES``."""
+    """An image and its objects. boxes: x, y, width, height in whole pixels. category_ids: ids in ``SHAPES``."""
 
     image: Image.Image
     boxes: list[tuple[int, int, int, int]]
@@ -30,7 +30,7 @@ class ShapesImage:
 
 
 def draw_shapes(rng: np.random.Generator) -> ShapesImage:
-    """One image of 96 x 96 pixels with one to four shapes; a shape fills its box."""
+    """Draw an image of 96 x 96 pixels with one to four shapes. Each shape fills its box."""
     mean = rng.integers(40, 216, size=3)
     noise = np.clip(mean + rng.integers(-30, 31, size=(6, 6, 3)), 0, 255).astype(np.uint8)
     image = Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -44,7 +44,7 @@ def draw_shapes(rng: np.random.Generator) -> ShapesImage:
         x, y, width, height = box
         kind = int(rng.integers(len(SHAPES)))
         colour = _contrasting_colour(rng, mean)
-        last = (x + width - 1, y + height - 1)  # Pillow counts the last pixel in
+        last = (x + width - 1, y + height - 1)  # Pillow includes the last pixel
         if SHAPES.names[kind] == "rectangle":
             pen.rectangle(((x, y), last), fill=colour)
         elif SHAPES.names[kind] == "ellipse":
@@ -82,10 +82,10 @@ def _contrasting_colour(rng: np.random.Generator, mean: np.ndarray) -> tuple[int
 
 
 def write_shapes(root: Path, images: Mapping[str, int], seed: int) -> None:
-    """Write the data set as an ordinary COCO folder: the same files for the same arguments.
+    """Write the data set as a folder in COCO layout. The same arguments give the same files.
 
-    images: how many per split. Image ``i`` of a split depends on (seed, split, i) alone, so a larger set begins with a
-    smaller one. Raises ``DataError`` when ``root`` is not empty.
+    images: number of images per split. Image ``i`` of a split depends only on (seed, split, i), so a larger split starts with
+    the images of a smaller one. Raises ``DataError`` when ``root`` exists and is not an empty folder.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root} exists and is not an empty folder; name a new one")
@@ -101,7 +101,7 @@ def write_shapes(root: Path, images: Mapping[str, int], seed: int) -> None:
 
 
 def _write_split(folder: Path, drawn: Iterable[ShapesImage]) -> dict[str, Any]:
-    """Save the images as PNG; their COCO annotations."""
+    """Save the images as PNG, and return their COCO annotations."""
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, each in enumerate(drawn, start=1):

@@ -1,6 +1,6 @@
-"""The published augmentation on an image and its boxes: flip, resize, random crop (DETR's).
+"""The published augmentation of images and boxes, which is that of DETR: flip, resize and random crop.
 
-Boxes are x0, y0, x1, y1 in pixels of the image they come with.
+Boxes are x0, y0, x1, y1 in pixels of their image.
 """
 
 from dataclasses import dataclass, replace
@@ -18,20 +18,20 @@ from conditional_detr.record import resized_size
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image and the objects in it; boxes are corners in pixels, labels logit indices."""
+    """An image and its objects. boxes: x0, y0, x1, y1 in pixels. labels: logit indices."""
 
     image: Image.Image
     boxes: Float[Tensor, "objects 4"]
     labels: Int64[Tensor, " objects"]
 
     def relative_boxes(self) -> Float[Tensor, "objects 4"]:
-        """cx, cy, w, h in 0..1 of this image."""
+        """Return the boxes as cx, cy, w, h in 0..1, relative to this image."""
         width, height = self.image.size
         return corners_to_centre(self.boxes) / torch.tensor([width, height, width, height], dtype=torch.float32)
 
 
 def scale_image(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Scale an image (Pillow, bilinear with antialiasing)."""
+    """Scale an image with Pillow's bilinear filter, which is antialiased."""
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
@@ -43,12 +43,12 @@ def resize(sample: LabelledImage, height: int, width: int) -> LabelledImage:
 
 
 def resize_shorter(sample: LabelledImage, short_side: int, max_size: int | None) -> LabelledImage:
-    """Scale image and boxes to ``resized_size``."""
+    """Scale image and boxes to the size that ``resized_size`` computes."""
     return resize(sample, *resized_size(sample.image.height, sample.image.width, short_side, max_size))
 
 
 def flip(sample: LabelledImage) -> LabelledImage:
-    """Mirror left and right."""
+    """Flip image and boxes horizontally."""
     x0, y0, x1, y1 = sample.boxes.unbind(-1)
     width = sample.image.width
     image = sample.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -56,7 +56,7 @@ def flip(sample: LabelledImage) -> LabelledImage:
 
 
 def crop(sample: LabelledImage, top: int, left: int, height: int, width: int) -> LabelledImage:
-    """Cut out a region; boxes are clipped to it, and those without area inside it dropped."""
+    """Crop to a region. Boxes are clipped to it, and boxes without area inside it are dropped."""
     limits = torch.tensor([width, height] * 2, dtype=torch.float32)
     boxes = (sample.boxes - torch.tensor([left, top] * 2, dtype=torch.float32)).clamp(min=0).minimum(limits)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(-1)
@@ -65,7 +65,7 @@ def crop(sample: LabelledImage, top: int, left: int, height: int, width: int) ->
 
 
 def augment(sample: LabelledImage, settings: DataSettings, rng: np.random.Generator) -> LabelledImage:
-    """What training sees: flip, then either a resize or a resize, a crop and a resize."""
+    """Augment for training: random flip, then either a resize, or a resize, a random crop and a resize."""
     if rng.random() < settings.flip:
         sample = flip(sample)
     if rng.random() < settings.crop:

@@ -1,4 +1,4 @@
-"""COCO AP: one evaluator for training, the command line and the Python interface."""
+"""COCO AP, with one evaluator for training, the command line and the Python interface."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", 
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """The 12 numbers of COCO in 0..1, -1 where there is nothing to find, and AP by category id.
+    """The 12 COCO metrics and per-class AP, in 0..1; -1 where the data has no objects to find.
 
-    values: by ``NAMES``; AR without a number counts ``max_dets`` detections per image, as all AP do.
+    values: metrics by ``NAMES``. AP metrics and the AR metrics without a number take ``max_dets`` detections per image.
+    per_class: AP by category id. max_dets: maximum number of detections per image.
     """
 
     values: dict[str, float]
@@ -33,16 +34,16 @@ class CocoMetrics:
 
 
 def standard_max_dets(annotations: Annotations) -> int:
-    """Return 100 as in COCO, or the most objects in an image where that is more."""
+    """Return 100 as in COCO, or the largest number of objects in an image if that is greater."""
     return max(PUBLISHED_COUNT, int(annotations.object_counts.max()))
 
 
 class CocoEvaluator:
-    """Ground truth, crowds included, to compare results with."""
+    """Ground truth, crowds included, that results are evaluated against."""
 
     def __init__(self, annotations: Annotations) -> None:
         self.categories = annotations.categories
-        # The metric's own ids are 1, 2, 3, ...: it takes 0 for "no match", and can't hold every whole number.
+        # Number ids from 1 for the metric: to it, 0 means "no match", and it can't represent all integers.
         self._image_number = {int(id_): number for number, id_ in enumerate(annotations.image_ids, start=1)}
         self._category_number = {id_: number for number, id_ in enumerate(self.categories.ids, start=1)}
         owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets)) + 1
@@ -78,7 +79,7 @@ class CocoEvaluator:
         )
 
     def evaluate(self, results: list[dict[str, Any]], max_dets: int = PUBLISHED_COUNT) -> CocoMetrics:
-        """Return AP and AR of COCO results, which name images and categories by the ids of the annotations."""
+        """Return the metrics of results in COCO format, with image and category ids of the annotations."""
         numbered = [
             {
                 **result,
@@ -103,7 +104,7 @@ class CocoEvaluator:
 
 
 def detect_batches(pipeline: Pipeline, batches: Iterable[Batch], max_dets: int) -> Iterator[tuple[Target, Detections]]:
-    """Find objects in annotated images; detections are in pixels of the image file, without a threshold."""
+    """Yield targets with the detections in their images, in pixels of the image file, without a score threshold."""
     for images, targets in batches:
         found = pipeline.detect(images, [target.image_size for target in targets], max_dets)
         yield from zip(targets, found, strict=True)
@@ -116,10 +117,10 @@ def evaluate_detector(
     workers: int,
     on_image: Callable[[int], None] = lambda done: None,
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
-    """Return the metrics of a detector on annotated images, and the COCO results they come from.
+    """Evaluate a detector on annotated images. Return the metrics, and the evaluated detections as results in COCO format.
 
-    workers: loading processes. on_image: called after every image with the number of images done. Raises ``DataError`` when
-    the detector does not know a category of the data.
+    workers: number of loading processes. on_image: called after every image with the number of images done. Raises
+    ``DataError`` when the model lacks a category of the data.
     """
     data_id_of = match_categories(detector.categories, data)
     max_dets = settings.max_dets or standard_max_dets(data)
@@ -134,9 +135,10 @@ def evaluate_detector(
 
 
 def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
-    """Return the data's category id of every category id of the model that the data has: by id and name, else by name.
+    """Return a map from category ids of the model to category ids of the data.
 
-    Raises ``DataError`` naming a category of the data that the model does not have.
+    Categories match by id and name, otherwise by name alone, ignoring case. Categories that the data lacks are left out. Raises
+    ``DataError`` when the model lacks a category of the data.
     """
     by_name = {name.casefold(): id_ for id_, name in zip(model.ids, model.names, strict=True)}
     found: dict[int, int] = {}

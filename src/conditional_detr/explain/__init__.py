@@ -1,1 +1,1 @@
-"""What the paper shows: attention maps of a model, and the convergence of runs."""
+"""Analyses of the paper: attention maps of a model, and convergence of runs."""

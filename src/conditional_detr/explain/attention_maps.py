@@ -1,8 +1,8 @@
-"""What the queries of a decoder layer look at, split as the paper's Figure 1 splits it.
+"""Attention maps of the queries of a decoder layer, split into parts as in Figure 1 of the paper (arXiv 2108.06152).
 
-The model is not touched: hooks on a copy of its modules, which shares its parameters, note what goes into the attention of
-one layer, and the weights are computed from that afterwards, for the chosen queries only. So other threads may predict
-meanwhile.
+Hooks on a copy of the modules, which shares the parameters of the model, record the inputs of the attention of one layer. The
+weights are computed from them afterwards, for the chosen queries only. The model itself is not changed, so other threads may
+predict at the same time.
 """
 
 import copy
@@ -36,12 +36,14 @@ from conditional_detr.structures import Detections
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention weights of chosen queries in one image, per head; over all cells, or all queries, they sum to 1.
+    """Attention weights of chosen queries in one image, per head. Weights over all cells, or all queries, sum to 1.
 
-    combined: what the layer uses. spatial, content: what it would be if only that part of the product of query and key
-    counted. Conditional DETR: spatial query with position keys, content query with content keys (in the first layer, these
-    contain the learned positions, as published). DETR: the whole query with the position keys, or with the content keys.
-    The logits of both parts add up to those of ``combined``. Cells that are masked as padding have weight 0.
+    combined: cross-attention weights of the layer. spatial, content: softmax of only that part of the logits; both parts add
+    up to the logits of ``combined``. between_queries: self-attention weights. Padding has weight 0.
+
+    Conditional DETR (section 3.2): the spatial part is the product of spatial query and position key, the content part that
+    of content query and content key. In the first layer, content queries and keys contain positions too, as published. DETR:
+    the parts are the products of the whole query with the position key and with the content key.
     """
 
     combined: Float[Tensor, "chosen heads rows columns"]
@@ -50,7 +52,7 @@ class AttentionMaps:
     between_queries: Float[Tensor, "chosen heads queries"]
 
     def cropped(self, rows: int, columns: int) -> "AttentionMaps":
-        """On the CPU, the upper left of the cells only."""
+        """Return the maps of the first rows and columns of cells, on the CPU in float32."""
         combined, spatial, content = (
             part[..., :rows, :columns].float().cpu() for part in (self.combined, self.spatial, self.content)
         )
@@ -58,7 +60,7 @@ class AttentionMaps:
 
 
 class LayerRecord:
-    """What went into the attention of one decoder layer in the last forward pass; see ``recorded``."""
+    """Inputs of the attention of one decoder layer in the last forward pass. Created by ``recorded``."""
 
     def __init__(self, layer: ConditionalDecoderLayer | DETRDecoderLayer) -> None:
         self.cross_attention, self.self_attention = layer.cross_attention, layer.self_attention
@@ -73,17 +75,17 @@ class LayerRecord:
 
     @property
     def memory(self) -> Memory:
-        """What the decoder looked at."""
+        """Encoder output that the decoder attends to."""
         return self.inputs[self.cross_attention][-1]
 
     def projected(self) -> Projected:
-        """Queries, keys and values of the cross-attention, as the layer computes them."""
+        """Return queries, keys and values of the cross-attention, as the layer computes them."""
         return self.cross_attention.project(*self.inputs[self.cross_attention])
 
     def logits(
         self, queries: Int64[Tensor, " chosen"]
     ) -> tuple[Float[Tensor, "batch heads chosen cells"], Float[Tensor, "batch heads chosen cells"]]:
-        """The spatial and the content part of the scaled products of queries and keys; they add up to the whole."""
+        """Return the spatial and the content part of the cross-attention logits. Their sum is the logits of the layer."""
         query, key, _ = self.projected()
         query = query[:, :, queries] * query.shape[-1] ** -0.5
         if isinstance(self.cross_attention, ConditionalCrossAttention):
@@ -94,7 +96,7 @@ class LayerRecord:
         return query @ position_key.transpose(-1, -2), query @ (key - position_key).transpose(-1, -2)
 
     def maps(self, image: int, queries: Int64[Tensor, " chosen"]) -> AttentionMaps:
-        """Weights of the chosen queries in one image of the batch."""
+        """Return the attention weights of the chosen queries in one image of the batch."""
         spatial, content = self.logits(queries)
         mask = self.memory.padding_mask
 
@@ -110,10 +112,10 @@ class LayerRecord:
 
 
 def recorded(model: DETR, layer: int) -> tuple[DETR, LayerRecord]:
-    """Return a copy of the modules with the same parameters, and the record of what goes into its decoder layer ``layer`` (from 0).
+    """Return a copy of the model that shares its parameters, and the record of the inputs of its decoder layer ``layer``.
 
-    The inputs are kept, not the weights: for R50 at 800 x 1333, 300 queries and 1050 cells of 256 numbers each, which
-    exist anyway, so that recording takes no memory of its own.
+    layer: counted from 0. The record keeps references to the inputs, not the attention weights, so it takes no extra memory.
+    For R50 at 800 x 1333, the inputs are 300 queries and 1050 cells with 256 numbers each.
     """
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, shared)
@@ -126,11 +128,12 @@ def recorded(model: DETR, layer: int) -> tuple[DETR, LayerRecord]:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Queries of one image, most confident first, and what they look at in decoder layer ``layer`` (from 1).
+    """Chosen queries of one image, most confident first, with their attention maps in one decoder layer.
 
-    detections: the best class of each query, with its final box. queries: their numbers, from 0. maps: cropped to the
-    cells of the image, of which it covers ``rows`` and ``columns``, not whole numbers where it was padded. query_boxes: the final boxes of all queries, x0, y0, x1, y1 in pixels of the image. reference_points: of all
-    queries, (x, y) in its pixels; None for plain DETR, which has none.
+    layer: decoder layer, from 1. detections: best class and final box of each chosen query. queries: indices of the queries,
+    from 0. maps: attention maps, cropped to the cells of the image. rows, columns: number of cells that the image covers;
+    fractional where the image was padded. query_boxes: final boxes of all queries, x0, y0, x1, y1 in image pixels.
+    reference_points: (x, y) of all queries in image pixels; None for plain DETR, which has no reference points.
     """
 
     image: Image.Image
@@ -148,18 +151,18 @@ class Explanation:
 def explain(
     detector: Detector, image: ImageLike, layer: int | None = None, queries: Sequence[int] | None = None, top: int = 3
 ) -> Explanation:
-    """What the queries of the ``top`` most confident detections look at, or those given by number.
+    """Return the attention maps of given queries, or of the queries of the ``top`` most confident detections.
 
-    layer: of the decoder, from 1; the last when not given. Raises ``ImageError`` for an image that can't be used, and
-    ``SettingsError`` for a layer or query that the model does not have.
+    layer: decoder layer, from 1; by default the last. queries: indices of queries, from 0. Raises ``ImageError`` for an image
+    that can't be used, and ``SettingsError`` for an invalid ``top`` and for a layer or query that the model does not have.
     """
     settings = detector.record.architecture
     layer = settings.decoder_layers if layer is None else layer
     if not 1 <= layer <= settings.decoder_layers:
-        raise SettingsError(f"layer {layer} does not exist: the decoder has layers 1 to {settings.decoder_layers}")
+        raise SettingsError(f"layer {layer} does not exist; the decoder has layers 1 to {settings.decoder_layers}")
     for query in queries or ():
         if not 0 <= query < settings.queries:
-            raise SettingsError(f"query {query} does not exist: the model has queries 0 to {settings.queries - 1}")
+            raise SettingsError(f"query {query} does not exist; the model has queries 0 to {settings.queries - 1}")
     if top < 1:
         raise SettingsError(f"top is {top}; ask for at least one detection")
     opened = open_image(image)

@@ -1,4 +1,4 @@
-"""How fast runs learn: AP over epochs, steps and time, and when a given AP was reached."""
+"""Convergence of runs: AP over epochs, steps and time, and the point at which a given AP was reached."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,10 @@ from conditional_detr.runs import open_run, read_metrics
 
 
 class Point(NamedTuple):
-    """An evaluation: when it was, and AP in 0..1. seconds: of training until then."""
+    """An evaluation of a run.
+
+    epoch, step, seconds: epochs, optimizer steps and seconds of training before it. ap: AP in 0..1.
+    """
 
     epoch: float
     step: float
@@ -22,7 +25,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """All evaluations of a run so far. epochs: how many it has trained; planned: how many it was to train, if known."""
+    """All evaluations of a run so far. epochs: epochs trained. planned: epochs of the whole run; None if unknown."""
 
     name: str
     points: tuple[Point, ...]
@@ -31,11 +34,14 @@ class Curve:
 
     @property
     def best(self) -> Point | None:
-        """The evaluation with the highest AP, the earliest of equals."""
+        """The evaluation with the highest AP (the earliest of equals); None without evaluations."""
         return max(self.points, key=lambda point: point.ap, default=None)
 
     def reached(self, ap: float) -> Point | None:
-        """When the curve first reached ``ap`` (above 0), on straight lines between evaluations and from AP 0 at the start."""
+        """Return the point at which the curve first reached ``ap`` (above 0), or None.
+
+        AP is interpolated linearly between evaluations, from AP 0 at the start.
+        """
         for before, after in pairwise((Point(0.0, 0.0, 0.0, 0.0), *self.points)):
             if after.ap >= ap:
                 part = (ap - before.ap) / (after.ap - before.ap) if after.ap > before.ap else 1.0
@@ -44,9 +50,9 @@ class Curve:
 
 
 def read_curve(source: Path) -> Curve:
-    """The evaluations of a run folder, running or done, or of MMDetection's ``.log.json`` (or ``scalars.json``).
+    """Read the evaluations of a run folder, finished or not, or of a ``.log.json`` or ``scalars.json`` of MMDetection.
 
-    Raises ``DataError`` when ``source`` is neither.
+    Raises ``DataError`` for a file that is no such log, and ``CheckpointError`` for a folder that is not a run folder.
     """
     if source.is_dir():
         _, settings = open_run(source)
@@ -76,11 +82,12 @@ def read_curve(source: Path) -> Curve:
 
 
 def _mmdetection_points(lines: Sequence[str], source: Path) -> list[Point]:
-    """Evaluations in the log of MMDetection 2 or 3.
+    """Read the evaluations in a log of MMDetection 2 or 3.
 
-    Version 2 counts iterations within an epoch, version 3 from the beginning ("step"); both log every so many, and give the
-    mean time of one since the last line. Steps and times are therefore those of logged iterations, up to one interval an
-    epoch short; in a log that begins in the middle of a run, version 2's count from there.
+    Version 2 counts iterations within an epoch, version 3 from the start of the run ("step"). Both write a line after a fixed
+    number of iterations, with the mean time of an iteration since the last line. Steps and times therefore cover logged
+    iterations only, and miss up to one interval per epoch. In a log of version 2 that starts in the middle of a run, they
+    count from there.
     """
     points: list[Point] = []
     step = seconds = 0.0
@@ -104,7 +111,7 @@ def _mmdetection_points(lines: Sequence[str], source: Path) -> list[Point]:
 
 
 def _numbers(line: str) -> dict[str, float]:
-    """The numbers in a line of JSON; none in a line that a running program has not finished, or that is something else."""
+    """Return the numbers in a line of JSON by key; empty for an incomplete line or one that is no JSON object."""
     try:
         record: Any = json.loads(line)
     except ValueError:
@@ -114,7 +121,7 @@ def _numbers(line: str) -> dict[str, float]:
 
 
 def round_levels(curves: Sequence[Curve]) -> list[float]:
-    """Round values of AP that some run reached, at most five, for a table to be made of."""
+    """Return up to five round values of AP that the best run reached, for a table."""
     best = max((curve.best.ap for curve in curves if curve.best is not None), default=0.0)
     for unit in (0.1, 0.05, 0.02, 0.01):
         levels = [round(unit * i, 2) for i in range(1, int(best / unit + 1e-9) + 1)]
@@ -124,9 +131,11 @@ def round_levels(curves: Sequence[Curve]) -> list[float]:
 
 
 class Comparison(NamedTuple):
-    """A run at an AP. point: when it reached it, None when not (yet). ratio: of the baseline's epochs to the run's.
+    """Comparison of a run with a baseline at a given AP.
 
-    A bound where only one of both has reached the AP in its evaluations so far: ratio is above (">") or below ("<") that.
+    point: point at which the run reached the AP; None if it has not. ratio: epochs of the baseline divided by epochs of the
+    run; None if unknown. bound: "" for an exact ratio; ">" or "<" if only one of the two has reached the AP in its
+    evaluations so far, so that the true ratio is greater or smaller.
     """
 
     point: Point | None
@@ -135,7 +144,7 @@ class Comparison(NamedTuple):
 
 
 def compare(curve: Curve, baseline: Curve, ap: float) -> Comparison:
-    """A run against another at an AP."""
+    """Compare a run with a baseline at a given AP."""
     mine, theirs = curve.reached(ap), baseline.reached(ap)
     if mine is not None and theirs is not None:
         return Comparison(mine, theirs.epoch / mine.epoch, "")

@@ -1,4 +1,4 @@
-"""Pictures of attention maps and of convergence."""
+"""Plots of attention maps and of convergence."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,16 +15,17 @@ from conditional_detr.explain.convergence import Curve, Point
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CELL = 200  # pixels, the longer side of a picture of one head
-PANEL = 4.5  # inches, the longer side of other pictures
+CELL = 200  # longer side of the picture of one head, in pixels
+PANEL = 4.5  # longer side of other pictures, in inches
 BOX = "lime"
-_GAP, _LEFT, _HEADER = 6, 70, 40  # pixels between, beside and above pictures
+_GAP, _LEFT, _HEADER = 6, 70, 40  # space between, left of and above pictures, in pixels
 
 
 def plot_attention_maps(explanation: Explanation, file: Path) -> None:
-    """Figure 1 of the paper: for every detection a row per part of the attention, a column per head, and the box.
+    """Plot attention maps as in Figure 1 of the paper (arXiv 2108.06152), with the box of each detection.
 
-    Colours run from no weight to the largest of each map.
+    Every detection has one row per part of the attention and one column per head. Colors range from 0 to the largest weight
+    of each map.
     """
     maps = explanation.maps
     parts = {"combined": maps.combined, "spatial": maps.spatial, "content": maps.content}
@@ -53,7 +54,7 @@ def plot_attention_maps(explanation: Explanation, file: Path) -> None:
 
 
 def _heated(grey: np.ndarray, values: Float[Tensor, "rows columns"], covered: tuple[float, float]) -> Image.Image:
-    """A map over an image, the clearer the larger its values. covered: columns and rows of the map that are the image."""
+    """Overlay a map on an image; larger values are more opaque. covered: columns and rows of the map that the image covers."""
     from matplotlib import colormaps
 
     small = Image.fromarray((values / values.max()).numpy())
@@ -64,7 +65,7 @@ def _heated(grey: np.ndarray, values: Float[Tensor, "rows columns"], covered: tu
 
 
 def plot_self_attention(explanation: Explanation, file: Path) -> None:
-    """Whom each chosen query listens to: all queries at the centres of their boxes, larger and redder with more weight.
+    """Plot the self-attention of each chosen query: all queries at their box centers, larger and redder with more weight.
 
     Weights are means over the heads.
     """
@@ -91,7 +92,7 @@ def plot_self_attention(explanation: Explanation, file: Path) -> None:
 
 
 def plot_reference_points(explanation: Explanation, file: Path) -> None:
-    """The learned reference points of all queries, and arrows from those of the detections to the boxes' centres."""
+    """Plot the learned reference points of all queries, with arrows from those of the detections to their box centers."""
     assert explanation.reference_points is not None
     points = explanation.reference_points.numpy()
 
@@ -107,7 +108,7 @@ def plot_reference_points(explanation: Explanation, file: Path) -> None:
 
 
 def plot_convergence(curves: Sequence[Curve], file: Path) -> None:
-    """AP of all runs over epochs, over optimizer steps and over training time; runs of the same name share a colour."""
+    """Plot AP of all runs over epochs, optimizer steps and training time. Runs of the same name share a color."""
     from matplotlib.figure import Figure
 
     seconds = max((point.seconds for curve in curves for point in curve.points), default=0.0)

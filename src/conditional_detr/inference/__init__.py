@@ -1,1 +1,1 @@
-"""From images to detections: one pipeline over exchangeable runtimes."""
+"""Predict detections from images, with one pipeline and exchangeable runtimes."""

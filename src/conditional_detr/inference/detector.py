@@ -1,4 +1,4 @@
-"""``Detector``: a trained model, from images to detections."""
+"""``Detector``, which finds objects in images with a trained model."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -25,27 +25,27 @@ from conditional_detr.structures import Detections
 
 
 class Found(NamedTuple):
-    """An image as opened, RGB, and the objects in it."""
+    """An RGB image and the objects found in it."""
 
     image: Image.Image
     detections: Detections
 
 
 class _Opened(NamedTuple):
-    """An image as opened, and what the model gets of it."""
+    """An RGB image and its prepared pixels, the input of the model."""
 
     image: Image.Image
     pixels: Tensor
 
 
 class Detector:
-    """A model ready to run. Its boxes are in pixels of the image as given; a file is turned upright first.
+    """A trained model for prediction. Boxes are in pixels of the image as given, files after their EXIF rotation.
 
     Several threads may call ``predict`` and ``stream`` at once.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
-        """device: an accelerator when there is one, else the CPU, unless named. Raises ``SettingsError`` for one that is not there."""
+        """device: by default an accelerator if available, else the CPU. Raises ``SettingsError`` for an unavailable device."""
         self.device = find_device(device)
         self.checkpoint = checkpoint
         self.model: DETR = checkpoint.model.to(self.device).eval()
@@ -60,13 +60,14 @@ class Detector:
         dilation: bool | None = None,
         boxes: BoxFrame | None = None,
     ) -> "Detector":
-        """Open a run folder (its best checkpoint), a checkpoint folder of ours or of transformers, a ``.pth`` file of the
-        official codes or of MMDetection, or an id on the Hugging Face hub; the format is seen from the content.
+        """Open a model from any supported source; the format is detected from the content.
 
-        dilation: whether it is a DC5 model, for files that do not say. boxes: what its boxes are relative to, where that
-        differs from what the file says or implies (``InputSize``). Raises ``CheckpointError`` naming what is wrong.
+        source: run folder (its best checkpoint), checkpoint folder written by this package or by transformers, ``.pth`` file
+        of the official codes or MMDetection, or id on the Hugging Face hub. device: as in ``Detector``. dilation: whether it
+        is a DC5 model, for files that do not say. boxes: frame of the predicted boxes (``InputSize``), to override that of
+        the file. Raises ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device.
         """
-        found = find_device(device)  # before a large file is read
+        found = find_device(device)  # fails before a large file is read
         return cls(open_checkpoint(source, dilation, boxes), found)
 
     def __repr__(self) -> str:
@@ -79,40 +80,40 @@ class Detector:
 
     @property
     def record(self) -> ModelRecord:
-        """What the model is apart from its weights."""
+        """Architecture, categories and input size of the model."""
         return self.pipeline.record
 
     @property
     def categories(self) -> Categories:
-        """The map logit index <-> category id <-> name."""
+        """Map between logit indices, category ids and names."""
         return self.record.categories
 
     @property
     def runtime(self) -> str:
-        """What runs the network, and where."""
+        """Name of the runtime and device that compute the network."""
         return self.pipeline.runtime.name
 
     def optimize(self, compile: bool = False) -> "Detector":
-        """Predict faster from now on; return the detector. Call it again when the weights of ``model`` change.
+        """Switch to the fast path for prediction, and return the detector. Call again when the weights of ``model`` change.
 
-        On a CPU predictions stay equal within rounding; on a GPU they are computed in half precision (bfloat16 where it has
-        that). compile: with ``torch.compile`` too, which takes up to a minute for the first image, the first ones of other
-        sizes, and the first ones with padding and in a batch; on a CPU it hardly pays. On a CPU, ``keep_freed_memory`` makes it
-        faster still.
+        On a CPU, predictions stay equal within rounding; ``keep_freed_memory`` makes them faster still. On a GPU, they are
+        computed in half precision (bfloat16 if supported). compile: use ``torch.compile`` too. It takes up to a minute for the
+        first image, and again for the first image of another size, the first padded one and the first batch. On a CPU it
+        hardly helps.
         """
         name = "torch, compiled" if compile else "torch, optimized"
         self.pipeline = Pipeline(self.record, TorchRuntime(FastDETR(self.model, compile), name))
         return self
 
     def set_sides(self, sides: tuple[int, int]) -> "Detector":
-        """Bring images to another size from now on, by the same rule; return the detector. sides: as in ``InputSize``."""
+        """Change the size that images are scaled to, and return the detector. sides: as in ``InputSize``, in pixels."""
         record = replace(self.record, input_size=replace(self.record.input_size, sides=sides))
         self.pipeline = replace(self.pipeline, record=record)
         self.checkpoint = replace(self.checkpoint, record=record)
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a checkpoint folder, which transformers opens too."""
+        """Write a checkpoint folder, which transformers can open too."""
         load("huggingface").write(self.checkpoint, Path(folder))
 
     @overload
@@ -124,16 +125,17 @@ class Detector:
     def predict(
         self, images: ImageLike | Sequence[ImageLike], threshold: float = 0.5, *, batch_size: int = 1
     ) -> Detections | list[Detections]:
-        """Find objects in one image or a list of them: whatever ``open_image`` takes.
+        """Find objects in one image, or in each of a list of images.
 
-        That is a path, a URL, bytes or an open binary file, a PIL image, an array ``[height, width]`` or
-        ``[height, width, 1 | 3 | 4]`` (uint8, uint16, or float in 0..1; RGB), or a tensor ``[1 | 3 | 4, height, width]``.
-        threshold: least score, in 0..1. batch_size: images per forward pass; images of different sizes are padded, which
-        changes scores slightly. Raises ``ImageError`` naming an image that can't be used, and ``SettingsError`` for the others.
+        images: a path, a URL, bytes or an open binary file, a PIL image, an array ``[height, width]`` or
+        ``[height, width, 1 | 3 | 4]`` (uint8, uint16, or float in 0..1; RGB), or a tensor ``[1 | 3 | 4, height, width]``; or a
+        list of these. threshold: minimum score, in 0..1. batch_size: images per forward pass; images of different sizes are
+        padded, which changes scores slightly. Raises ``ImageError`` for an image that can't be used, and ``SettingsError`` for
+        an invalid threshold or batch size.
         """
         one = is_image(images)
         if not one and not isinstance(images, Iterable):
-            open_image(cast(ImageLike, images))  # says what is taken
+            open_image(cast(ImageLike, images))  # raises an error that lists the accepted types
         listed = [images] if one else list(cast("Sequence[ImageLike]", images))
         found: list[Detections] = []
         for each in self.stream(cast("list[ImageLike]", listed), threshold, batch_size=batch_size):
@@ -145,14 +147,15 @@ class Detector:
     def stream(
         self, images: Iterable[ImageLike], threshold: float = 0.5, *, batch_size: int = 1
     ) -> "Iterator[Found | InputError]":
-        """Find objects image by image, in their order, for any number of images in constant memory.
+        """Yield images with the objects found in them, in order. Memory stays constant for any number of images.
 
-        Threads open and resize the next images while the model works on these. In place of an image that can't be used comes
-        an ``ImageError`` naming it. Raises ``SettingsError`` as ``predict``.
+        Threads open and resize the next images while the model computes. An image that can't be used yields an ``ImageError``
+        in its place. Arguments are those of ``predict``. Raises ``SettingsError`` for an invalid threshold or batch size, and
+        when ``images`` is a single image.
         """
         if not 0 <= threshold <= 1:
             raise SettingsError(
-                f"threshold is {threshold}; scores are in 0..1, so give one of those", argument="threshold"
+                f"threshold is {threshold}; scores are in 0..1, so give a value in 0..1", argument="threshold"
             )
         if batch_size < 1:
             raise SettingsError(f"batch_size is {batch_size}; give at least 1", argument="batch_size")
@@ -182,7 +185,10 @@ class Detector:
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """Return a device: an accelerator when there is one, else the CPU, unless named. Raises ``SettingsError`` for one that is not there."""
+    """Return the given device; by default an accelerator if available, else the CPU.
+
+    Raises ``SettingsError`` for a device that does not exist or is not available.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
         return accelerator or torch.device("cpu")
@@ -193,8 +199,10 @@ def find_device(device: str | torch.device | None) -> torch.device:
         wanted = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise SettingsError(
-            f"device {device!r} does not exist; there is {', '.join(there)}", argument="device"
+            f"device {device!r} does not exist; available: {', '.join(there)}", argument="device"
         ) from error
     if str(wanted) not in there:
-        raise SettingsError(f"device {str(wanted)!r} is not there; there is {', '.join(there)}", argument="device")
+        raise SettingsError(
+            f"device {str(wanted)!r} is not available; available: {', '.join(there)}", argument="device"
+        )
     return wanted

@@ -1,4 +1,4 @@
-"""Images -> batch -> runtime -> detections: the one way, for prediction, evaluation, attention maps and benchmarks."""
+"""The pipeline from images to detections, shared by prediction, evaluation, attention maps and benchmarks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ from conditional_detr.structures import Detections, ImageBatch
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A runtime and the record of the model that it runs. Safe to use from several threads at once."""
+    """A runtime with the record of its model. Several threads may use it at once."""
 
     record: ModelRecord
     runtime: Runtime
 
     def prepare(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        """Bring an RGB image to the model's size, and to normalized pixels."""
+        """Scale an RGB image to the input size of the model, and return its normalized pixels."""
         return prepare(image, self.record.input_size)
 
     def batch(self, pixels: Sequence[Tensor]) -> ImageBatch:
-        """Pad prepared images to one batch."""
+        """Pad prepared images and return them as one batch."""
         return pad(pixels, self.record.input_size)
 
     def frames(self, sizes: Sequence[tuple[int, int]], batch: ImageBatch) -> list[tuple[float, float]]:
-        """Return the (height, width) that boxes in 0..1 are relative to, in pixels of images of these (height, width)."""
+        """Return the (height, width) in image pixels that scale boxes in 0..1. sizes: (height, width) of the images."""
         return [self.record.input_size.frame(height, width, batch.size) for height, width in sizes]
 
     def detect(self, batch: ImageBatch, sizes: Sequence[tuple[int, int]], count: int | None = None) -> list[Detections]:
         """Find objects in every image of a batch, without a threshold.
 
-        sizes: (height, width) of the images before they were prepared. count: most detections per image; by default as many
-        as queries, at least 100.
+        sizes: (height, width) of the images before ``prepare``, in pixels. count: maximum number of detections per image; by
+        default the number of queries, or 100 if that is greater. Boxes are in pixels of the images.
         """
         architecture = self.record.architecture
         return detections_from(

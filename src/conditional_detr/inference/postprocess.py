@@ -1,4 +1,4 @@
-"""Outputs of a runtime -> Detections, as the official codes do it, boxes in image pixels."""
+"""Convert the outputs of a network to detections in image pixels, as the official codes do."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,21 @@ from conditional_detr.boxes import centre_to_corners
 from conditional_detr.record import Categories
 from conditional_detr.structures import Detections, Outputs
 
-PUBLISHED_COUNT = 100  # detections per image, in COCO's metric and in the official code
+PUBLISHED_COUNT = 100  # detections per image in COCO's metric and in the official code
 
 
 def class_scores(logits: Float[Tensor, "*batch outputs"], softmax: bool) -> Float[Tensor, "*batch classes"]:
-    """Scores in 0..1 of every query and class; with ``softmax`` the last logit, "no object", has none."""
+    """Return scores in 0..1 of every query and class. With ``softmax``, the last logit is "no object" and gets no score."""
     return logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()
 
 
 def top_pairs(
     logits: Float[Tensor, "batch queries classes"], boxes: Float[Tensor, "batch queries 4"], count: int
 ) -> tuple[Float[Tensor, "batch top"], Int64[Tensor, "batch top"], Float[Tensor, "batch top 4"]]:
-    """Scores, logit indices and boxes of the ``count`` best query-class pairs, best first.
+    """Return scores, logit indices and boxes of the top-k query-class pairs (k = ``count``), best first.
 
-    A query may appear more than once, with different classes. Fewer than ``count`` when there are fewer pairs.
+    This is the post-processing of Conditional DETR with sigmoid scores. A query may appear several times, with different
+    classes. The result is shorter than ``count`` when there are fewer pairs.
     """
     scores = class_scores(logits, softmax=False).flatten(1)
     scores, index = scores.topk(min(count, scores.shape[1]), dim=1)
@@ -34,9 +35,10 @@ def top_pairs(
 def best_classes(
     logits: Float[Tensor, "batch queries classes"], boxes: Float[Tensor, "batch queries 4"], count: int
 ) -> tuple[Float[Tensor, "batch top"], Int64[Tensor, "batch top"], Float[Tensor, "batch top 4"]]:
-    """DETR's way, where classes compete and the last logit means "no object": every query with its best class.
+    """Return scores, logit indices and boxes of at most ``count`` queries with their best classes, best first.
 
-    Scores, logit indices and boxes of at most ``count`` queries, best first (the official code leaves them unsorted).
+    This is the post-processing of DETR with softmax scores, where the last logit is "no object". The official code does not
+    sort the queries.
     """
     scores, indices = class_scores(logits, softmax=True).max(-1)
     scores, query = scores.topk(min(count, scores.shape[1]), dim=1)
@@ -53,7 +55,8 @@ def detections_from(
 ) -> list[Detections]:
     """Return the ``count`` most confident detections of every image, without a threshold, boxes not clipped.
 
-    image_sizes: (height, width) that boxes are relative to, in pixels of the images as given. softmax: as in ``DETR``.
+    image_sizes: (height, width) that scale boxes in 0..1, in image pixels. softmax: whether classification is softmax, with
+    "no object" as the last logit, instead of sigmoid.
     """
     select = best_classes if softmax else top_pairs
     scores, indices, boxes = select(*outputs, count)

@@ -1,4 +1,4 @@
-"""What a run says before its first step: data, categories, network, and what may go wrong."""
+"""Log data, categories, network and warnings before the first step of a run."""
 
 import logging
 
@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def introduce(setup: Setup, max_dets: int) -> None:
-    """Log what is trained on what. max_dets: detections per image that an evaluation counts."""
+    """Log an overview of a run, with warnings about its data. max_dets: detections per image in evaluations."""
     train, val, settings, model = setup.train_data, setup.val_data, setup.settings.model, setup.model
     logger.info(
         f"training on {len(train)} images with {train.usable.sum()} objects ({train.source}), "
@@ -28,6 +28,6 @@ def introduce(setup: Setup, max_dets: int) -> None:
 
 
 def category_table(categories: Categories) -> str:
-    """Return a line per class: logit index, category id, name."""
+    """Return a table with one line per category: logit index, category id and name."""
     rows = zip(range(len(categories)), categories.ids, categories.names, strict=True)
     return "\n".join(["logit  category id  name", *(f"{i:5d}  {id_:11d}  {name}" for i, id_, name in rows)])

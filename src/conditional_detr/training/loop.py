@@ -1,4 +1,4 @@
-"""The training loop: one optimizer step after another, an evaluation after an epoch, a state to go on from."""
+"""The training loop: optimizer steps, evaluations after epochs, and states to resume from."""
 
 import logging
 from collections.abc import Sequence
@@ -26,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended. finished: False when it was asked to stop; best: the evaluation record with the highest AP."""
+    """Result of a run.
+
+    finished: False when the run was asked to stop early. step: optimizer steps done. best: the evaluation record with the
+    highest AP; None without an evaluation.
+    """
 
     run: RunFolder
     finished: bool
@@ -35,22 +39,25 @@ class Summary:
 
 
 def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
-    """Train a model from the beginning, in a new run folder. Raises ``InputError`` for data or settings at fault."""
+    """Train a model in a new run folder.
+
+    Raises ``InputError`` for invalid settings, data or weights, and ``NonFiniteError`` for NaN or infinity in training.
+    """
     return _run(settings, None, reporter or Reporter())
 
 
 def resume(run: Path, reporter: Reporter | None = None, overrides: Sequence[str] = ()) -> Summary:
-    """Resume an interrupted run: weights, optimizer, random states and data as if nothing had happened.
+    """Resume a run with the same weights, optimizer, random states and order of data as without the interruption.
 
-    overrides: ``key=value`` settings that may change within a run; its config.yaml takes them over. Raises
-    ``InputError`` for others, when ``run`` is not a run folder, or with other data or another number of processes.
+    overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. Raises ``InputError``
+    for other overrides, when ``run`` is not a run folder, and when the data or the number of processes has changed.
     """
     folder, settings = open_run(run, overrides)
     return _run(settings, folder, reporter or Reporter(), write_config=bool(overrides))
 
 
 def is_main_process() -> bool:
-    """Tell whether this is the one process of a run that prints and writes."""
+    """Tell whether this is the process of a run that prints and writes files."""
     return PartialState().is_main_process
 
 
@@ -91,7 +98,7 @@ def _load_state(setup: Setup, folder: RunFolder, state: Path | None) -> None:
 
 
 class _Loop:
-    """A run that was set up."""
+    """The loop of a run, from its current step."""
 
     def __init__(self, setup: Setup, validation: Validation, folder: RunFolder, reporter: Reporter) -> None:
         self.setup, self.validation, self.folder, self.reporter = setup, validation, folder, reporter
@@ -103,7 +110,7 @@ class _Loop:
         self.last_step = min(train.max_steps or self.total_steps, self.total_steps)
 
     def run(self) -> bool:
-        """Train to the end; False when asked to stop before."""
+        """Train to the last step. Return False when asked to stop before it."""
         train, progress = self.setup.settings.train, self.setup.progress
         stopped = False
         try:
@@ -128,7 +135,7 @@ class _Loop:
             self.batches.close()
             if self.board is not None:
                 self.board.close()
-        self.setup.accelerator.end_training()  # not after an error: it would wait for the other processes
+        self.setup.accelerator.end_training()  # not after an error, because it waits for the other processes
         return not stopped
 
     def _at_end_of_epoch(self) -> bool:
@@ -142,18 +149,18 @@ class _Loop:
             self.board.write(record)
 
     def _evaluation_due(self) -> bool:
-        """Tell whether to evaluate now: at the end of every n-th epoch and of the run, unless it is done already (before a resume)."""
+        """Tell whether an evaluation is due: after every n-th epoch and at the end of the run, unless done before a resume."""
         step = self.setup.progress.step
         if step == 0 or not self._at_end_of_epoch():
             return False
         if step != self.last_step and step // self.steps_per_epoch % self.setup.settings.evaluation.every:
             return False
         done = any(r["kind"] == "evaluation" and r["step"] == step for r in read_metrics(self.folder.metrics))
-        self.setup.accelerator.wait_for_everyone()  # nobody reads the metrics while the main process adds to them
+        self.setup.accelerator.wait_for_everyone()  # all processes have read the metrics before the main one appends to them
         return not done
 
     def _evaluate(self, request: StopRequest) -> bool:
-        """Evaluate, save and record; False when asked to stop before the end."""
+        """Evaluate, save and record. Return False when asked to stop before the end of the evaluation."""
         model, progress = self.setup.evaluated_model, self.setup.progress
         found = self.validation.detect(model, lambda: request.requested)
         if found is None:
@@ -172,7 +179,7 @@ class _Loop:
                 "seconds": progress.seconds,
             }
             best = self.validation.keep(self.folder, record, Checkpoint(model, self.setup.record), pictures)
-            self._record(record)  # last: a resume takes the evaluation as done from here on
+            self._record(record)  # last, because a resume does not repeat a recorded evaluation
             self.reporter.evaluated(record, best)
         self.setup.accelerator.wait_for_everyone()
         return True

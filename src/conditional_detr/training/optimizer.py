@@ -10,9 +10,9 @@ from conditional_detr.model.network import DETR
 
 
 def build_optimizer(model: DETR, settings: TrainSettings, scale: float = 1.0) -> AdamW:
-    """AdamW on what trains: transformer and heads in the first group, the backbone in the second.
+    """Return AdamW on the trainable parameters: transformer and heads in the first group, the backbone in the second.
 
-    scale: what both learning rates are multiplied with. Each group keeps its full rate as ``initial_lr``.
+    scale: factor of both learning rates. Each group stores its scaled rate as ``initial_lr``.
     """
     rest = chain.from_iterable(part.parameters() for name, part in model.named_children() if name != "backbone")
     groups = [
@@ -25,7 +25,7 @@ def build_optimizer(model: DETR, settings: TrainSettings, scale: float = 1.0) ->
 
 
 def learning_rate_factor(settings: TrainSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
-    """What the learning rates are multiplied with in optimizer step ``step`` (the first is 0)."""
+    """Return the factor of the learning rates in optimizer step ``step``, counted from 0."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     if settings.schedule == "step":

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a live display on a terminal, plain lines elsewhere, and TensorBoard."""
+"""Report the progress of a run: a live line on a terminal, plain lines elsewhere, and TensorBoard."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Reporter:
-    """Is told how a run goes, on the main process only; this one keeps it to itself. What is said once is logged."""
+    """Receiver of the progress of a run, called on the main process only. The methods of this base class do nothing."""
 
     def begin(self, step: int, total_steps: int, steps_per_epoch: int) -> None: ...
     def step(self, record: Metrics) -> None: ...
@@ -24,7 +24,7 @@ class Reporter:
 
 
 class ConsoleReporter(Reporter):
-    """Writes to standard error: one live line on a terminal, otherwise a line now and then."""
+    """Reporter that writes to standard error: a live line on a terminal, otherwise a line every ten seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
@@ -71,7 +71,7 @@ class ConsoleReporter(Reporter):
             self.message("  ".join([*parts, f"eta {_duration(remaining)}"]))
 
     def _show(self, step: int | None, parts: list[str]) -> None:
-        """As many of the parts, the first ones first, as the live line has room for."""
+        """Show the first parts, as many as fit into the live line."""
         assert self.progress is not None
         room, _ = self._room()
         text = parts[0]
@@ -82,7 +82,7 @@ class ConsoleReporter(Reporter):
         self.progress.update(self.progress.task_ids[0], completed=step, description=text[:room])
 
     def _room(self) -> tuple[int, int]:
-        """Columns of the live line for its text, and for the bar: what percentage and time to go leave of the terminal."""
+        """Return the widths of text and bar in the live line, in columns. Percentage and remaining time take the rest."""
         room = max(self.console.width - len(" 100% eta 100:00:00 "), 1)
         bar = min(room // 5, 24)
         return room - bar - 1, bar
@@ -111,7 +111,7 @@ class ConsoleReporter(Reporter):
 
 
 class TensorBoard:
-    """Scalars for TensorBoard where it is installed; does nothing where it is not."""
+    """Writer of metrics for TensorBoard; no-op if TensorBoard is not installed."""
 
     def __init__(self, folder: Path) -> None:
         try:

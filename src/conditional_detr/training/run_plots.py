@@ -1,4 +1,4 @@
-"""Pictures that a run folder holds: curves, and a page of validation images."""
+"""Pictures in a run folder: curves, and a page of validation images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,12 +14,12 @@ from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_c
 from conditional_detr.runs import Metrics
 from conditional_detr.structures import Detections
 
-SHOWN_ABOVE = 0.3  # score
-HEIGHT = 256  # of a picture on a page, pixels
+SHOWN_ABOVE = 0.3  # minimum score of drawn detections
+HEIGHT = 256  # height of a picture on a page, in pixels
 
 
 class SampleImages:
-    """The images that every page shows: spread over the set, with objects where there are such."""
+    """Sample images for pages of predictions, spread evenly over the images with objects (over all if none has any)."""
 
     def __init__(self, data: Annotations, count: int = 8) -> None:
         with_objects = np.flatnonzero(data.object_counts > 0)
@@ -30,7 +30,7 @@ class SampleImages:
         self.image_ids: list[int] = [int(data.image_ids[i]) for i in self.indices]
 
     def draw(self, detections: Mapping[int, Detections], file: Path) -> None:
-        """Write a page of ground truth beside detections by image id; images without an entry are left out."""
+        """Write a page of ground truth beside detections. detections: by image id; images without an entry are left out."""
         pairs = [
             self._pair(index, detections[image_id])
             for index, image_id in zip(self.indices, self.image_ids, strict=True)
@@ -56,7 +56,7 @@ class SampleImages:
 
 
 def plot_run(records: Sequence[Metrics], file: Path) -> None:
-    """Write the curves of a run's metrics."""
+    """Plot loss and AP of a run over its epochs. records: lines of metrics.jsonl."""
     plot_curves(
         [(record["epoch"], record["loss"]) for record in records if record["kind"] == "train"],
         [(record["epoch"], record["AP"], record["AP50"]) for record in records if record["kind"] == "evaluation"],

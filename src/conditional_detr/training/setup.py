@@ -1,4 +1,4 @@
-"""What a run is made of: data, network, loss and optimizer, put together once."""
+"""Set up the parts of a run: data, network, loss and optimizer."""
 
 import logging
 from collections.abc import Generator
@@ -34,9 +34,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Setup(Trained):
-    """Everything that trains.
+    """The parts of a run.
 
-    wrapped: the network as accelerate calls it in the forward pass. prepared_optimizer: AdamW as accelerate steps it.
+    wrapped: the network as wrapped by accelerate, for the forward pass. prepared_optimizer: AdamW as wrapped by accelerate, for
+    the update.
     """
 
     settings: Settings
@@ -53,16 +54,16 @@ class Setup(Trained):
 
     @property
     def images_per_step(self) -> int:
-        """Images of an optimizer step, in all processes."""
+        """Number of images in an optimizer step, over all processes."""
         return self.settings.train.batch_size * self.settings.train.accumulate * self.processes
 
     @property
     def evaluated_model(self) -> DETR:
-        """The network that is evaluated and saved."""
+        """The network to evaluate and save: the averaged one if there is one."""
         return cast(DETR, self.averaged.module) if self.averaged is not None else self.model
 
     def shape(self) -> dict[str, int]:
-        """Return what a run must have in common with its states."""
+        """Return the numbers that must equal those of a state that the run resumes from."""
         return {
             "processes": self.processes,
             "images per step": self.images_per_step,
@@ -74,7 +75,7 @@ class Setup(Trained):
         }
 
     def batches(self) -> tuple[Generator[Batch], int]:
-        """Return the batches of this process from the present step on, and the steps per epoch."""
+        """Return the batches of this process from the current step on, and the number of steps per epoch."""
         train = self.settings.train
         return training_batches(
             self.train_data,
@@ -89,28 +90,28 @@ class Setup(Trained):
 
 
 def make_accelerator(settings: Settings) -> Accelerator:
-    """Raises ``SettingsError`` for a precision that the machine does not have."""
+    """Return the accelerator for a run. Raises ``SettingsError`` for a precision that the machine does not support."""
     train = settings.train
     if train.mixed_precision == "fp16" and not torch.accelerator.is_available():
         raise SettingsError("train.mixed_precision=fp16 needs a GPU; leave it out or use bf16")
-    # Without this, a program that trains twice could not change the precision.
+    # Without this reset, a second run in the same program could not change the precision.
     AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
     accelerator = Accelerator(
-        # Without this, torchrun on a machine without accelerator would start processes that ignore each other.
+        # Without this, processes that torchrun starts on a machine without accelerator would train independently.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=train.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
-    # One process speaks for all.
+    # Only the main process logs.
     level = logging.NOTSET if accelerator.is_main_process else logging.CRITICAL + 1
     logging.getLogger("conditional_detr.training").setLevel(level)
     return accelerator
 
 
 def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Setup:
-    """Put together what trains. from_state: the weights come from a state, so none are loaded here.
+    """Set up the parts of a run. from_state: skip loading weights, because a state will provide them.
 
-    Raises ``DataError`` or ``CheckpointError`` for data or weights at fault.
+    Raises ``DataError`` for invalid data and ``CheckpointError`` for weights that can't be opened or do not fit.
     """
     train_data, val_data = read_split(settings.data, "train"), read_split(settings.data, "val")
     check_same_categories(train_data, val_data)
@@ -140,7 +141,7 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
         train_data=train_data,
         val_data=val_data,
         record=record,
-        # SyncBatchNorm replaces modules in place, and devices move them: this is the network that trains.
+        # After conversion to SyncBatchNorm and the move to the device, this is the network that trains.
         model=cast(DETR, accelerator.unwrap_model(wrapped)),
         wrapped=wrapped,
         criterion=criterion,
@@ -171,7 +172,7 @@ def _network(settings: Settings, record: ModelRecord, from_state: bool) -> DETR:
 
 
 def _with_synchronized_norm(model: DETR, settings: Settings, accelerator: Accelerator) -> nn.Module:
-    """Let trained batch norm see the images of all processes, where that can be done."""
+    """Synchronize trained batch norm over all processes; on a CPU, log a warning instead."""
     if accelerator.num_processes == 1 or settings.model.batch_norm != "trained":
         return model
     if accelerator.device.type == "cuda":
@@ -187,7 +188,7 @@ def _learning_rate_scale(settings: Settings, images_per_step: int) -> float:
     if train.scale_lr:
         return images_per_step / train.base_batch_size
     logger.warning(
-        f"{images_per_step} images per step, but train.lr={train.lr:g} is meant for {train.base_batch_size}; "
+        f"{images_per_step} images per step, but train.lr={train.lr:g} is chosen for {train.base_batch_size}; "
         f"train.scale_lr=true scales it to {train.lr * images_per_step / train.base_batch_size:.2g}"
     )
     return 1.0

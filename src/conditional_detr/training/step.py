@@ -1,4 +1,4 @@
-"""One optimizer step: forward and backward passes, the checks, the update, and what it measured."""
+"""One optimizer step: forward and backward passes, checks, update and measurements."""
 
 import math
 import time
@@ -21,10 +21,10 @@ from conditional_detr.training.setup import Setup
 
 
 def train_step(setup: Setup, batches: Iterator[Batch], factor: float, asked_to_stop: bool, inspection: Path) -> bool:
-    """Do one optimizer step; return whether some process was asked to stop.
+    """Do one optimizer step. Return True if any process was asked to stop.
 
-    factor: of the learning rates. inspection: folder for what led to a loss or gradient that is not finite, which raises
-    ``NonFiniteError``.
+    factor: factor of the learning rates. asked_to_stop: whether this process was asked to stop. inspection: folder for the
+    weights and batch of a step that fails. Raises ``NonFiniteError`` when a loss or gradient is not finite.
     """
     train, accelerator = setup.settings.train, setup.accelerator
     started = time.perf_counter()
@@ -32,7 +32,7 @@ def train_step(setup: Setup, batches: Iterator[Batch], factor: float, asked_to_s
     waited = time.perf_counter() - started
     boxes = sum(len(target.labels) for _, targets in parts for target in targets)
     all_boxes, stop = _sum_over_processes(setup, [boxes, int(asked_to_stop)])
-    # Gradients are averaged over processes, so this divides the sum by all objects of the step, at least one.
+    # Gradients are averaged over processes, so this normalizes the loss by all objects of the step, at least one.
     num_boxes = max(all_boxes, 1) / setup.processes
 
     set_learning_rate(setup.optimizer, factor)
@@ -41,7 +41,7 @@ def train_step(setup: Setup, batches: Iterator[Batch], factor: float, asked_to_s
     groups = train.query_groups
     try:
         for i, (images, targets) in enumerate(parts):
-            last = i == len(parts) - 1  # only its backward pass exchanges gradients between processes
+            last = i == len(parts) - 1  # only the last backward pass synchronizes gradients between processes
             with nullcontext() if last else accelerator.no_sync(setup.wrapped):
                 images = images.to(accelerator.device)
                 predictions = cast(Predictions, setup.wrapped(images.pixels, images.padding_mask))
@@ -56,7 +56,7 @@ def train_step(setup: Setup, batches: Iterator[Batch], factor: float, asked_to_s
 
 
 def _update(setup: Setup, parts: Sequence[Batch], losses: Sequence[Losses], started: float, waited: float) -> None:
-    """Clip, check and apply the gradients, and note what the step measured."""
+    """Check, clip and apply the gradients, and record the measurements of the step."""
     train, accelerator, progress = setup.settings.train, setup.accelerator, setup.progress
     accelerator.unscale_gradients()
     norm = get_total_norm([p.grad for p in setup.model.parameters() if p.grad is not None])
@@ -66,7 +66,7 @@ def _update(setup: Setup, parts: Sequence[Batch], losses: Sequence[Losses], star
     if not all(map(math.isfinite, measured)):
         for (_, targets), loss in zip(parts, losses, strict=True):
             loss.check_finite([target.image_name for target in targets for _ in range(train.query_groups)])
-        if train.mixed_precision != "fp16":  # whose scaler skips such a step by itself
+        if train.mixed_precision != "fp16":  # the gradient scaler of fp16 skips such a step itself
             raise NonFiniteError(f"NaN or infinity in the gradient of {_bad_gradient(setup)}")
     if train.clip_norm:
         clip_grads_with_norm_(setup.model.parameters(), train.clip_norm, norm)
@@ -86,7 +86,7 @@ def _bad_gradient(setup: Setup) -> str:
 
 
 def _inspected(setup: Setup, error: NonFiniteError, parts: Sequence[Batch], folder: Path) -> NonFiniteError:
-    """Save what led to an error; return the error with the name of the file."""
+    """Save weights, optimizer and batch of a failed step. Return the error with the path of the file."""
     step = setup.progress.step + 1
     file = folder / f"non-finite-step-{step}-process-{setup.accelerator.process_index}.pt"
     content = {
@@ -99,8 +99,8 @@ def _inspected(setup: Setup, error: NonFiniteError, parts: Sequence[Batch], fold
     }
     torch.save(content, file)
     return NonFiniteError(
-        f"{error} in step {step}; weights, optimizer and batch are in {file}; "
-        f"a lower train.lr, train.clip_norm=0.1 and train.mixed_precision=no are the usual remedies"
+        f"{error} in step {step}; weights, optimizer and batch are saved in {file}; "
+        f"the usual remedies are a lower train.lr, train.clip_norm=0.1 and train.mixed_precision=no"
     )
 
 
@@ -112,7 +112,7 @@ def _sum_over_processes(setup: Setup, counts: list[int]) -> list[int]:
 
 
 def measurements(setup: Setup, steps_per_epoch: int, everywhere: bool) -> Metrics:
-    """Return means since the last line of metrics: of this process, or of all."""
+    """Return the mean measurements since the last line of metrics. everywhere: over all processes instead of this one."""
     progress, rates = setup.progress, setup.optimizer.param_groups
     window = torch.tensor(progress.window, dtype=torch.float64).mean(0).float()
     if everywhere:

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the loop finishes its step, saves and ends."""
+"""Stop on request: after Ctrl-C, the training loop finishes its step, saves a state and ends."""
 
 import signal
 import threading
@@ -9,14 +9,14 @@ from types import FrameType
 
 
 class StopRequest:
-    """requested: True once the user (Ctrl-C) or the scheduler (SIGTERM) wants the run to end."""
+    """Signal handler that records a request to stop. requested: True after Ctrl-C (SIGINT) or a scheduler's SIGTERM."""
 
     def __init__(self) -> None:
         self.requested = False
         self._at = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        # The second Ctrl-C does not wait. Within a second it is the same one, sent to a process and to its group.
+        # A second Ctrl-C stops at once. Within a second it counts as the same one, sent to both process and group.
         if self.requested and number == signal.SIGINT and time.monotonic() - self._at > 1:
             raise KeyboardInterrupt
         if not self.requested:
@@ -25,7 +25,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Generator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request while the block runs. Outside the main thread nothing is caught."""
+    """Record SIGINT and SIGTERM as a request to stop within the block. Outside the main thread, signals are not handled."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

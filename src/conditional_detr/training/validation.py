@@ -1,4 +1,4 @@
-"""Evaluation while a run goes on: every process its images, one process the metrics, checkpoints and pictures."""
+"""Evaluation during training. All processes share the images; the main one computes metrics and writes files."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -20,7 +20,7 @@ from conditional_detr.training.setup import Setup
 
 
 class Validation:
-    """The validation data of a run and what it is evaluated with."""
+    """Evaluation of a run on its validation data."""
 
     def __init__(self, setup: Setup, reporter: Reporter) -> None:
         self.accelerator, self.data, self.record, self.reporter = (
@@ -37,7 +37,10 @@ class Validation:
     def detect(
         self, model: DETR, asked_to_stop: Callable[[], bool]
     ) -> tuple[list[dict[str, Any]], dict[int, Detections]] | None:
-        """Return COCO results of all processes, and the detections in the sample images; None when asked to stop."""
+        """Return the COCO results of all processes and the detections in the sample images, by image id.
+
+        Return None when asked to stop.
+        """
         was_training = model.training
         model.eval()
         try:
@@ -60,7 +63,7 @@ class Validation:
         results: list[dict[str, Any]] = []
         kept: list[tuple[int, Detections]] = []
         for done, (target, detections) in enumerate(detect_batches(pipeline, batches, self.max_dets), start=1):
-            if asked_to_stop() and processes == 1:  # several processes must stay together until the next step
+            if asked_to_stop() and processes == 1:  # several processes can only stop together, at the next step
                 return None
             results += detections.to_coco(target.image_id)
             if target.image_id in self.samples.image_ids:
@@ -72,12 +75,12 @@ class Validation:
         )
 
     def evaluate(self, results: list[dict[str, Any]]) -> CocoMetrics:
-        """Return the metrics of all results; on the main process only."""
+        """Return the metrics of the results of all processes. To be called on the main process only."""
         assert self.evaluator is not None
         return self.evaluator.evaluate(results, self.max_dets)
 
     def keep(self, run: RunFolder, record: Metrics, checkpoint: Checkpoint, found: dict[int, Detections]) -> bool:
-        """Write checkpoints and pictures of an evaluation; True when it is the best so far."""
+        """Write checkpoints and pictures after an evaluation. Return True if its AP is the best so far."""
         earlier = read_metrics(run.metrics)
         best = best_evaluation(earlier)
         better = best is None or record["AP"] > best["AP"]

@@ -1,4 +1,4 @@
-"""Annotation files: layouts, odd ids, crowds, and one sentence for what is wrong."""
+"""COCO annotation files: layouts, unusual ids, crowds, and messages of one sentence for mistakes."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ from tests.conftest import SHARED, needs_shared
 
 
 def content(**changes):
-    """A file with sparse category ids from 0, a crowd, a box without area, one beyond the image, an empty image."""
+    """Return annotations with sparse category ids, a crowd, a box without area, a box beyond the image and an empty image."""
     base = {
         "images": [
             {"id": 9, "file_name": "b.png", "width": 20, "height": 10},
@@ -53,13 +53,13 @@ def test_flat_arrays(tmp_path):
     assert data.categories.names == ("a", "m", "z")
     assert data.image_ids.tolist() == [9, 4, 7]
     objects = [[part.tolist() for part in data.training_objects(i)] for i in range(3)]
-    assert objects[0] == [[[15, 5, 20, 10]], [0]]  # clipped; no crowd, nothing without area
+    assert objects[0] == [[[15, 5, 20, 10]], [0]]  # clipped; without the crowd and the box without area
     assert objects[1] == [[[1, 2, 4, 6]], [2]]
     assert objects[2] == [[], []]  # an image without objects is kept
     assert data.object_counts.tolist() == [1, 1, 0]
     assert data.dropped == 1
     assert data.crowd.sum() == 1
-    assert len(data.boxes) == 4  # for the evaluation, all as they are
+    assert len(data.boxes) == 4  # evaluation takes all boxes, unchanged
 
 
 @needs_shared("reference/unit_functions.json")
@@ -87,7 +87,7 @@ def test_objects_are_those_of_the_official_code(tmp_path):
         ({"annotations": None}, "no list 'annotations'"),
         ({"images": [{"id": 1, "file_name": "a.png"}]}, "needs id, file_name, width and height"),
         ({"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}] * 2}, "image ids repeat"),
-        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "an id of its own"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "its own id"),
         ({"annotations": [{"id": 5, "image_id": 99, "category_id": 0, "bbox": [0, 0, 1, 1]}]}, "annotation 5 .* 99"),
         ({"annotations": [{"id": 5, "image_id": 4, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "annotation 5 .* 3"),
         ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0}]}, "annotation 5 has no 'bbox'"),
@@ -223,7 +223,7 @@ def test_names_are_a_sequence_of_any_text():
 
 
 def test_memory_of_annotations(tmp_path):
-    """At most 60 bytes per box, all in arrays: reading Python objects would copy them in every loading process."""
+    """Annotations take at most 60 bytes per box, in arrays: Python objects would be copied into every loading process."""
     boxes = [[i % 500, i % 300, 20, 30] for i in range(14_000)]
     content = {
         "images": [{"id": i, "file_name": f"{i:012}.jpg", "height": 480, "width": 640} for i in range(2000)],

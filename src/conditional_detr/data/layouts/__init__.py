@@ -1,4 +1,4 @@
-"""Data layouts: what turns a folder into ``Annotations``. A layout is one module here and one entry in ``LAYOUTS``."""
+"""Data layouts, which read folders into ``Annotations``. A layout is one module here and one entry in ``LAYOUTS``."""
 
 from importlib import import_module
 from pathlib import Path
@@ -14,27 +14,27 @@ LAYOUTS = ("coco",)
 
 @runtime_checkable
 class Layout(Protocol):
-    """What the module of a layout offers."""
+    """Interface of a layout module."""
 
     LOOKED_FOR: str
-    """the files that it is recognized by, in words"""
+    """files that identify the layout, for messages"""
 
     def recognize(self, root: Path, split: Split) -> bool:
-        """Tell whether a folder holds this split in this layout."""
+        """Tell whether a folder contains this split in this layout."""
         ...
 
     def read(self, settings: DataSettings, split: Split) -> Annotations:
-        """Read a split, its image files checked to exist. Raises ``DataError``."""
+        """Read a split. Raises ``DataError`` for invalid annotations and for missing image files."""
         ...
 
 
 def load(name: str) -> Layout:
-    """Return the module of a layout in ``LAYOUTS``."""
+    """Import the module of a layout named in ``LAYOUTS``."""
     return cast(Layout, import_module(f"{__name__}.{name}"))
 
 
 def read_split(settings: DataSettings, split: Split) -> Annotations:
-    """Read the annotations of a split, its image files checked to exist. Raises ``DataError``."""
+    """Read the annotations of a split. Raises ``DataError`` for invalid or missing annotations and missing image files."""
     annotations = settings.train_annotations if split == "train" else settings.val_annotations
     root = settings.root
     if annotations is not None:

@@ -1,4 +1,4 @@
-"""COCO annotation files, and where they lie in the usual folders, Roboflow's COCO export among them."""
+"""Find and read COCO annotation files in the common folder layouts, including Roboflow's COCO export."""
 
 import json
 import os
@@ -42,14 +42,14 @@ def _annotation_file(root: Path, split: Split) -> Path | None:
 
 
 def find_split(settings: DataSettings, split: Split) -> tuple[Path, tuple[Path, ...]]:
-    """Return the annotation file of a split, and the folders its images may be in."""
+    """Return the annotation file of a split, and the folders that may contain its images."""
     images = settings.train_images if split == "train" else settings.val_images
     annotations = settings.train_annotations if split == "train" else settings.val_annotations
     root = settings.root
     if annotations is None:
         assert root is not None
         annotations = _annotation_file(root, split)
-        assert annotations is not None  # it was recognized
+        assert annotations is not None  # ``recognize`` found it
     if images is not None:
         return annotations, (images,)
     if annotations.name == "_annotations.coco.json" or root is None:
@@ -64,10 +64,10 @@ def find_split(settings: DataSettings, split: Split) -> tuple[Path, tuple[Path, 
 
 
 def read_coco(file: Path, folders: Sequence[Path], setting: str = "the image folder") -> Annotations:
-    """Read an annotation file whose images lie in one of ``folders``.
+    """Read an annotation file whose images are in one of ``folders``.
 
-    Raises ``DataError`` naming file and entry: for unreadable JSON, missing keys, unknown ids, boxes that are not
-    finite, and images that are not there (``setting`` is what the message tells to set).
+    setting: name of the setting for the image folder, for messages. Raises ``DataError`` naming file and entry for unreadable
+    JSON, missing keys, unknown ids, boxes that are not finite, and missing image files.
     """
     content = _read_json(file)
     categories = _categories(content["categories"], file)
@@ -82,7 +82,7 @@ def read_coco(file: Path, folders: Sequence[Path], setting: str = "the image fol
         raise DataError(f"{file}: every image needs id, file_name, width and height ({error!r})") from error
     position = {int(image_id): i for i, image_id in enumerate(image_ids)}
     if len(position) != len(images):
-        raise DataError(f"{file}: image ids repeat; give every image an id of its own")
+        raise DataError(f"{file}: image ids repeat; give every image its own id")
     return Annotations.of(
         source=file,
         folder=_image_folder(file, folders, file_names, setting),
@@ -114,30 +114,30 @@ def _categories(records: list[dict[str, Any]], file: Path) -> Categories:
         pairs = sorted((record["id"], str(record["name"])) for record in records)
         categories = Categories(tuple(id_ for id_, _ in pairs), tuple(name for _, name in pairs))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}: every category needs a name and an id of its own ({error})") from error
+        raise DataError(f"{file}: every category needs a name and its own id ({error})") from error
     if not pairs:
-        raise DataError(f"{file} lists no categories; a detector needs at least one")
+        raise DataError(f"{file} lists no categories; add at least one")
     return categories
 
 
 def _objects(
     annotations: list[Any], position: dict[int, int], categories: Categories, file: Path
 ) -> dict[str, np.ndarray]:
-    """Read owners, boxes, labels, areas and crowd flags, as ``Annotations.of`` takes them."""
+    """Read owners, boxes, labels, areas and crowd flags in the form that ``Annotations.of`` takes."""
     index_of = {id_: i for i, id_ in enumerate(categories.ids)}
     owners, labels, boxes, areas, crowd = array("q"), array("q"), array("d"), array("d"), array("b")
     for record in annotations:
         if not isinstance(record, dict):
-            raise DataError(f"{file}: an annotation is {record!r} instead of a JSON object; export it again")
+            raise DataError(f"{file}: an annotation is {record!r} instead of a JSON object; export the file again")
         for key in ("image_id", "category_id", "bbox"):
             if key not in record:
-                raise DataError(f"{_name(file, record)} has no {key!r}; export it again")
+                raise DataError(f"{_name(file, record)} has no {key!r}; export the file again")
         for key, known in (("image_id", position), ("category_id", index_of)):
             if not isinstance(record[key], int) or record[key] not in known:
                 raise DataError(f"{_name(file, record)} has {key} {record[key]!r}, which the file does not list")
         box: Any = record["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
-            raise DataError(f"{_name(file, record)} has bbox {box!r}; four numbers x, y, width, height are needed")
+            raise DataError(f"{_name(file, record)} has bbox {box!r}; it needs four numbers: x, y, width, height")
         area: Any = record.get("area")
         owners.append(position[record["image_id"]])
         labels.append(index_of[record["category_id"]])
@@ -164,7 +164,7 @@ def _image_folder(file: Path, folders: Sequence[Path], names: list[str], setting
     folder = next((folder for folder in folders if (folder / names[0]).is_file()), None)
     if folder is None:
         looked = ", ".join(str(folder) for folder in folders)
-        raise DataError(f"{names[0]}, the first image of {file}, is not in {looked}; set {setting}")
+        raise DataError(f"{names[0]}, the first image in {file}, is not in {looked}; set {setting}")
     present: dict[str, set[str]] = {}
     missing: list[str] = []
     for name in names:
@@ -175,7 +175,7 @@ def _image_folder(file: Path, folders: Sequence[Path], names: list[str], setting
             missing.append(name)
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(names)} images of {file} are not in {folder}, the first is {missing[0]}; "
+            f"{len(missing)} of {len(names)} images in {file} are not in {folder}, the first is {missing[0]}; "
             f"add the files or remove their entries"
         )
     return folder

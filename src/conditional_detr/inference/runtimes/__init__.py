@@ -1,4 +1,4 @@
-"""Runtimes: what computes the network. A runtime is one module here."""
+"""Runtimes, which compute the network. A runtime is one module here."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,18 +10,18 @@ from conditional_detr.structures import Outputs
 
 @runtime_checkable
 class Runtime(Protocol):
-    """Computes a network on one device. Safe to call from several threads at once."""
+    """A network on one device. Several threads may call it at once."""
 
     name: str
-    """what runs where, in words"""
+    """name of the runtime and device, for users"""
 
     def __call__(
         self,
         pixels: Float[Tensor, "batch 3 height width"],
         padding_mask: Bool[Tensor, "batch height width"] | None = None,
     ) -> Outputs:
-        """Return the last layer's logits and boxes.
+        """Return logits and boxes of the last decoder layer.
 
-        pixels: RGB, ImageNet-normalized, on any device. padding_mask: True where padded; None when nothing is padded.
+        pixels: RGB, ImageNet-normalized, on any device. padding_mask: True for padding; None for no padding.
         """
         ...

@@ -1,4 +1,4 @@
-"""PyTorch: the network itself, or its fast path."""
+"""Runtime of PyTorch, for the network itself or its fast path."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ from conditional_detr.structures import Outputs
 
 
 class TorchRuntime:
-    """A network in evaluation mode, or the fast path made of it, where its weights are."""
+    """A network in evaluation mode, or its fast path, on the device of its weights."""
 
     def __init__(self, network: DETR | FastDETR, name: str = "torch") -> None:
         self.network = network
