@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from conditional_detr.errors import CheckpointError
 
-VERSION = (
-    1  # version of the record that ``to_dict`` writes; 0 stands for conditional-detr 0.1.0, which wrote no version
-)
+VERSION = 1  # of the record that ``to_dict`` writes; 0 means conditional-detr 0.1.0, which wrote no version
 
 # --- architecture ---
 

@@ -1,4 +1,4 @@
-"""Models whose every parameter and statistic differs from its initial value, for checkpoints to be made of."""
+"""Models for checkpoints, in which every parameter and buffer differs from its initial value."""
 
 import torch
 from torch import nn
@@ -38,6 +38,6 @@ LAYOUTS = {layout.name: layout for name in FORMATS for layout in load(name).LAYO
 
 
 def small(decoder: str = "conditional", backbone: str = "resnet18", **changes) -> ModelSettings:
-    """Of a shape that every format has."""
+    """Return settings of a small network that every format supports."""
     values = {"decoder": decoder, "backbone": backbone, "batch_norm": "frozen", "frozen_stages": 1, **SMALL, **changes}
     return ModelSettings.model_validate(values)

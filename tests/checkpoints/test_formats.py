@@ -1,4 +1,4 @@
-"""Every format opens, and there and back through every pair changes no bit."""
+"""Every format opens, and a round trip between any two formats is bit-exact."""
 
 import argparse
 import itertools
@@ -32,14 +32,14 @@ CATEGORIES = {"91": COCO_91, "80": COCO_80, "own": Categories((3, 0, 90), ("x", 
 
 
 def write(checkpoint: Checkpoint, folder, to: str):
-    """Convert; "timm" is huggingface with timm's names."""
+    """Convert to a format; "timm" means huggingface with timm's names."""
     out = folder / (to if to in ("huggingface", "timm") else f"{to}.pth")
     convert(checkpoint, out, "huggingface" if to == "timm" else to, True if to == "timm" else None)
     return out
 
 
 def tensors(path):
-    """What a file holds, with the class head sorted out of the rest of an official or MMDetection file."""
+    """Return the tensors of a checkpoint, without the other entries of an official or MMDetection file."""
     if path.is_dir():
         return load_file(path / "model.safetensors")
     content = load_pth(path)
@@ -109,7 +109,7 @@ def test_written_files_have_the_names_and_shapes_of_published_ones(decoder, to, 
     ],
 )
 def test_samples_of_published_files(file, layout):
-    """Containers as the programs write them: every tensor arrives, whatever the file calls it."""
+    """Files as the programs write them: every tensor is read, whatever its name in the file."""
     path = SHARED / "reference" / file
     given = load_file(path) if path.suffix == ".safetensors" else load_pth(path)
     given = given.get("model") or given.get("state_dict") if path.suffix == ".pth" else given
@@ -125,10 +125,10 @@ def test_samples_of_published_files(file, layout):
         assert zlib.crc32(found[name].numpy().astype("<f4").tobytes()) == checksum, name
 
 
-# --- there and back ---
+# --- round trips ---
 
 
-PAIRS = list(itertools.combinations(FORMATS, 2))  # the way there and the way back
+PAIRS = list(itertools.combinations(FORMATS, 2))  # each pair is tested in both directions
 CASES = [
     *(("conditional", "91", pair) for pair in PAIRS),
     *(("detr", "own", pair) for pair in PAIRS),
@@ -155,7 +155,7 @@ def test_there_and_back_through_every_pair_is_bit_equal(decoder, categories, pai
 
 
 def test_account_of_a_conversion(tmp_path):
-    """Every tensor of the source is in the table, and so is what was left out."""
+    """The table contains every tensor of the source, and the entries that were dropped."""
     source = write(randomised(small(), COCO_91), tmp_path, "official")
     content = torch.load(source, weights_only=False)
     torch.save({**content, "optimizer": {}, "epoch": 49}, source)
@@ -173,8 +173,8 @@ def test_account_of_a_conversion(tmp_path):
     ) in rows
     assert [remark.partition(" (")[0] for remark in remarks] == [
         "the model was made for images of",
-        "20 num_batches_tracked of batch norm were added as 0, which MMDetection expects and nothing reads",
-        "11 rows of the class head that stand for no category",
+        "20 num_batches_tracked of batch norm were added as 0, which MMDetection expects but does not use",
+        "11 rows of the class head without a category",
     ]
     rows, _ = convert(open_checkpoint(tmp_path / "x.pth"), tmp_path / "hf", "huggingface")
     packed = [row for row in rows if row.what == "split in 3"]
@@ -183,14 +183,14 @@ def test_account_of_a_conversion(tmp_path):
 
 
 def test_class_heads_mean_the_same_in_every_format(tmp_path):
-    """Row of the official head = category id; MMDetection's rows are contiguous; silent rows never score."""
+    """A row of the official head is a category id. MMDetection's rows are contiguous. Rows without a category never score."""
     original = randomised(small(), COCO_80)
     official = load_pth(write(original, tmp_path, "official"))["model"]
     assert official["class_embed.weight"].shape == (91, 64)
     for row, category_id in enumerate(COCO_80.ids):
         assert torch.equal(official["class_embed.weight"][category_id], original.model.class_head.weight[row])
     assert (official["class_embed.bias"][[0, 12, 83]].sigmoid() < 1e-30).all()
-    del official  # as a foreign file, without our key: 91 logits
+    del official  # next: a file of the official code, with 91 logits and without our key
     path = tmp_path / "official.pth"
     content = torch.load(path, weights_only=False)
     content.pop("conditional_detr")
@@ -201,7 +201,7 @@ def test_class_heads_mean_the_same_in_every_format(tmp_path):
     assert mmdetection["meta"]["dataset_meta"]["classes"] == COCO_80.names
 
 
-# --- what files say and don't say ---
+# --- settings that files state or omit ---
 
 
 UNTOLD_HEADS = pytest.mark.filterwarnings("ignore:.*does not say how many attention heads")
@@ -211,15 +211,15 @@ UNTOLD_HEADS = pytest.mark.filterwarnings("ignore:.*does not say how many attent
 def test_dc5_is_read_or_asked_for_never_guessed(tmp_path):
     path = write(randomised(small(dilation=True), COCO_91), tmp_path, "official")
     assert open_checkpoint(path).architecture.dilation is True
-    with pytest.raises(InputError, match="is a DC5 model by its own account"):
+    with pytest.raises(InputError, match="is recorded as a DC5 model"):
         open_checkpoint(path, dilation=False)
     content = torch.load(path, weights_only=False)
-    torch.save({"model": content["model"]}, path)  # as facebookresearch/detr publishes
+    torch.save({"model": content["model"]}, path)  # as published by facebookresearch/detr
     with pytest.raises(InputError, match="does not say whether it is a DC5 model"):
         open_checkpoint(path)
     for dilation in (False, True):
         assert open_checkpoint(path, dilation=dilation).architecture.dilation is dilation
-    with pytest.raises(InputError, match="another network than DC5"):
+    with pytest.raises(InputError, match="a different network from DC5"):
         write(open_checkpoint(path, dilation=True), tmp_path, "mmdetection")
 
 
@@ -231,7 +231,7 @@ def test_dc5_is_read_or_asked_for_never_guessed(tmp_path):
         ("model = dict(type='ConditionalDETR')", "does not say"),
         ("", "does not say"),
         ("model = (", "does not say"),
-        ("model = dict(backbone=dict(dilations=(1, 1, 1, 2)))", "another network than the published DC5"),
+        ("model = dict(backbone=dict(dilations=(1, 1, 1, 2)))", "a different network from the published DC5"),
         ("model = dict(backbone=dict(style='caffe'))", "style 'caffe'"),
         ("model = dict(type='DeformableDETR')", "is a DeformableDETR of MMDetection"),
         ("model = dict(num_queries=7, backbone=dict())", "queries=7, its weights have 9"),
@@ -286,7 +286,7 @@ def test_categories_of_a_fine_tune_with_mmdetection(tmp_path):
     content.pop("conditional_detr")
     torch.save(content, path)
     assert open_checkpoint(path).categories == Categories((0, 1, 2), ("a", "b", "c"))
-    content["meta"]["dataset_meta"] = {"classes": COCO_80.names}  # who forgot metainfo has COCO's 80 there
+    content["meta"]["dataset_meta"] = {"classes": COCO_80.names}  # without metainfo in the user's config
     torch.save(content, path)
     opened = open_checkpoint(path)
     assert opened.categories == Categories((0, 1, 2), ("class 0", "class 1", "class 2"))
@@ -295,7 +295,7 @@ def test_categories_of_a_fine_tune_with_mmdetection(tmp_path):
 
 @pytest.mark.parametrize("container", ["args is a dict", "module.", "model.", "model_state_dict"])
 def test_other_ways_to_save(container, tmp_path):
-    """Training scripts of other hands: DDP's and Lightning's prefixes, options as a dictionary."""
+    """Files of other training scripts: prefixes of DDP and Lightning, options as a dictionary."""
     path = write(randomised(small(), COCO_91), tmp_path, "official")
     content = torch.load(path, weights_only=False)
     model, args = content["model"], content["args"]
@@ -313,7 +313,7 @@ def test_other_ways_to_save(container, tmp_path):
 def test_untold_heads_are_said(tmp_path):
     path = write(randomised(small(heads=8), COCO_91), tmp_path, "official")
     torch.save({"model": load_pth(path)["model"]}, path)
-    with pytest.warns(UserWarning, match="does not say how many attention heads it has; 8 is taken"):
+    with pytest.warns(UserWarning, match="does not say how many attention heads it has; 8 are assumed"):
         open_checkpoint(path, dilation=False)
 
 
@@ -368,7 +368,7 @@ def test_other_sources_are_one_sentence(tmp_path):
         hub / "model.safetensors": "give the folder, with config.json in it",
         tmp_path / "hub.pth": "part of a Hugging Face checkpoint",
         tmp_path / "list.pth": "holds a list instead of named weights",
-        tmp_path / "other.pth": "holds other things than weights",
+        tmp_path / "other.pth": "holds entries that are not weights",
         tmp_path / "nothing.pth": "does not exist",
     }.items():
         with pytest.raises(InputError, match=sentence) as caught:
@@ -400,7 +400,7 @@ def test_nothing_is_overwritten(tmp_path):
         assert open_checkpoint(out).categories == checkpoint.categories
 
 
-# --- the numbers of the official code, through every format ---
+# --- outputs of the official code, reproduced from every format ---
 
 
 @pytest.fixture(scope="module")
@@ -421,7 +421,7 @@ def test_the_official_numbers_come_out_of_every_format(to, reference, tmp_path):
         folder = write(open_checkpoint(path), tmp_path, "timm" if to in ("hub", "memory", "old") else "huggingface")
         values, _ = write_state(reference.model.state_dict(), LAYOUTS["hub" if to == "old" else to], "conditional")
         (folder / "model.safetensors").unlink()
-        if to == "old":  # as the hub had it before safetensors, with a counter left in
+        if to == "old":  # the hub's form before safetensors, with a leftover counter
             values["model.backbone.conv_encoder.model.layer1.0.downsample.1.num_batches_tracked"] = torch.tensor(0)
             torch.save(values, folder / "pytorch_model.bin")
         else:
@@ -440,7 +440,7 @@ def test_the_official_numbers_come_out_of_every_format(to, reference, tmp_path):
 
 
 def test_a_hub_id_opens_from_the_cache(tmp_path, monkeypatch):
-    """What was fetched once opens without a network."""
+    """A downloaded checkpoint opens without internet access."""
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -451,7 +451,7 @@ def test_a_hub_id_opens_from_the_cache(tmp_path, monkeypatch):
     (repo / "refs" / "main").write_text("abc")
     detector = Detector.from_pretrained("owner/name", device="cpu")
     assert detector.categories.names == ("rectangle", "ellipse", "triangle")
-    with pytest.raises(InputError, match="owner/other is no file or folder here, and can't be fetched") as caught:
+    with pytest.raises(InputError, match="owner/other is not a local file or folder, and can't be") as caught:
         Detector.from_pretrained("owner/other")
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Checkpoint folders: what we write we read back, and transformers computes the same from it."""
+"""Checkpoint folders: a round trip preserves the model, and transformers computes the same from them."""
 
 import json
 import warnings
@@ -56,15 +56,15 @@ def test_there_and_back_is_bit_equal(settings, tmp_path):
 
 
 def run_transformers(model, pixels, mask=None):
-    """Logits and boxes of a transformers model; mask is True where padded."""
+    """Return logits and boxes of a transformers model; mask is True where padded."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers' own
+        warnings.simplefilter("ignore")  # warnings of transformers itself
         answer = model.eval()(pixel_values=pixels, pixel_mask=None if mask is None else (~mask).long())
     return answer.logits, answer.pred_boxes
 
 
 def some_images():
-    """Two images of different size, always the same."""
+    """Return the same two images of different size in every call."""
     torch.manual_seed(1)
     pixels = torch.randn(2, 3, 96, 128)
     mask = torch.zeros(2, 96, 128, dtype=torch.bool)
@@ -76,7 +76,7 @@ def some_images():
 @pytest.mark.parametrize("backbone", ["resnet50", "resnet101", "demo", "detr", "auxiliary_loss", "detr auxiliary_loss"])
 @torch.no_grad()
 def test_transformers_opens_what_we_write(backbone, tiny_settings, tmp_path):
-    """Full-size networks and the demo's: no key missing or left over, our logits and boxes."""
+    """Full-size networks and that of the demo: no missing or unexpected key, and equal logits and boxes."""
     transformers = pytest.importorskip("transformers")
     if backbone == "demo":
         settings = tiny_settings
@@ -103,7 +103,7 @@ def test_transformers_opens_what_we_write(backbone, tiny_settings, tmp_path):
 @pytest.mark.parametrize("decoder", ["conditional", "detr"])
 @torch.no_grad()
 def test_we_open_what_transformers_writes(decoder, names, tmp_path):
-    """A fine-tune with three labels, saved under the hub's names or those that transformers 5 has in memory."""
+    """A fine-tuned model with three labels, saved under the hub's names or those of transformers 5 in memory."""
     transformers = pytest.importorskip("transformers")
     ours = randomised(small(decoder))
     save_checkpoint(ours, tmp_path / "start")
@@ -113,7 +113,7 @@ def test_we_open_what_transformers_writes(decoder, names, tmp_path):
         1,
         2,
         3,
-    ]  # transformers carries it along: it must not mislead
+    ]  # transformers keeps our key, so it must not override the new labels
     config.id2label = {0: "cat", 1: "dog", 2: "N/A"}
     theirs = kind.from_pretrained(tmp_path / "start", config=config, attn_implementation="eager")
     theirs.save_pretrained(tmp_path / "saved")
@@ -134,7 +134,7 @@ def test_we_open_what_transformers_writes(decoder, names, tmp_path):
 @pytest.mark.parametrize("dilation", [False, True])
 @torch.no_grad()
 def test_transformers_with_timm(dilation, tmp_path):
-    """The hub's layout; DC5 exists in no other."""
+    """The hub's layout with timm's names, which is the only one with DC5."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip(
         "timm", reason="timm, which needs torchvision, is not here", exc_type=(ImportError, RuntimeError)
@@ -156,7 +156,7 @@ def test_transformers_with_timm(dilation, tmp_path):
 
 
 def processor_of(folder):
-    """transformers' image processor for Pillow; the other one needs torchvision."""
+    """Return transformers' image processor for Pillow; the other one needs torchvision."""
     pytest.importorskip("transformers")
     from transformers.models.conditional_detr.image_processing_pil_conditional_detr import (
         ConditionalDetrImageProcessorPil,
@@ -167,7 +167,7 @@ def processor_of(folder):
 
 def pictures(*sizes):
     generator = np.random.default_rng(0)
-    # Smooth, as photos are; noise would show rounding at its worst.
+    # Smooth like photos; noise would amplify rounding errors.
     small_ones = [generator.integers(0, 256, (4, 5, 3), dtype=np.uint8) for _ in sizes]
     return [
         Image.fromarray(each).resize((width, height), Image.Resampling.BICUBIC)
@@ -182,14 +182,14 @@ def pictures(*sizes):
         (InputSize((480, 640), rule="fit"), True),
         (InputSize((320, 256), rule="stretch"), True),
         (InputSize((480, 640), rule="fit", padded=(480, 640), boxes="padded-with-mask"), True),
-        (InputSize((800, 1333)), False),  # the published rounding: other sizes where the limit binds
+        (InputSize((800, 1333)), False),  # published rounding: other sizes when the limit applies
     ],
     ids=["transformers", "fit", "stretch", "padded", "published"],
 )
 def test_preprocessing_is_that_of_transformers(size, same, tmp_path):
-    """Pixels to 1e-5 (they are of the order of 1) and masks, alone and together."""
+    """Equal pixels (within 1e-5, of values around 1) and masks, for single images and batches."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers would use boxes otherwise
+        warnings.simplefilter("ignore")  # transformers would interpret boxes differently
         save_checkpoint(randomised(small(), size=size), tmp_path)
     processor = processor_of(tmp_path)
     images = pictures((480, 640), (333, 500), (427, 333), (100, 400), (401, 201), (612, 612))
@@ -213,7 +213,7 @@ def check_pixels(images, processor, size, same):
 
 @torch.no_grad()
 def test_boxes_are_those_of_transformers(tmp_path):
-    """From image to boxes in its pixels, by both: published frame of boxes."""
+    """Both pipelines from image to boxes in pixels, with boxes relative to the unpadded image."""
     transformers = pytest.importorskip("transformers")
     size = InputSize((96, 128), rule="transformers")
     ours = Detector(randomised(small(), size=size), device="cpu")
@@ -233,25 +233,25 @@ def test_boxes_are_those_of_transformers(tmp_path):
         found = ours.predict(image, threshold=0.0)
         torch.testing.assert_close(found.scores, expected["scores"], atol=1e-5, rtol=0)
         torch.testing.assert_close(found.boxes, expected["boxes"], atol=1e-2, rtol=0)
-        assert torch.equal(found.labels, expected["labels"] + 1)  # category ids, and logit indices
+        assert torch.equal(found.labels, expected["labels"] + 1)  # ours are category ids, theirs logit indices
 
 
 def test_what_is_recorded_holds_for_the_recorded_sizes_only(tmp_path):
-    """A fine-tune of transformers carries our key along and pads otherwise."""
+    """transformers keeps our key when it saves a fine-tuned model with other padding."""
     save_checkpoint(randomised(small()), tmp_path)
     processor = processor_of(tmp_path)
     processor.pad_size = {"height": 128, "width": 128}
     processor.save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="taken to be relative to the padded image"):
+    with pytest.warns(UserWarning, match="assumed to be relative to the padded image"):
         assert load_checkpoint(tmp_path).input_size == InputSize((96, 128), "transformers", (128, 128), "padded")
 
 
 @pytest.mark.parametrize("boxes", [None, "padded", "padded-with-mask", "image"])
 @torch.no_grad()
 def test_fine_tunes_on_padded_images(boxes, tmp_path):
-    """transformers normalises targets by the padded image, and its guide trains without a mask (docs/checkpoints.md).
+    """transformers normalizes targets by the padded image, and its guide trains without a mask (docs/checkpoints.md).
 
-    Boxes of such a model, seen with the padding it was trained with, are parts of the padded image.
+    Boxes of such a model are relative to the padded image if images are padded as in its training.
     """
     transformers = pytest.importorskip("transformers")
     save_checkpoint(randomised(small()), tmp_path)
@@ -262,7 +262,7 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     damage(tmp_path, lambda config: config.pop("conditional_detr"))
     if boxes is None:
-        with pytest.warns(UserWarning, match="taken to be relative to the padded image"):
+        with pytest.warns(UserWarning, match="assumed to be relative to the padded image"):
             ours = Detector.from_pretrained(tmp_path, device="cpu")
     else:
         ours = Detector.from_pretrained(tmp_path, device="cpu", boxes=boxes)
@@ -277,7 +277,7 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
     )
     logits, relative = run_transformers(theirs, inputs["pixel_values"], mask)
     scores, best = logits[0].flatten().sigmoid().topk(20)
-    frame = torch.tensor([400, 200] if boxes == "image" else [400, 400])  # padding doubles the height: in image pixels
+    frame = torch.tensor([400, 200] if boxes == "image" else [400, 400])  # in image pixels; padding doubles the height
     centre, extent = relative[0, best // 3].split(2, -1)
     expected = torch.cat([(centre - extent / 2) * frame, (centre + extent / 2) * frame], -1)
     found = ours.predict(image, threshold=0.0)
@@ -285,7 +285,7 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
     torch.testing.assert_close(found.boxes[:20], expected, atol=1e-2, rtol=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ours.save_pretrained(tmp_path / "again")  # recorded: nobody has to say it again
+        ours.save_pretrained(tmp_path / "again")  # saved with the checkpoint, so it need not be given again
     assert (
         Detector.from_pretrained(tmp_path / "again", device="cpu").checkpoint.input_size == ours.checkpoint.input_size
     )
@@ -294,7 +294,7 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
 @pytest.mark.parametrize(
     ("processor", "expected"),
     [
-        ({"size": 800, "max_size": 1000}, InputSize((800, 1000), rule="transformers")),  # of 2020
+        ({"size": 800, "max_size": 1000}, InputSize((800, 1000), rule="transformers")),  # form of 2020
         ({"size": {"shortest_edge": 600}}, InputSize((600, 1333), rule="transformers")),
         ({"size": {"height": 300, "width": 200}, "pad_size": None}, InputSize((300, 200), rule="stretch")),
         ({"size": {"max_height": 1, "max_width": 2}, "do_pad": False, "pad_size": {"height": 9, "width": 9}}, InputSize((1, 2), rule="fit")),
@@ -318,7 +318,7 @@ def test_sizes_that_transformers_knows(processor, expected, tmp_path):
 
 
 def test_a_dilated_backbone_of_another_shape_stays_ours(tmp_path, tiny_settings):
-    """Neither timm nor transformers has it; a run with it opens all the same."""
+    """Neither timm nor transformers supports it, but the checkpoint of a run still opens."""
     dilated = randomised(tiny_settings.model_copy(update={"dilation": True}))
     with pytest.warns(UserWarning, match="own ResNet has no dilation"):
         save_checkpoint(dilated, tmp_path)
@@ -418,7 +418,7 @@ def test_the_own_resnet_of_transformers_never_dilates(tmp_path):
 
 
 def test_labels_without_names(tiny_settings, tmp_path):
-    """transformers leaves them out of the config when they are its own."""
+    """transformers omits its default label names from the config."""
     save_checkpoint(randomised(tiny_settings), tmp_path)
     damage(tmp_path, lambda config: (config.pop("id2label"), config.pop("conditional_detr")))
     assert load_checkpoint(tmp_path).categories == Categories((0, 1, 2), ("LABEL_0", "LABEL_1", "LABEL_2"))
@@ -441,7 +441,7 @@ def test_missing_and_cut_files_are_one_sentence(tiny_settings, tmp_path):
 @pytest.mark.parametrize("batch_norm", ["frozen", "trained"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_backbone_weights_of_torchvision(batch_norm, suffix, tmp_path):
-    """torchvision's files have the classifier and the counters of batch norm besides."""
+    """torchvision's files also contain the classifier and the counters of batch norm."""
     source = randomised(ModelSettings(backbone="resnet18", batch_norm="trained", **SMALL)).model.backbone
     state = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     file = tmp_path / f"resnet18{suffix}"

@@ -1,4 +1,4 @@
-"""Fine-tuning from any checkpoint: what fits is kept, what does not is replaced, and both are said."""
+"""Fine-tuning from any checkpoint: matching weights are kept, others replaced, and both are reported."""
 
 import shlex
 
@@ -20,7 +20,7 @@ from tests.training.test_loop import changed
 
 
 def started(start, categories, **changes):
-    """A new model's parameters before and after, and the report."""
+    """Return the parameters of a new model before and after initialization, and the messages."""
     settings = ModelSettings(init_from="start.pth", **{**start.architecture.model_dump(), **changes})
     torch.manual_seed(5)
     model = build_model(settings, len(categories))
@@ -42,9 +42,9 @@ def test_class_rows_are_kept_by_name(decoder):
     fresh, state, messages = started(start, Categories((1, 2, 3, 4), ("Dog", "drone", "person", "n/a")))
     theirs = start.model.state_dict()
     for name in ("class_head.weight", "class_head.bias"):
-        assert torch.equal(state[name][[0, 2]], theirs[name][[18, 1]])  # COCO's ids are its rows
+        assert torch.equal(state[name][[0, 2]], theirs[name][[18, 1]])  # row of COCO_91 = category id
         assert torch.equal(state[name][[1, 3]], fresh[name][[1, 3]])
-        if decoder == "detr":  # and so is the row of "no object"
+        if decoder == "detr":  # the row of "no object" is kept too
             assert torch.equal(state[name][4], theirs[name][91])
     rest = [name for name in theirs if not name.startswith("class_head")]
     assert all(torch.equal(state[name], theirs[name]) for name in rest)
@@ -81,13 +81,13 @@ def test_another_network_is_refused_with_what_to_set(tiny_settings):
         started(start, SHAPES, dilation=True)
     with pytest.raises(InputError, match=r"set 'model\.backbone=") as caught:
         started(randomised(tiny_settings), SHAPES, backbone="resnet18")
-    (override,) = shlex.split(str(caught.value).partition(" or set ")[2])  # can be typed as it stands
+    (override,) = shlex.split(str(caught.value).partition(" or set ")[2])  # valid in a shell as printed
     assert load_settings("conditional-detr_r50_8xb2-50e_coco", [override]).model.backbone == tiny_settings.backbone
 
 
 @pytest.mark.parametrize("to", ["official", "mmdetection", "huggingface"])
 def test_training_starts_from_every_format(to, quick_run, tmp_path, caplog):
-    """With a learning rate of 0 the model that is saved is the one it started from."""
+    """With a learning rate of 0, the saved model equals the one that training started from."""
     start = randomised(small(), SHAPES)
     out = tmp_path / (to if to == "huggingface" else f"{to}.pth")
     convert(start, out, to)
@@ -100,12 +100,12 @@ def test_training_starts_from_every_format(to, quick_run, tmp_path, caplog):
     settings = changed(quick_run, model=model, train={"lr": 0.0, "lr_backbone": 0.0, "max_steps": 1})
     run = loop.train(settings).run
     assert caplog.messages[:3] == [
-        f"starting from {out}: all of its weights but what is said below",
+        f"starting from {out}: all weights are kept, except as listed below",
         "class head: kept, the 3 categories are the same",
         "queries: all 9 kept",
     ]
     saved = open_checkpoint(run.path)
     for name, value in start.model.state_dict().items():
         assert torch.equal(saved.model.state_dict()[name], value), name
-    out.rename(tmp_path / "moved")  # a resume has its own weights
+    out.rename(tmp_path / "moved")  # resuming does not need the checkpoint it started from
     assert loop.resume(run.path).finished

@@ -1,4 +1,4 @@
-"""Files of weights are read without running what they say."""
+"""Weight files are read without running code from them."""
 
 import argparse
 import io
@@ -26,7 +26,7 @@ from tests.conftest import SHARED, needs_shared
 
 
 class Calls:
-    """Pickled as a call of something."""
+    """An object that is pickled as a function call."""
 
     def __init__(self, function, *arguments) -> None:
         self.call = function, arguments
@@ -66,7 +66,7 @@ def test_files_that_call_something_are_refused_by_its_name(make, name, container
 
 
 def pickled(path, code: bytes) -> None:
-    """A file of torch's zip format with a pickle of protocol 2 that pickle itself would not write."""
+    """Write a file in torch's zip format with a pickle of protocol 2 that pickle itself would not write."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02" + code)
         archive.writestr("a/version", "3\n")
@@ -86,18 +86,18 @@ def text(value: str) -> bytes:
         b"ctorch._utils\n_rebuild_tensor_v2\nN}" + text("__defaults__") + b")s\x86b.",
         b"c_codecs\nencode\n" + text("ab") + text("hex") + b"\x86Rc_codecs\nencode\n" + text("a") + b"\x85R\x86.",
         b"})" + b"\x85" * 10**6 + b"Ns.",  # a key whose hash would recurse a million times
-        b")q\0" + b"h\0h\0\x86q\0" * 60 + b"}h\0Ns.",  # a key of 2 ** 60 parts
-        b"]q\0" + b"]q\1(h\0h\0eh\1q\0" * 60 + b".",  # a list of 2 ** 60 parts
+        b")q\0" + b"h\0h\0\x86q\0" * 60 + b"}h\0Ns.",  # a key with 2 ** 60 elements
+        b"]q\0" + b"]q\1(h\0h\0eh\1q\0" * 60 + b".",  # a list with 2 ** 60 elements
         b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"J\xff\xff\xff\x7ftQ.",
         b"r\xff\xff\xff\xff.",
         b"." * 3,
     ],
 )
 def test_crafted_pickles_end_in_one_sentence(code, tmp_path):
-    """At once, and without the memory that they ask for."""
+    """They are refused at once, without allocating the memory they request."""
     path = tmp_path / "x.pth"
     pickled(path, b"}.")
-    assert load_pth(path) == {}  # it is the pickle that is refused, not the archive
+    assert load_pth(path) == {}  # the archive itself is valid; only the pickle is refused
     pickled(path, code)
     with pytest.raises(InputError) as caught:
         open_checkpoint(path)
@@ -106,7 +106,7 @@ def test_crafted_pickles_end_in_one_sentence(code, tmp_path):
 
 
 def test_what_torch_reads_is_what_is_checked(tmp_path):
-    """torch ignores case in archives, and takes a legacy file with an archive behind it for a legacy file."""
+    """torch ignores case in archives, and reads a legacy file with an appended archive as a legacy file."""
     evil = b"\x80\x02cposix\nsystem\n" + text("true") + b"\x85R."
     with zipfile.ZipFile(tmp_path / "case.pth", "w") as archive:
         archive.writestr("a/DATA.PKL", evil)
@@ -202,7 +202,7 @@ fuzz = settings(
 
 
 def mutated(data: bytes, changes: list[tuple[float, int]], cut: float) -> bytes:
-    """Bytes at relative positions exchanged, and the end cut off."""
+    """Replace bytes at relative positions and cut off the end."""
     out = bytearray(data)
     for position, value in changes:
         out[int(position * (len(out) - 1))] = value
@@ -231,7 +231,7 @@ def test_changed_files(name, changes, cut, tmp_path):
 @fuzz
 @given(changes=CHANGES)
 def test_changed_pickles_in_whole_archives(name, changes, tmp_path):
-    """The archive is right and its pickle wrong: gets past the checksums of zip."""
+    """A valid archive with a damaged pickle passes the checksums of zip."""
     path = tmp_path / "x.pth"
     target = io.BytesIO()
     with zipfile.ZipFile(SHARED / "reference" / name) as archive, zipfile.ZipFile(target, "w") as out:
@@ -257,7 +257,7 @@ def folder(tmp_path_factory):
 @fuzz
 @given(changes=CHANGES, cut=CUT)
 def test_changed_folders(name, changes, cut, folder, tmp_path):
-    """Of the weights the header is changed, where structure is; other bytes are numbers."""
+    """In the weights only the header is changed, which holds the structure; other bytes are numbers."""
     for path in folder.iterdir():
         data = path.read_bytes()
         if path.name == name:
@@ -283,7 +283,7 @@ def test_changed_folders(name, changes, cut, folder, tmp_path):
     )
 )
 def test_strange_contents_beside_good_weights(values, folder, tmp_path):
-    """What a file holds besides weights can be anything."""
+    """Entries besides the weights can be anything."""
     state = read_state(load_file(folder / "model.safetensors"), folder)
     for layout, key in (("official", "model"), ("mmdetection", "state_dict")):
         weights, _ = write_state(state.values, LAYOUTS[layout], "conditional")

@@ -61,9 +61,7 @@ def test_the_model_stays_as_it_was():
     own = {p.data_ptr() for p in model.state_dict().values()}
     assert {p.data_ptr() for p in fast.parameters()} <= own  # shared
     added = sum(b.numel() for b in fast.buffers() if b.data_ptr() not in own)
-    assert added < 0.1 * sum(
-        p.numel() for p in model.backbone.parameters()
-    )  # scales and biases, no second copy of the backbone
+    assert added < 0.1 * sum(p.numel() for p in model.backbone.parameters())  # scales and biases, no second backbone
 
 
 @torch.no_grad()
@@ -135,9 +133,7 @@ def test_work_of_a_prediction():
     }
     assert plain.counts["convolution"] == convolutions
     assert plain.counts["addmm"] == sum(linear.values())
-    assert (
-        plain.counts["_scaled_dot_product_flash_attention_for_cpu"] == 1 + 2 * 2
-    )  # the attention weights are not stored
+    assert plain.counts["_scaled_dot_product_flash_attention_for_cpu"] == 1 + 2 * 2  # attention weights are not stored
     assert plain.counts["native_batch_norm"] + plain.counts["_native_batch_norm_legit_no_training"] == 0
     assert plain.counts["bitwise_not"] == plain.counts["upsample_nearest2d"] == 0  # without a padding mask
     with Operations() as fast:

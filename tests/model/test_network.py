@@ -136,9 +136,7 @@ def test_untrained_model_is_as_published():
     torch.testing.assert_close(predictions.boxes[-1, 0, :, :2], points, atol=1e-5, rtol=0)
     assert (predictions.boxes[..., 2:] == 0.5).all()
     packed = model.encoder.layers[0].self_attention.in_proj.weight
-    assert packed.abs().max() <= math.sqrt(
-        6 / (32 + 96)
-    )  # Xavier initialization of the packed matrix, not of its three parts
+    assert packed.abs().max() <= math.sqrt(6 / (32 + 96))  # Xavier of the packed matrix, not of its three parts
 
 
 def test_frozen_and_trained_parts():

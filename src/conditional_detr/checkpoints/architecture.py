@@ -1,4 +1,4 @@
-"""From parameters to a network: what their shapes say, checked against what a file's settings say."""
+"""Build a network from parameters. Its settings are read from their shapes and checked against those of the file."""
 
 import re
 import reprlib
@@ -18,10 +18,10 @@ _PUBLISHED = Architecture()
 
 
 def build_checkpoint(parsed: Parsed, dilation: bool | None, source: object) -> Checkpoint:
-    """Make the network that a file's parameters belong to, with them in it.
+    """Build the network of a file's parameters and load them.
 
-    dilation: what the user says, where the file does not. Raises ``CheckpointError`` when the file contradicts itself or the
-    user, lacks a parameter, or when nobody says whether the model is a DC5 one.
+    dilation: True for a DC5 model, for files that do not say so themselves. Raises ``CheckpointError`` when the file
+    contradicts itself or ``dilation``, when a parameter is missing, or when neither says whether it is a DC5 model.
     """
     state = parsed.state
     architecture = _architecture(state, parsed.declared, dilation, source)
@@ -56,11 +56,11 @@ def _architecture(state: State, declared: Mapping[str, Any], dilation: bool | No
     elif dilation is not None and dilation != settings["dilation"]:
         kind = "a DC5 model" if settings["dilation"] else "no DC5 model"
         raise CheckpointError(
-            f"{source} is {kind} by its own account, but dilation={dilation} was asked for", argument="dilation"
+            f"{source} is recorded as {kind}, but dilation={dilation} was given; leave it out", argument="dilation"
         )
     if "heads" not in declared and visible["channels"] != _PUBLISHED.channels:
         warnings.warn(
-            f"{source} does not say how many attention heads it has; {_PUBLISHED.heads} is taken, as in published models",
+            f"{source} does not say how many attention heads it has; {_PUBLISHED.heads} are assumed, as in published models",
             stacklevel=2,
         )
     try:
@@ -74,7 +74,7 @@ def _architecture(state: State, declared: Mapping[str, Any], dilation: bool | No
 
 
 def _visible(state: State, source: object) -> dict[str, Any]:
-    """Read the settings that shapes and names tell. Raises ``CheckpointError`` naming a parameter that is missing."""
+    """Read settings from the shapes and names of parameters. Raises ``CheckpointError`` naming a missing parameter."""
     values = state.values
     backbone = {name.removeprefix("backbone."): value for name, value in values.items() if name.startswith("backbone.")}
     try:
@@ -93,11 +93,11 @@ def _visible(state: State, source: object) -> dict[str, Any]:
         raise CheckpointError(f"{source}: {error.args[0]} is missing; give complete weights") from error
     except (StopIteration, IndexError, TypeError) as error:
         raise CheckpointError(
-            f"{source} lacks whole layers or has them in shapes of no DETR; give complete weights"
+            f"{source} lacks whole layers, or their shapes are not those of a DETR; give complete weights"
         ) from error
 
 
 def _count(values: Mapping[str, Any], pattern: str) -> int:
-    """Count the different numbers that names have in the place of the group."""
+    """Count the distinct numbers that the group of ``pattern`` matches in the names."""
     matches = (re.match(pattern, name) for name in values)
     return len({match[1] for match in matches if match})

@@ -14,9 +14,9 @@ from conditional_detr.record import Architecture
 
 
 def load_backbone_weights(backbone: Backbone, architecture: Architecture, file: Path) -> None:
-    """Load all parameters of ``backbone`` from ``file``; the file's classifier is left out.
+    """Load all parameters of ``backbone`` from ``file``; the file's classifier is ignored.
 
-    Raises ``CheckpointError`` for a file that can't be read or holds another architecture.
+    Raises ``CheckpointError`` for a file that can't be read or that holds weights of another architecture.
     """
     content = load_safetensors(file) if file.suffix == ".safetensors" else load_pth(file)
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -1,4 +1,4 @@
-"""What a checkpoint is, whatever its format, and how its parameters get into a network."""
+"""Checkpoints independent of their format, and loading of parameters into a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from conditional_detr.errors import CheckpointError
 from conditional_detr.model.network import DETR
 from conditional_detr.record import Architecture, BoxFrame, Categories, InputSize, ModelRecord
 
-OWN_KEY = "conditional_detr"  # in every format: the model's record, for what the format has no field for
-HEAD = ("class_head.weight", "class_head.bias")  # rows: a logit each
-COUNTER = "num_batches_tracked"  # of trained batch norm; formats have it or not, and nothing here uses it
+OWN_KEY = "conditional_detr"  # key of the model record in every format; it holds what the format has no field for
+HEAD = ("class_head.weight", "class_head.bias")  # one row per logit
+COUNTER = "num_batches_tracked"  # buffer of trained batch norm; in some formats only, and unused here
 _TRAINING_ONLY = (COUNTER, "decoder.further_groups.weight")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a checkpoint came from.
+    """Origin of a checkpoint.
 
-    format, layout: by name. names: our parameter names -> names in the file. left_out: what else the file holds -> why it was
-    not taken.
+    format, layout: their names. names: our parameter names -> names in the file. left_out: other entries of the file -> why
+    they were not loaded.
     """
 
     format: str
@@ -33,17 +33,17 @@ class Origin:
 
 
 class Written(NamedTuple):
-    """What a writer did. names: our parameter names -> names in the file. remarks: what else happened, in sentences."""
+    """Result of writing. names: our parameter names -> names in the file. remarks: other changes, in sentences."""
 
     names: Mapping[str, list[str]]
     remarks: list[str]
 
 
 class State(NamedTuple):
-    """Parameters and statistics of a file under our names, in float32, each with memory of its own.
+    """Parameters and buffers of a file under our names, in float32, without shared memory.
 
-    format: the one that has ``layout``. names: ours -> those in the file. left_out: what else was in the file -> why it was
-    not taken.
+    format: format that ``layout`` belongs to. names: ours -> those in the file. left_out: other entries of the file -> why
+    they were not loaded.
     """
 
     values: dict[str, Tensor]
@@ -55,9 +55,9 @@ class State(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a format reads: a folder, or the parameters of a ``.pth`` file and what else it holds.
+    """Input of a format's reader: a folder, or the parameters (state) and other entries (rest) of a ``.pth`` file.
 
-    boxes: what predicted boxes are relative to, where the caller knows.
+    boxes: what predicted boxes are relative to, if the caller says so.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Given(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a file or folder says, before a network is made of it. declared: fields of ``Architecture`` that it tells."""
+    """Contents of a file or folder, before a network is built. declared: fields of ``Architecture`` that it states."""
 
     format: str
     state: State
@@ -79,7 +79,7 @@ class Parsed(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network and its record: everything that is needed to use it."""
+    """A network and its record: everything needed to use it."""
 
     model: DETR
     record: ModelRecord
@@ -99,15 +99,15 @@ class Checkpoint:
 
 
 def network_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and statistics without what only training has: counters of batch norm, further groups of queries."""
+    """Return parameters and buffers, except those for training only: counters of batch norm, further groups of queries."""
     return {name: value for name, value in module.state_dict().items() if not name.endswith(_TRAINING_ONLY)}
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
-    """Load parameters and statistics, all of them and no others; counters of batch norm don't matter.
+    """Load parameters and buffers. Names and shapes must match exactly; counters of batch norm are ignored.
 
-    A module on the meta device takes the tensors themselves. Raises ``CheckpointError`` naming the first that is missing,
-    left over or of another shape.
+    A module on the meta device takes over the given tensors. Raises ``CheckpointError`` naming the first parameter that is
+    missing, unexpected or of another shape.
     """
     expected = network_state(module)
     given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
@@ -121,6 +121,6 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: object
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise CheckpointError(
-            f"{source} does not fit the model: {wrong[0]}{more}; give weights of this very architecture"
+            f"{source} does not fit the model: {wrong[0]}{more}; give weights of exactly this architecture"
         )
     module.load_state_dict(given, strict=False, assign=any(value.is_meta for value in expected.values()))

@@ -1,12 +1,12 @@
-"""The categories of COCO, which published files leave unsaid."""
+"""The categories of COCO, which published files do not contain."""
 
 from conditional_detr.record import Categories
 
-UNUSED = "N/A"  # name of a logit that stands for no category, as Hugging Face writes it
+UNUSED = "N/A"  # name of a logit without a category, as in Hugging Face checkpoints
 
 
 def unnamed(rows: int) -> Categories:
-    """For files that say nothing: ids from 0 on."""
+    """Return categories with ids from 0 and numbered names, for files without names."""
     return Categories(tuple(range(rows)), tuple(f"class {i}" for i in range(rows)))
 
 
@@ -95,6 +95,6 @@ _NAMES = [
 _WITHOUT = {0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # ids below 91 that COCO does not use
 
 COCO_80 = Categories(tuple(i for i in range(91) if i not in _WITHOUT), tuple(_NAMES))
-"""One logit per category, as MMDetection has it."""
+"""One logit per category, as in MMDetection."""
 COCO_91 = Categories(tuple(range(91)), tuple(UNUSED if i in _WITHOUT else COCO_80.name_of(i) for i in range(91)))
-"""One logit per id, as the official codes have it."""
+"""One logit per id, as in the official codes."""

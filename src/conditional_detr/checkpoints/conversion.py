@@ -1,4 +1,4 @@
-"""From one format to another, with an account of every tensor."""
+"""Convert checkpoints between formats and report what became of every tensor."""
 
 import re
 from collections import Counter
@@ -11,9 +11,9 @@ from conditional_detr.errors import CheckpointError
 
 
 class Row(NamedTuple):
-    """Tensors of the source that became tensors of the target, or nothing.
+    """Tensors of the source that became tensors of the target, or were dropped (empty target).
 
-    Layer numbers are written as N, and the parameters of a module (weight, bias, statistics) as *.
+    Layer numbers are written as N, and the parameters and buffers of a module as *.
     """
 
     source: str
@@ -25,13 +25,13 @@ class Row(NamedTuple):
 def convert(
     checkpoint: Checkpoint, out: Path, to: str, timm_backbone: bool | None = None
 ) -> tuple[list[Row], list[str]]:
-    """Write a checkpoint in another format: one of ``FORMATS``.
+    """Write a checkpoint in another format. to: one of ``FORMATS``.
 
-    timm_backbone: timm's names for the backbone, in huggingface. Returns what became of every tensor, and remarks. Raises
-    ``CheckpointError`` when ``out`` exists, or when the format's programs do not have such a network.
+    timm_backbone: use timm's names for the backbone (huggingface only). Returns what became of every tensor, and remarks.
+    Raises ``CheckpointError`` when ``out`` exists, or when programs of the format do not support the network.
     """
     if to not in FORMATS:
-        raise CheckpointError(f"unknown format {to!r}; one of {', '.join(FORMATS)} is needed")
+        raise CheckpointError(f"unknown format {to!r}; give one of {', '.join(FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} exists; remove it or choose another place")
     written = load(to).write(checkpoint, out, timm_backbone)
@@ -51,7 +51,10 @@ def convert(
 
 
 def _row_name(names: list[str]) -> str:
-    """Return one name for all that differ in layer and parameter only; a packed projection has its three letters in braces."""
+    """Return one name for names that differ in layer and parameter only.
+
+    The three letters of a split projection are written in braces.
+    """
     first = re.sub(r"(?<=coder\.layers\.)\d+|(?<=stages\.)\d+|(?<=\d\.layers\.)\d+|(?<=layer)\d+\.\d+", "N", names[0])
     first = re.sub(r"(?<=[._])(weight|bias|running_mean|running_var)$", "*", first)
     if len(names) > 1:

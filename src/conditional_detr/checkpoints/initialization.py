@@ -1,4 +1,4 @@
-"""Fine-tuning: a new model that starts from a checkpoint with other categories or another number of queries."""
+"""Fine-tuning: initialize a model from a checkpoint with other categories or another number of queries."""
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint, load_strictly, network_state
 from conditional_detr.checkpoints.coco_categories import UNUSED
@@ -11,11 +11,12 @@ from conditional_detr.record import Architecture, BackboneShape, Categories
 def initialize(
     model: DETR, architecture: Architecture, categories: Categories, start: Checkpoint, source: str
 ) -> list[str]:
-    """Load a checkpoint into a new model; return what was kept and what replaced, in sentences.
+    """Load a checkpoint into a new model. Return sentences that say what was kept and what was replaced.
 
-    Class rows of categories with the same name are kept, others stay as they were initialized; so are queries beyond the
-    checkpoint's, and of more the first are taken. source: the checkpoint's name, for messages. Raises ``CheckpointError``
-    when the networks differ otherwise.
+    Rows of the class head are kept for categories of the same name; other rows keep their random initialization. If the model
+    has more queries than the checkpoint, the additional ones keep their random initialization. If it has fewer, the first
+    ones are loaded. source: name of the checkpoint, for messages. Raises ``CheckpointError`` for any other difference between
+    the networks.
     """
     different = [
         key
@@ -25,14 +26,14 @@ def initialize(
     if different:
         theirs = " ".join(_as_setting(key, getattr(start.architecture, key)) for key in different)
         raise CheckpointError(
-            f"model.init_from={source} is another network; take the preset that fits, or set {theirs}"
+            f"model.init_from={source} is a different network; use the preset that fits it, or set {theirs}"
         )
 
     state = network_state(start.model)
     own = network_state(model)
-    messages = [f"starting from {source}: all of its weights but what is said below"]
+    messages = [f"starting from {source}: all weights are kept, except as listed below"]
     known = [(name, row) for row, name in enumerate(start.categories.names) if name != UNUSED]
-    row_of = {name.casefold(): row for name, row in known} | dict(known)  # the same name before the same letters
+    row_of = {name.casefold(): row for name, row in known} | dict(known)  # exact names come first, then case is ignored
     rows = [row_of.get(name, row_of.get(name.casefold())) for name in categories.names]
     if categories.names == start.categories.names:
         messages.append(f"class head: kept, the {len(categories)} categories are the same")
@@ -60,13 +61,13 @@ def initialize(
     else:
         messages.append(f"queries: all {ours} kept")
     if start.input_size.boxes != "image":
-        messages.append("its boxes were relative to padded images; training makes them relative to the image itself")
+        messages.append("its boxes are relative to padded images; training makes them relative to the image itself")
     load_strictly(model, state, source)
     return messages
 
 
 def _same_backbone(a: Architecture, b: Architecture) -> bool:
-    """Tell whether a name and a shape mean the same backbone."""
+    """Return True if two architectures have the same backbone, be it given by name or by shape."""
     shapes = [family(each.backbone_family).to_transformers(each.backbone) for each in (a, b)]
     return a.backbone_family == b.backbone_family and shapes[0] == shapes[1]
 
@@ -81,7 +82,7 @@ def _about_classes(categories: Categories, kept: list[int], of: int) -> str:
 
 
 def _as_setting(key: str, value: object) -> str:
-    """``key=value`` as one types it in a shell."""
+    """Format a setting as ``key=value``, quoted for a shell."""
     if isinstance(value, BackboneShape):
         shape = str(value.model_dump(mode="json")).replace("'", "")
         return f"'model.{key}={shape}'"

@@ -1,8 +1,8 @@
 """Parameter names: ours, and those of a format's layout.
 
-A layout maps our modules to another program's. The parameters of a module (``.weight``, ``.bias``) follow. ``N`` stands for
-a layer's number, ``{q,k,v}`` for three modules that hold the thirds of a packed projection, and a name that ends in ``_`` for
-a bare parameter (``in_proj_weight``). No format transposes, reorders or scales.
+A layout maps our modules to those of another program. The parameters of a module (``.weight``, ``.bias``) keep their names.
+``N`` stands for a layer's number, and ``{q,k,v}`` for three modules that hold one third each of a packed projection. A name
+that ends in ``_`` stands for a bare parameter (``in_proj_weight``). No format transposes, reorders or scales values.
 """
 
 import re
@@ -17,7 +17,7 @@ Decoder = Literal["conditional", "detr"]
 
 
 class Part(NamedTuple):
-    """What a parameter of a file is to us: number ``part`` of ``parts`` equal parts of ``ours``; usually the whole."""
+    """Our equivalent of a file's parameter: number ``part`` of ``parts`` equal parts of ``ours``; ``parts`` is usually 1."""
 
     ours: str
     part: int
@@ -28,9 +28,9 @@ class Part(NamedTuple):
 class Layout:
     """Parameter names of a format, module by module: ours -> theirs.
 
-    modules: outside the layers. encoder_layer: of both decoders; decoder_layer likewise; conditional and detr: what else a
-    decoder layer has. prefix: of all layers, and of query_scale and ref_point_head. backbone: prefix of the backbone;
-    naming: who named the parameters below it.
+    modules: modules outside the layers. encoder_layer, decoder_layer: modules of a layer, for both kinds of decoder.
+    conditional, detr: further modules of a decoder layer. prefix: prefix of all layers, query_scale and ref_point_head.
+    backbone: prefix of the backbone. naming: naming scheme of the parameters below it.
     """
 
     name: str
@@ -44,7 +44,10 @@ class Layout:
     naming: Naming
 
     def names(self, decoder: Decoder, name: str) -> list[str]:
-        """Return the names that our parameter has here: one, or three where it is split. Raises ``KeyError`` for a name that is not ours."""
+        """Return the names of our parameter in this layout: one, or three for a split projection.
+
+        Raises ``KeyError`` for a name that is not ours.
+        """
         if name.startswith("backbone."):
             inner = name.removeprefix("backbone.")
             for family in families():
@@ -55,7 +58,7 @@ class Layout:
         return [_numbered(each, numbers) for each in _tables(self, decoder)[0][pattern]]
 
     def ours(self, decoder: Decoder, name: str) -> Part | None:
-        """Return what a parameter of this layout is to us; None for a name that is not part of it."""
+        """Return our equivalent of a parameter of this layout; None for a name that is not part of it."""
         if name.startswith(self.backbone):
             inner = name.removeprefix(self.backbone)
             found = (family.ours(inner, self.naming) for family in families())
@@ -67,7 +70,7 @@ class Layout:
 
 
 def recognize(names: Iterable[str], layouts: Iterable[Layout]) -> tuple[Layout, Decoder]:
-    """Return the layout and decoder that know most of these names."""
+    """Return the layout and decoder that contain most of these names."""
     names = list(names)
     kinds = [(layout, decoder) for layout in layouts for decoder in get_args(Decoder)]
     return max(kinds, key=lambda kind: sum(kind[0].ours(kind[1], name) is not None for name in names))
@@ -75,7 +78,7 @@ def recognize(names: Iterable[str], layouts: Iterable[Layout]) -> tuple[Layout, 
 
 @cache
 def _tables(layout: Layout, decoder: Decoder) -> tuple[dict[str, list[str]], dict[str, Part]]:
-    """Patterns of parameters: ours -> those of a layout, and back."""
+    """Build tables of name patterns: ours -> those of a layout, and back."""
     decoder_layer = {**layout.decoder_layer, **(layout.conditional if decoder == "conditional" else layout.detr)}
     rows = dict(layout.modules)
     for group, start in ((layout.encoder_layer, "encoder.layers.N."), (decoder_layer, "decoder.layers.N.")):
@@ -93,7 +96,7 @@ def _tables(layout: Layout, decoder: Decoder) -> tuple[dict[str, list[str]], dic
     return there, back
 
 
-# Layers of the transformer and of query_scale and ref_point_head are numbered; a head's have rows of their own.
+# Numbers of transformer layers and of layers in query_scale and ref_point_head; layers of heads have rows of their own.
 _NUMBER = re.compile(r"(?<=(?:encoder|decoder)\.layers\.)\d+|(?<=(?:_scale|t_head|e_head)\.layers\.)\d+")
 
 

@@ -1,4 +1,4 @@
-"""One door for every format: what a file or folder holds is seen from its content."""
+"""Open checkpoints of every format. The format is recognized by the content of the file or folder."""
 
 import re
 import reprlib
@@ -21,10 +21,10 @@ _HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
 def open_checkpoint(source: str | Path, dilation: bool | None = None, boxes: BoxFrame | None = None) -> Checkpoint:
-    """The model in a run folder (its best), a checkpoint folder, a ``.pth`` file, or on the Hugging Face hub.
+    """Open the model in a run folder (its best), a checkpoint folder, a ``.pth`` file, or on the Hugging Face hub.
 
-    dilation: whether it is a DC5 model, for files that do not say. boxes: what its boxes are relative to, in place of what
-    the file says. Raises ``InputError`` naming what is wrong.
+    dilation: True for a DC5 model, for files that do not say so themselves. boxes: what its boxes are relative to, which
+    overrides the file. Raises ``InputError`` naming what is wrong.
     """
     path = Path(source)
     try:
@@ -36,10 +36,10 @@ def open_checkpoint(source: str | Path, dilation: bool | None = None, boxes: Box
     except OSError as error:
         raise CheckpointError(f"{source} can't be read ({error.strerror or error}); check the path") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # Whatever a file contradicts itself in; what follows works on checked values, and its errors are ours.
+        # Inconsistent contents of the file. The code below works on checked values, so its errors would be bugs.
         reason = reprlib.repr(error)
         raise CheckpointError(
-            f"{source} is damaged: its parts contradict each other ({reason}); get it again"
+            f"{source} is damaged: its contents are inconsistent ({reason}); copy or download it again"
         ) from error
     return build_checkpoint(parsed, dilation, source)
 
@@ -56,7 +56,7 @@ def _marks(name: str, folder: Path) -> bool:
 
 
 def checkpoint_folder(path: Path) -> Path:
-    """Return the checkpoint folder that a folder means: itself, or the best one of a run. Raises ``CheckpointError``."""
+    """Return the checkpoint folder at a path: itself, or the best one of a run. Raises ``CheckpointError`` without one."""
     for folder in (path, path / "model", path / "model_last"):
         if any(_marks(name, folder) for name in FORMATS):
             return folder
@@ -71,7 +71,7 @@ def _read_file(file: Path, boxes: BoxFrame | None) -> Parsed:
     if not file.exists():
         raise CheckpointError(f"{file} does not exist; give a run or checkpoint folder, a .pth file or a hub id")
     if file.suffix == ".safetensors":
-        raise CheckpointError(f"{file} is a part of a checkpoint folder; give the folder, with config.json in it")
+        raise CheckpointError(f"{file} is part of a checkpoint folder; give the folder, with config.json in it")
     content = load_pth(file)
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -87,14 +87,14 @@ def _read_file(file: Path, boxes: BoxFrame | None) -> Parsed:
         rest = {}
     given = {name: value for name, value in weights.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if len(given) < len(weights):
-        raise CheckpointError(f"{file} holds other things than weights; give a file of Conditional DETR or DETR")
+        raise CheckpointError(f"{file} holds entries that are not weights; give a file of Conditional DETR or DETR")
     state = read_state(given, file)
     parsed = load(state.format).read(Given(file, state, rest))
     return parsed if boxes is None else parsed._replace(input_size=replace(parsed.input_size, boxes=boxes))
 
 
 def _is_hub_id(text: str) -> bool:
-    """Of the form owner/name, where no folder is called like the owner."""
+    """Return True for a text of the form owner/name, unless there is a folder named like the owner."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not Path(text).parent.exists()
 
 
@@ -109,7 +109,7 @@ def _download(hub_id: str) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"{hub_id} is no file or folder here, and can't be fetched from the Hugging Face hub ({reason}); "
+            f"{hub_id} is not a local file or folder, and can't be downloaded from the Hugging Face hub ({reason}); "
             f"check the path or the name"
         ) from error
     return folder

@@ -1,4 +1,4 @@
-"""Parameters of a file under our names, and ours under those of a file."""
+"""Rename parameters from the names of a file to ours, and back."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,8 @@ from conditional_detr.errors import CheckpointError
 def read_state(given: Mapping[str, Tensor], source: object) -> State:
     """Recognize the layout of a file's parameters and give them our names.
 
-    Raises ``CheckpointError`` when they are not those of a (Conditional) DETR, or one is left over, no number, NaN or infinite.
+    Raises ``CheckpointError`` when they are not those of a (Conditional) DETR, or when one is unknown, incomplete, empty, not
+    of a floating-point type, NaN or infinite.
     """
     given = _without_prefix(given)
     format_of = {layout: name for name in FORMATS for layout in load(name).LAYOUTS}
@@ -25,7 +26,7 @@ def read_state(given: Mapping[str, Tensor], source: object) -> State:
     for name, value in given.items():
         part = layout.ours(decoder, name)
         if name.endswith(COUNTER):
-            left_out[name] = "a counter of batch norm, which nothing reads"
+            left_out[name] = "unused counter of batch norm"
         elif part is None:
             unknown.append(name)
         elif not value.is_floating_point():
@@ -39,7 +40,7 @@ def read_state(given: Mapping[str, Tensor], source: object) -> State:
         if any(name.startswith(("detr.", "mask_head.", "bbox_attention.")) for name in given):
             raise CheckpointError(f"{source} is a segmentation model of DETR, which is not supported; give a detector")
         raise CheckpointError(
-            f"{source} holds no weights of Conditional DETR or DETR (its first entry is {first}); give such a checkpoint"
+            f"{source} holds no weights of Conditional DETR or DETR (its first entry is {first}); give a checkpoint of one of them"
         )
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
@@ -57,7 +58,7 @@ def read_state(given: Mapping[str, Tensor], source: object) -> State:
         try:
             value = torch.cat([value for _, value in whole]) if len(whole) > 1 else whole[0][1]
         except RuntimeError as error:
-            raise CheckpointError(f"{source}: {whole[0][0]} and its other parts have shapes that do not fit") from error
+            raise CheckpointError(f"{source}: {whole[0][0]} and its other parts have different shapes") from error
         values[ours] = value.detach().float()
         if not bool(values[ours].isfinite().all()):
             raise CheckpointError(
@@ -69,7 +70,7 @@ def read_state(given: Mapping[str, Tensor], source: object) -> State:
 
 
 def _with_own_memory(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share their memory with others, which training one of them would change."""
+    """Copy tensors that share memory with others, so that training one does not change the others."""
     owners: dict[int, int] = {}
     for value in values.values():
         address = value.untyped_storage().data_ptr()
@@ -83,7 +84,7 @@ def _with_own_memory(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _without_prefix(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Take away what distributed training and Lightning put before every name."""
+    """Remove the prefixes that distributed training and Lightning add to every name."""
     for prefix in ("module.", "model."):
         inner = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
         if given and len(inner) == len(given):
@@ -94,7 +95,10 @@ def _without_prefix(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def write_state(
     state: Mapping[str, Tensor], layout: Layout, decoder: Decoder
 ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Return our parameters under the names of a layout (float32, contiguous, on the CPU), and the map ours -> those names."""
+    """Return our parameters under the names of a layout, and the map from our names to those.
+
+    The returned tensors are float32, contiguous and on the CPU.
+    """
     values: dict[str, Tensor] = {}
     names: dict[str, list[str]] = {}
     for ours, value in state.items():

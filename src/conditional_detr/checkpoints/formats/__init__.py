@@ -1,4 +1,4 @@
-"""Checkpoint formats. A format is one module here and one entry in ``FORMATS``."""
+"""Checkpoint formats. Each is one module here and one entry in ``FORMATS``."""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,20 +13,20 @@ FORMATS = ("official", "mmdetection", "huggingface")
 
 @runtime_checkable
 class Format(Protocol):
-    """What the module of a format offers. A file is recognized by its parameter names, a folder by its files."""
+    """Interface of a format's module. A file is recognized by its parameter names, a folder by its marker file."""
 
     LAYOUTS: "tuple[Layout, ...]"
     MARKER: str | None
     """file that marks a folder of this format; None for formats of ``.pth`` files"""
 
     def read(self, given: "Given") -> "Parsed":
-        """Read what a folder or file says. Raises ``CheckpointError``."""
+        """Read a folder or file. Raises ``CheckpointError`` for contents that are damaged or not supported."""
         ...
 
     def write(self, checkpoint: "Checkpoint", out: Path, timm_backbone: bool | None = None) -> "Written":
-        """Write a folder or file. timm_backbone: timm's names for the backbone, in formats that have a choice.
+        """Write a folder or file. timm_backbone: use timm's names for the backbone, in formats that offer the choice.
 
-        Raises ``CheckpointError`` for a network that the format's programs do not have.
+        Raises ``CheckpointError`` for a network that programs of the format do not support.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the formats of programs with the published networks have in common."""
+"""Helpers shared by the formats of programs that support the published networks only."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ STANDARD_TEMPERATURE = Architecture().position_temperature
 
 
 def about_input_size(checkpoint: Checkpoint, program: str) -> list[str]:
-    """Return a remark when ``program`` has to be told an image size."""
+    """Return a remark if the image size must be set in ``program``, otherwise an empty list."""
     size = checkpoint.input_size
     if size == InputSize():
         return []
@@ -20,7 +20,7 @@ def about_input_size(checkpoint: Checkpoint, program: str) -> list[str]:
 
 
 def check_published_network(checkpoint: Checkpoint, program: str) -> None:
-    """Raise ``CheckpointError`` when ``program``, which has the published networks only, would compute something else."""
+    """Raise ``CheckpointError`` when ``program`` would compute another network, because it has the published ones only."""
     architecture = checkpoint.architecture
     published = "sigmoid" if architecture.decoder == "conditional" else "softmax"
     named = isinstance(architecture.backbone, str)
@@ -41,11 +41,11 @@ def check_published_network(checkpoint: Checkpoint, program: str) -> None:
 
 
 def check_file(out: Path, to: str, timm_backbone: bool | None) -> None:
-    """Raise ``CheckpointError`` when a ``.pth`` file can't be written as asked."""
+    """Raise ``CheckpointError`` when a ``.pth`` file can't be written to this path or with these options."""
     if timm_backbone is not None:
         raise CheckpointError(
-            f"a backbone with timm's names exists for huggingface only, not for {to}; leave it out",
+            f"timm's names for the backbone exist in huggingface only, not in {to}; leave them out",
             argument="timm_backbone",
         )
     if out.is_dir() or not out.suffix:
-        raise CheckpointError(f"{out} names a folder, but {to} is a file; call it {out}.pth")
+        raise CheckpointError(f"{out} names a folder, but the {to} format is a file; name it {out}.pth")

@@ -1,4 +1,4 @@
-"""``.pth`` files of MMDetection 3.x, as its training and its publishing tool write them."""
+"""``.pth`` files of MMDetection 3.x, written by its training or its publishing tool."""
 
 import ast
 import reprlib
@@ -82,7 +82,7 @@ _LAYOUT = Layout(
 LAYOUTS = (_LAYOUT,)
 
 _TYPES = {"conditional": "ConditionalDETR", "detr": "DETR"}
-# What the published network has; the configuration of another one is refused.
+# Values of the published network; other values are refused.
 _PLAIN = {
     "positional_encoding.temperature": 10000,
     "positional_encoding.normalize": True,
@@ -125,12 +125,12 @@ def read(given: Given) -> Parsed:
 
 
 def _with_unused_rows(state: State, own: Mapping[str, Any], rows: int, source: Path) -> State:
-    """Put the rows of unused ids, which MMDetection has no place for, back to where they were: a head of ``rows`` rows."""
+    """Restore the rows of unused ids, which MMDetection does not store. rows: rows of the complete class head."""
     unused = cast("list[int]", own["unused"])
     skipped = set(unused)
     used = [i for i in range(rows) if i not in skipped]
     if len(used) != len(state.values[HEAD[0]]) or len(skipped) < len(unused):
-        raise CheckpointError(f"{source}: its class head has other rows than it says; convert the original again")
+        raise CheckpointError(f"{source}: its class head does not match its model record; convert the original again")
     heads = {name: state.values[name].new_empty(rows, *state.values[name].shape[1:]) for name in HEAD}
     for name, head in heads.items():
         head[used], head[unused] = state.values[name], own[name]
@@ -140,15 +140,15 @@ def _with_unused_rows(state: State, own: Mapping[str, Any], rows: int, source: P
 def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
     """Write a file that MMDetection loads.
 
-    Rows of the class head whose category is "N/A" are set aside under our own key. Raises ``CheckpointError`` for a network
-    that MMDetection does not have.
+    Rows of the class head whose category is "N/A" are stored separately under our own key. Raises ``CheckpointError`` for a
+    network that MMDetection does not support.
     """
     check_file(out, "mmdetection", timm_backbone)
     check_published_network(checkpoint, "MMDetection")
     architecture, categories = checkpoint.architecture, checkpoint.categories
     if architecture.dilation:
         raise CheckpointError(
-            "MMDetection dilates the first block of the last stage too, which is another network than DC5, so it can't "
+            "MMDetection dilates the first block of the last stage too, which is a different network from DC5, so it can't "
             "open this model; convert to huggingface or official instead"
         )
     unused = [i for i, name in enumerate(categories.names) if name == UNUSED]
@@ -161,11 +161,11 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     counters = [name.replace("running_var", COUNTER) for name in values if name.endswith("running_var")]
     values |= {name: torch.tensor(0) for name in counters}
     remarks = about_input_size(checkpoint, "MMDetection")
-    remarks += [f"{len(counters)} {COUNTER} of batch norm were added as 0, which MMDetection expects and nothing reads"]
+    remarks += [f"{len(counters)} {COUNTER} of batch norm were added as 0, which MMDetection expects but does not use"]
     if unused:
         remarks.append(
-            f"{len(unused)} rows of the class head that stand for no category ({UNUSED}) were set aside under {OWN_KEY!r}, "
-            f"from where conditional_detr reads them back"
+            f"{len(unused)} rows of the class head without a category ({UNUSED}) were stored separately under {OWN_KEY!r}, "
+            f"from where conditional_detr restores them"
         )
     classes = tuple(name for name in categories.names if name != UNUSED)
     meta = {"cfg": _config_text(architecture, len(classes)), "dataset_meta": {"classes": classes}}
@@ -176,7 +176,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
 
 
 def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """``Architecture`` fields that the ``model`` of a configuration tells. Raises ``CheckpointError``."""
+    """Read the ``Architecture`` fields that the ``model`` of a configuration states. Raises ``CheckpointError``."""
     kind = config.get("type")
     if kind is not None and kind not in _TYPES.values():
         raise CheckpointError(f"{source} is a {kind} of MMDetection; give a ConditionalDETR or DETR")
@@ -189,7 +189,7 @@ def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
         if any(each != 1 for each in given.get("dilations", ())):
             raise CheckpointError(
                 f"{source} has a backbone with dilations={given['dilations']}: MMDetection dilates the first block of a "
-                f"stage too, which is another network than the published DC5 and is not supported"
+                f"stage too, which is a different network from the published DC5 and is not supported"
             )
         declared["dilation"] = False
     for path, plain in _PLAIN.items():
@@ -212,14 +212,14 @@ def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
 
 
 def _at(config: Any, path: str) -> Any:
-    """A value in nested dictionaries; None where there is none."""
+    """Return the value at a dotted path in nested dictionaries; None if it is missing."""
     for key in path.split("."):
         config = cast(Mapping[str, Any], config).get(key) if isinstance(config, dict) else None
     return config
 
 
 def _input_size(config: Mapping[str, Any]) -> InputSize:
-    """That of the one Resize of the test pipeline; the published one where there is none."""
+    """Return the input size of the Resize step in the test pipeline; the published size without such a step."""
     pipeline = config.get("test_pipeline") or _at(config, "val_dataloader.dataset.pipeline") or ()
     for step in pipeline if isinstance(pipeline, list) else ():
         scale = _at(step, "scale")
@@ -232,7 +232,7 @@ def _input_size(config: Mapping[str, Any]) -> InputSize:
 
 
 def _assignments(text: str) -> dict[str, Any]:
-    """Names and values of a configuration's text, which is Python; it is parsed, not run. Empty when it is not."""
+    """Return the assignments in a configuration. Its Python text is parsed, not run. Empty if it can't be parsed."""
     try:
         statements = ast.parse(text).body
         return {
@@ -245,7 +245,7 @@ def _assignments(text: str) -> dict[str, Any]:
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of constants, containers and ``dict(...)``; None for anything else."""
+    """Evaluate constants, containers and ``dict(...)``; return None for anything else."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
         return {each.arg: _literal(each.value) for each in node.keywords}
     if isinstance(node, ast.Dict):
@@ -256,7 +256,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _config_text(settings: Architecture, classes: int) -> str:
-    """What reading needs and a user of MMDetection has to set."""
+    """Return a configuration with the settings that reading needs and that users of MMDetection have to set."""
     assert isinstance(settings.backbone, str)
     self_attention = f"dict(embed_dims={settings.channels}, num_heads={settings.heads}, dropout={settings.dropout})"
     return (

@@ -85,7 +85,7 @@ _OPTIONS = {
 }
 _PLAIN = {"position_embedding": "sine", "pre_norm": False, "masks": False, "activation": "relu"}
 _LARGEST_ID = 10_000  # the class head has a row for every id up to the largest
-_SILENT = -100.0  # bias of a row that stands for no category
+_SILENT = -100.0  # bias of a row without a category
 
 
 def read(given: Given) -> Parsed:
@@ -117,8 +117,8 @@ def read(given: Given) -> Parsed:
 def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
     """Write a file that the official code loads.
 
-    The class head gets a row for every category id, as the official code has it. Raises ``CheckpointError`` for a network
-    that the official code does not have.
+    The class head gets a row for every category id, as in the official code. Raises ``CheckpointError`` for a network that
+    the official code does not support.
     """
     check_file(out, "official", timm_backbone)
     check_published_network(checkpoint, "the official code")
@@ -133,7 +133,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     if list(ids) != list(range(len(ids))):
         added = max(ids) + 1 - len(ids)
         remarks.append(
-            f"the class head got a row for every category id up to {max(ids)}: {added} rows that stand for no category "
+            f"the class head got a row for every category id up to {max(ids)}: {added} rows without a category "
             f"were added, with a bias of {_SILENT:g}"
         )
         rows = max(ids) + 1

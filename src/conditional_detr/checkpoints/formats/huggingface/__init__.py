@@ -1,8 +1,8 @@
-"""Checkpoint folders: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``, as transformers has them.
+"""Checkpoint folders of transformers: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``.
 
-The backbone is written as transformers' own ResNet, or with timm's names, which are those of
-``microsoft/conditional-detr-resnet-50`` and ``facebook/detr-resnet-50``. DC5 exists there only with timm's. What
-transformers has no field for goes under the key ``conditional_detr``.
+The backbone is written as transformers' own ResNet, or with timm's names, as in ``microsoft/conditional-detr-resnet-50`` and
+``facebook/detr-resnet-50``. transformers supports DC5 with timm's names only. Settings for which transformers has no field are
+stored under the key ``conditional_detr``.
 """
 
 import json
@@ -39,7 +39,7 @@ _WITHOUT_FIELD = ("position_temperature", "classification", "dilation")
 def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
     """Write a checkpoint folder that transformers opens.
 
-    timm_backbone: with timm's names for the backbone; by default for DC5 only. Warns when transformers would compute
+    timm_backbone: use timm's names for the backbone; by default for DC5 only. Warns when transformers would compute
     something else from the folder. Raises ``CheckpointError`` when timm has no such backbone.
     """
     architecture = checkpoint.architecture
@@ -49,7 +49,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
         raise CheckpointError("timm has no ResNet of this shape: leave out timm_backbone", argument="timm_backbone")
     out.mkdir(parents=True, exist_ok=True)
     for text in _differences(checkpoint, timm):
-        warnings.warn(f"{out}: {text}; conditional_detr reads it back as it is", stacklevel=2)
+        warnings.warn(f"{out}: {text}; conditional_detr reads it back unchanged", stacklevel=2)
     values, names = write_state(network_state(checkpoint.model), HUB if timm else HUB_NATIVE, architecture.decoder)
     preprocessor = preprocessor_config(checkpoint.input_size, _CLASSES[architecture.decoder])
     write_text(out / MARKER, json.dumps(_config(checkpoint, timm), indent=2))
@@ -59,7 +59,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     remarks: list[str] = []
     if checkpoint.input_size.rule == "published":
         remarks.append(
-            "transformers rounds the longer side otherwise where its limit binds: images can differ by a few pixels there"
+            "transformers rounds the longer side differently when its limit applies, so image sizes can differ by a few pixels"
         )
     return Written(names, remarks)
 
@@ -73,7 +73,7 @@ def read(given: Given) -> Parsed:
     file = folder / MARKER
     config = _read_json(file)
     if config.get("model_type") not in _TYPES.values():
-        raise CheckpointError(f"{file} is of a {config.get('model_type')!r} model; conditional_detr or detr is needed")
+        raise CheckpointError(f"{file} is of a {config.get('model_type')!r} model; give conditional_detr or detr")
     for key, plain in {"activation_function": "relu", "position_embedding_type": "sine"}.items():
         if config.get(key, plain) != plain:
             raise CheckpointError(f"{file}: {key}={config[key]!r} is not supported; give a model with {plain!r}")
@@ -91,7 +91,7 @@ def read(given: Given) -> Parsed:
 
 
 def _weights(folder: Path) -> tuple[Mapping[str, Tensor], Path]:
-    """Read the weights of a folder, and name their file."""
+    """Read the weights of a folder. Return them and their file."""
     weights = folder / _WEIGHTS
     if weights.is_file():
         return load_safetensors(weights), weights
@@ -110,7 +110,7 @@ def _weights(folder: Path) -> tuple[Mapping[str, Tensor], Path]:
 
 
 def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
-    """Say what transformers would compute otherwise."""
+    """Return sentences that say what transformers would compute differently."""
     architecture = checkpoint.architecture
     found: list[str] = []
     if architecture.position_temperature != STANDARD_TEMPERATURE:
@@ -121,7 +121,7 @@ def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
     if architecture.dilation and not timm:
         found.append("transformers' own ResNet has no dilation and will compute something else")
     if checkpoint.input_size.boxes != "image":
-        found.append("boxes are relative to the padded image, which transformers' own pipeline does not know")
+        found.append("boxes are relative to the padded image, which transformers' own pipeline does not support")
     return found
 
 
@@ -163,7 +163,7 @@ def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
 
 
 def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> dict[str, Any]:
-    """Read the ``Architecture`` fields that a config tells. Raises ``CheckpointError``."""
+    """Read the ``Architecture`` fields that a config states. Raises ``CheckpointError`` for unsupported values."""
     own = {key: record.architecture[key] for key in _WITHOUT_FIELD if key in record.architecture}
     backbone = cast(Mapping[str, Any], config.get("backbone_config") or {})
     try:
@@ -171,7 +171,7 @@ def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> di
         native = next((each for each in found if each is not None), None)
     except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from error
-    if native is not None:  # which can't dilate, whatever the config says
+    if native is not None:  # transformers' own ResNet can't dilate, whatever the config says
         dilation = bool(own.get("dilation", False))
     else:
         kwargs = cast(Mapping[str, Any], config.get("backbone_kwargs") or {})
@@ -195,29 +195,29 @@ def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> di
             "decoder_layers": config["decoder_layers"],
             "queries": config["num_queries"],
             "dropout": config["dropout"],
-            # It changes what transformers computes, not only what it trains.
+            # auxiliary_loss changes what transformers computes, not only how it trains.
             "norm_between_layers": bool(config.get("auxiliary_loss")),
         }
     except KeyError as error:
         raise CheckpointError(f"{file} lacks {error.args[0]!r}; give a complete checkpoint folder") from error
     known = [name for names in BACKBONES.values() for name in names]
-    # timm's name has the tag of its weights behind a dot.
+    # timm appends the tag of the weights to the name, after a dot.
     name = config.get("backbone") or backbone.get("backbone")
     declared["backbone"] = native or str(name).partition(".")[0]
     if native is None and declared["backbone"] not in known:
-        raise CheckpointError(f"{file}: backbone {reprlib.repr(name)} is not supported; one of {', '.join(known)} is")
+        raise CheckpointError(f"{file}: backbone {reprlib.repr(name)} is not supported; use one of {', '.join(known)}")
     return {**declared, **{key: value for key, value in own.items() if key != "dilation"}}
 
 
 def _categories(config: Mapping[str, Any], record: StoredRecord, classes: int, file: Path) -> Categories:
-    given = config.get("id2label", {i: f"LABEL_{i}" for i in range(classes)})  # transformers leaves such names out
+    given = config.get("id2label", {i: f"LABEL_{i}" for i in range(classes)})  # transformers omits default names
     try:
         labels = {int(index): str(name) for index, name in given.items()}
         names = tuple(labels[i] for i in range(len(labels)))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         found = reprlib.repr(list(given) if isinstance(given, dict) else given)
         raise CheckpointError(f"{file}: id2label must name classes 0, 1, 2, ...; it names {found}") from error
-    stored = record.categories  # which transformers carries along when it saves a fine-tune with other labels
+    stored = record.categories  # transformers keeps them when it saves a fine-tuned model with other labels
     return stored if stored is not None and stored.names == names else Categories(tuple(range(len(names))), names)
 
 

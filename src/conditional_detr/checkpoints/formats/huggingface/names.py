@@ -1,7 +1,7 @@
-"""Names of parameters in Hugging Face checkpoints.
+"""Parameter names in Hugging Face checkpoints.
 
-HUB: files of the Hugging Face hub. MEMORY: what transformers 5 calls the same in memory, and writes at times. Their backbone
-has timm's names, or those of transformers' own classes.
+HUB: names in files of the Hugging Face hub. MEMORY: names that transformers 5 uses in memory, and sometimes in files. Their
+backbone has timm's names; HUB_NATIVE and MEMORY_NATIVE have the backbone names of transformers' own classes.
 """
 
 from dataclasses import replace

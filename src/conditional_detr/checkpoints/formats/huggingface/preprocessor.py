@@ -1,4 +1,4 @@
-"""``preprocessor_config.json``: how transformers brings images to a model's size."""
+"""``preprocessor_config.json``: how transformers resizes, normalizes and pads images."""
 
 import reprlib
 import warnings
@@ -23,7 +23,7 @@ _SIZE_KEYS: dict[SizeRule, tuple[str, str]] = {
 
 
 def preprocessor_config(size: InputSize, model_class: str) -> dict[str, Any]:
-    """Return the configuration of transformers' image processor. model_class: Detr or ConditionalDetr."""
+    """Return the configuration of transformers' image processor. model_class: "Detr" or "ConditionalDetr"."""
     padded = {} if size.padded is None else {"pad_size": {"height": size.padded[0], "width": size.padded[1]}}
     return {
         "image_processor_type": f"{model_class}ImageProcessor",
@@ -44,22 +44,22 @@ def preprocessor_config(size: InputSize, model_class: str) -> dict[str, Any]:
 def read_input_size(
     config: Mapping[str, Any], stored: InputSize | None, boxes: BoxFrame | None, file: Path
 ) -> InputSize:
-    """Read what a preprocessor does to sizes.
+    """Read the input size from the configuration of a preprocessor.
 
-    stored: what our own key says, which counts as long as it names the same sizes: transformers carries it along when it
-    saves a fine-tune with others. boxes: what predicted boxes are relative to, where the caller knows. Raises
-    ``CheckpointError`` for a preprocessing that ours does not do.
+    stored: input size under our own key. It is used only if it has the same sizes, because transformers keeps our key when it
+    saves a fine-tuned model with other sizes. boxes: what predicted boxes are relative to, if the caller says so. Raises
+    ``CheckpointError`` for preprocessing that is not supported.
     """
     expected = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "resample": 2}
     expected |= dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True)
     for key, value in expected.items():
         if config.get(key, value) != value:
             given = reprlib.repr(config[key])
-            raise CheckpointError(f"{file}: {key}={given} is not supported; {value} is what the published models need")
+            raise CheckpointError(f"{file}: {key}={given} is not supported; the published models need {value}")
     if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
-        raise CheckpointError(f"{file}: rescale_factor={config['rescale_factor']} is not supported; 1/255 is")
+        raise CheckpointError(f"{file}: rescale_factor={config['rescale_factor']} is not supported; it must be 1/255")
     size = config.get("size", {})
-    if isinstance(size, int):  # as early releases wrote it
+    if isinstance(size, int):  # form of early releases
         size = {"shortest_edge": size}
     if "shortest_edge" in size and "longest_edge" not in size:
         size = {**size, "longest_edge": config.get("max_size", InputSize().sides[1])}
@@ -83,8 +83,8 @@ def read_input_size(
         # transformers normalizes targets by the padded image (its PR 28363), and its guide trains without a mask.
         boxes = "padded"
         warnings.warn(
-            f"{file} pads images to {padded[0]} x {padded[1]}: boxes are taken to be relative to the padded image, and "
-            f"padding not to be masked, as transformers' guide for fine-tuning does it; otherwise give "
+            f"{file} pads images to {padded[0]} x {padded[1]}: boxes are assumed to be relative to the padded image, and "
+            f"padding not to be masked, as in transformers' guide to fine-tuning; otherwise give "
             f"boxes='padded-with-mask' or boxes='image'",
             stacklevel=2,
         )
@@ -94,7 +94,7 @@ def read_input_size(
 def _stored_by_version_0(
     config: Mapping[str, Any], sides: tuple[int, int], padded: tuple[int, int] | None
 ) -> InputSize | None:
-    """Read the rule and frame that version 0.1.0 wrote into this file."""
+    """Read the rule and the reference of boxes that version 0.1.0 wrote into this file."""
     own = config.get(OWN_KEY)
     if not isinstance(own, dict) or any(own.get(key) != config.get(key) for key in ("size", "pad_size")):
         return None
