@@ -1,9 +1,9 @@
-"""AP that the same detections get on the wrong images: what a detector scores that has not looked at them.
+"""Measure the chance level of AP: the AP of the same detections on the wrong images.
 
 python scripts/chance_level.py ANNOTATIONS RESULTS
 
-RESULTS is what ``cdetr evaluate --save-predictions`` wrote. The detections of every image are given to the next one, so
-class frequencies, box sizes and positions stay what the detector learned, and only their relation to the image is lost.
+RESULTS is a file written by ``cdetr evaluate --save-predictions``. The detections of every image are assigned to the next
+one, so class frequencies, box sizes and positions stay as learned, and only their relation to the image is lost.
 """
 
 import json

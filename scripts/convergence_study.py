@@ -1,11 +1,11 @@
-"""The study of docs/convergence.md: trains all of its runs, two at a time, and prints its tables.
+"""Repeat the study of docs/convergence.md: train all of its runs in parallel, and print its tables.
 
 python scripts/convergence_study.py FOLDER [PART ...] [--jobs N] [--data DATA] [--report]
 
-PART: main (Conditional DETR against DETR, with the search for learning rates), ablations, recipes, real; all when none is
-given. Runs that exist in FOLDER are finished, not repeated; --report trains nothing and prints the tables of what is there.
-DATA: where bccd/ and vehicles/ are, for real. Each run has one thread, so that as many jobs as cores make the best of a
-machine: on two cores the training steps of main took 50 minutes, of ablations and recipes 25 each, of real 16.
+PART: main (Conditional DETR against DETR, with the search for learning rates), ablations, recipes or real; by default all.
+Existing runs in FOLDER are resumed, not repeated. --report trains nothing and prints the tables of existing runs. DATA: folder
+of bccd/ and vehicles/, for real. N: number of parallel runs, by default the number of cores, because each run has one thread.
+On two cores, the training steps of main took 50 minutes, of ablations and recipes 25 each, of real 16.
 """
 
 import argparse
@@ -30,7 +30,7 @@ REAL_LEVELS = (0.02, 0.05, 0.1)
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ in the seed only."""
+    """Runs that differ only in the seed."""
 
     name: str
     lr: float
@@ -42,12 +42,12 @@ class Variant:
         return [f"train.lr={self.lr:g}", f"train.lr_backbone={self.lr:g}", f"train.seed={seed}", *self.changes]
 
     def run(self, seed: int) -> str:
-        """Name of its folder."""
+        """Return the name of the run folder."""
         return f"{self.name}_lr{self.lr:g}_seed{seed}"
 
 
 def on_real_images(images: str, *settings: str) -> list[Variant]:
-    """Both detectors. images: the data set and its folder of images."""
+    """Return variants of both detectors. images: data set and its image folder, separated by a slash."""
     data, _, folder = images.partition("/")
     where = (f"root={data}/coco", f"train_images={data}/{folder}", f"val_images={data}/{folder}", "workers=0")
     common = (*(f"data.{each}" for each in where), "train.batch_size=8", "train.base_batch_size=8", *settings)
@@ -60,15 +60,15 @@ def on_real_images(images: str, *settings: str) -> list[Variant]:
     ]
 
 
-BEST = [Variant("conditional", 2e-3), Variant("detr", 5e-4, (), DETR)]  # of the learning rates tried
-USUAL = Variant("conditional", 1e-3)  # of the preset, what single changes are compared with
+BEST = [Variant("conditional", 2e-3), Variant("detr", 5e-4, (), DETR)]  # best learning rates of those tried
+USUAL = Variant("conditional", 1e-3)  # the preset, baseline of single changes
 MAIN = [
     *BEST,
     USUAL,
     Variant("conditional", 5e-4, seeds=(0,)),
     Variant("conditional", 4e-3, seeds=(0,)),
     Variant("detr", 1e-3, (), DETR, (0,)),
-    Variant("detr", 2.5e-4, ("train.max_steps=3750",), DETR, (0,)),  # half of its schedule shows enough
+    Variant("detr", 2.5e-4, ("train.max_steps=3750",), DETR, (0,)),  # half of its schedule is enough
 ]
 ABLATIONS = [
     USUAL,
@@ -95,7 +95,7 @@ PARTS = {"main": MAIN, "ablations": ABLATIONS, "recipes": RECIPES, "real": REAL}
 
 
 def train(folder: Path, data: Path, each: Variant, seed: int) -> None:
-    """Train a run, or finish it."""
+    """Train a run, or resume it if it exists."""
     name = each.run(seed)
     if (folder / name / "config.yaml").exists():
         arguments = ["--resume", str(folder / name)]
@@ -115,13 +115,13 @@ def train(folder: Path, data: Path, each: Variant, seed: int) -> None:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """The median, and least and greatest where there are several."""
+    """Return the median, with minimum and maximum if there are several values."""
     median = f"{statistics.median(values):.{digits}f}"
     return median if len(values) == 1 else f"{median} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def row(each: Variant, curves: Sequence[Curve], levels: Sequence[float]) -> str:
-    """A line of a table: epochs to every level, of the runs that reached it, and the final AP."""
+    """Return a line of a table: epochs to every level, over the runs that reached it, and the final AP."""
     cells: list[str] = []
     for level in levels:
         reached = [point for point in (curve.reached(level) for curve in curves) if point is not None]
@@ -132,7 +132,7 @@ def row(each: Variant, curves: Sequence[Curve], levels: Sequence[float]) -> str:
 
 
 def table(folder: Path, variants: Sequence[Variant], levels: Sequence[float]) -> list[str]:
-    """Markdown: medians over the seeds, with the range."""
+    """Return a table in Markdown, with medians and ranges over the seeds."""
     head = ["variant", "lr", "seeds", "epochs", *(f"epochs to AP {level:g}" for level in levels), "final AP"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for each in variants:
@@ -143,7 +143,7 @@ def table(folder: Path, variants: Sequence[Variant], levels: Sequence[float]) ->
 
 
 def ratios(folder: Path) -> str:
-    """DETR's median epochs to each level, divided by Conditional DETR's."""
+    """Return DETR's median epochs to each level divided by Conditional DETR's, as text."""
     times: list[str] = []
     for level in LEVELS:
         medians: list[float] = []

@@ -1,8 +1,8 @@
-"""What grows with the size of the problem: matching, attention and annotation files, as a table and a picture.
+"""Measure the cost of matching, attention and reading annotations as the problem grows, as a table and a plot.
 
 python scripts/cost_of_size.py cost-of-size.png [--images 10000 100000 1000000]
 
-A million images take several minutes, 6 GiB of memory for reading their JSON, and as many (empty) files in the folder for
+A million images take several minutes, 6 GiB of memory to read their JSON, and a million empty files in the folder for
 temporary files.
 """
 
@@ -34,7 +34,7 @@ BOXES_PER_IMAGE = 7
 
 
 def matching(objects: int) -> tuple[float, float]:
-    """Milliseconds of the matcher, and of the rest of the loss with its gradient."""
+    """Return the milliseconds of the matcher, and of the rest of the loss with its gradient."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(LAYERS, BATCH, QUERIES, CLASSES, generator=generator, requires_grad=True)
     boxes = torch.rand(LAYERS, BATCH, QUERIES, 4, generator=generator).mul(0.5).add(0.1).requires_grad_()
@@ -56,7 +56,7 @@ def matching(objects: int) -> tuple[float, float]:
 
 
 def encoder_layer(cells: int, training: bool) -> Callable[[], object]:
-    """One layer of R50's encoder on one image, with its backward pass in training."""
+    """Return a function that runs one encoder layer of R50 on one image, with the backward pass in training."""
     layer = EncoderLayer(channels=256, heads=8, feed_forward=2048, dropout=0.1).train(training)
     x, position = torch.randn(1, cells, 256), torch.randn(1, cells, 256)
 
@@ -70,7 +70,7 @@ def encoder_layer(cells: int, training: bool) -> Callable[[], object]:
 
 
 def peak_memory(cells: int, training: bool) -> int:
-    """Bytes that calls of such a layer take at most."""
+    """Return the peak memory of such a layer in bytes."""
     with Contender(torch.device("cpu"), encoder_layer, cells, training) as layer:
         for _ in range(2):
             layer.seconds()
@@ -78,7 +78,7 @@ def peak_memory(cells: int, training: bool) -> int:
 
 
 def annotation_file(folder: Path, images: int) -> Path:
-    """COCO annotations with seven boxes an image, and an empty file for every image."""
+    """Write COCO annotations with seven boxes per image, and an empty file for every image."""
     for i in range(images):
         (folder / f"{i:012}.jpg").touch()
     boxes = (np.random.default_rng(0).random((images * BOXES_PER_IMAGE, 4)) * [400, 300, 200, 150] + 1).round(2)
@@ -99,7 +99,7 @@ def annotation_file(folder: Path, images: int) -> Path:
 
 
 def reading(images: int) -> dict[str, float]:
-    """Seconds to read such a file, bytes per box then kept, and MiB that a loading process writes of its own."""
+    """Measure the seconds to read such a file, the bytes kept per box, and the MiB of private memory of a loading process."""
     with tempfile.TemporaryDirectory() as name:
         file = annotation_file(Path(name), images)
         started = time.perf_counter()
@@ -107,7 +107,7 @@ def reading(images: int) -> dict[str, float]:
         seconds = time.perf_counter() - started
         parts = [part for each in (annotations, annotations.file_names) for part in vars(each).values()]
         kept = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
-        context = multiprocessing.get_context("fork")  # as a DataLoader's workers on Linux
+        context = multiprocessing.get_context("fork")  # as for the workers of a DataLoader on Linux
         answers = context.SimpleQueue()
         process = context.Process(target=_use, args=(annotations, answers))
         process.start()
@@ -117,7 +117,7 @@ def reading(images: int) -> dict[str, float]:
 
 
 def _use(annotations: Annotations, answers) -> None:
-    """Look at the first hundred images, then at all: what the second takes more is what grows."""
+    """Read the first hundred images, then all, and report the private memory after each. Only the difference grows."""
     written = []
     for count in (100, len(annotations)):
         for i in range(count):

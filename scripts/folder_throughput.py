@@ -1,9 +1,10 @@
-"""Whether a folder of JPEGs is predicted as fast as the model alone runs, and in how much memory.
+"""Compare the speed of predicting a folder of JPEGs with that of the model alone, and measure the memory.
 
 python scripts/folder_throughput.py PRESET [model.key=value ...] [--images 1000] [--distinct 20]
 
-The images are of 480x640, the network has random weights. Both take turns, image by image, so that the machine's moods hit
-them alike: first the folder's next image, from file to detections, then the model on the pixels of an image of that size.
+The images have 480x640 pixels, and the network has random weights. Both sides take turns, image by image, so that changes in
+the machine's speed affect them equally: the next image of the folder, from file to detections, then the model on prepared
+pixels of an image of that size.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from conditional_detr.inference.detector import Detector
 
 
 def resident() -> float:
-    """MiB that the process has."""
+    """Return the resident memory of the process in MiB."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("preset")
     parser.add_argument("settings", nargs="*")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--distinct", type=int, default=20, help="files, taken again and again")
+    parser.add_argument("--distinct", type=int, default=20, help="number of files, which are repeated")
     arguments = parser.parse_args()
     detector = Detector(preset_checkpoint(arguments.preset, arguments.settings))
     keep_freed_memory()
@@ -50,7 +51,7 @@ def main() -> None:
             next(stream)
             between = time.perf_counter()
             detector.pipeline.runtime(pixels)
-            if i >= 5:  # warm
+            if i >= 5:  # after the warm-up
                 folder_seconds += between - started
                 model_seconds += time.perf_counter() - between
             if i in (arguments.images // 10, arguments.images - 1):

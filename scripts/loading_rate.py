@@ -1,9 +1,9 @@
-"""How many training images a loading process prepares per second, where its time goes, and how many of them a GPU needs.
+"""Measure how many training images a loading process prepares per second, and estimate how many processes a GPU needs.
 
 python scripts/loading_rate.py FOLDER [--images 60]
 
-FOLDER: JPEGs, of COCO's sizes for numbers like those in docs/performance.md. The published augmentation, one process, one
-thread.
+FOLDER: folder of JPEGs, with COCO's sizes for numbers like those in docs/performance.md. One process with one thread runs the
+published augmentation.
 """
 
 import argparse
@@ -24,9 +24,10 @@ from conditional_detr.data import transforms
 from conditional_detr.data.images import read_image, to_pixels
 from conditional_detr.data.transforms import LabelledImage, augment, resized_size, scale_image
 
-# Multiply-adds per second without sparsity: half of what the data sheet gives with it, which counts two operations each.
+# Multiply-adds per second without sparsity. The data sheet's numbers are with sparsity, which doubles them, and count a
+# multiply-add as two operations.
 H200 = {"TF32": 989e12 / 4, "bfloat16": 1979e12 / 4}
-SHARE = 0.4  # of that rate, which is much for a network of this kind
+SHARE = 0.4  # assumed fraction of that rate, high for a network of this kind
 BOXES = torch.tensor([[10.0, 20.0, 110.0, 120.0]]).repeat(7, 1)
 
 
@@ -44,9 +45,9 @@ def seconds_of(run: Callable[[], object]) -> float:
 
 
 def parts(files: list[Path]) -> dict[str, float]:
-    """Mean milliseconds of each part of the same work."""
+    """Return the mean milliseconds of each part of the work."""
     sizes = DataSettings().short_sides
-    spent: dict[str, list[float]] = {"decode": [], "flip": [], "resize": [], "to normalised float": []}
+    spent: dict[str, list[float]] = {"decode": [], "flip": [], "resize": [], "to normalized float": []}
     for i, file in enumerate(files):
         spent["decode"].append(seconds_of(lambda file=file: read_image(file)))
         image = read_image(file)
@@ -54,12 +55,12 @@ def parts(files: list[Path]) -> dict[str, float]:
         size = resized_size(image.height, image.width, sizes[i % len(sizes)], 1333)
         spent["resize"].append(seconds_of(lambda image=image, size=size: scale_image(image, *size)))
         resized = scale_image(image, *size)
-        spent["to normalised float"].append(seconds_of(lambda resized=resized: decoding.to_pixels(resized)))
+        spent["to normalized float"].append(seconds_of(lambda resized=resized: decoding.to_pixels(resized)))
     return {name: statistics.mean(values) * 1e3 for name, values in spent.items()}
 
 
 def draft(file: Path) -> str:
-    """What decoding at a reduced size would save for a photo of 12 megapixels, and what it would change."""
+    """Return the time that decoding at a reduced size saves for a photo of 12 megapixels, and the change of its pixels."""
     large = Path(tempfile.mkdtemp()) / "large.jpg"
     with Image.open(file) as image:
         image.convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC).save(large, quality=90)
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=60)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # as a DataLoader's workers
+    torch.set_num_threads(1)  # as in the workers of a DataLoader
     files = sorted(arguments.folder.glob("*.jpg"))[: arguments.images]
     if not files:
         parser.error(f"{arguments.folder} holds no .jpg files")
@@ -95,7 +96,7 @@ def main() -> None:
     for name, milliseconds in parts(files).items():
         print(f"  {name:20} {milliseconds:5.1f} ms")
     print(f"decoding 12 megapixels and scaling to 800: {draft(files[0])}")
-    # A backward pass is twice a forward pass; frozen parts make it a little less.
+    # A backward pass costs twice a forward pass, a little less with frozen parts.
     work = 3 * multiply_adds(load_settings("conditional-detr_r50_8xb2-50e_coco").model.resolved(), 91, (800, 1066))
     print(f"processes for a GPU, at {rate:.0f} images per second and process:")
     for wanted in (25, 50, 100, 200):

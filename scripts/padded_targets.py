@@ -1,11 +1,11 @@
-"""What boxes mean in a model that was fine-tuned on targets of transformers' image processor.
+"""Measure which frame predicted boxes have in a model that was fine-tuned on targets of transformers' image processor.
 
 python scripts/padded_targets.py OUT [SECONDS]
 
-The processor normalises target boxes by the padded image (transformers' PR 28363). Two small models are trained for SECONDS
-each (default 240) on upright, lying and square pictures of rectangles that it pads to 96 x 96: one is told by a mask what
-is padding, one is not, as in transformers' guide. Each then finds rectangles in new pictures with every setting of
-``boxes``; the table shows the mean IoU of the rectangles with the detections matched to them. Needs transformers.
+The processor normalizes target boxes by the size of the padded image (transformers' PR 28363). Two small models are trained
+for SECONDS each (default 240) on portrait, landscape and square pictures of rectangles, which the processor pads to 96 x 96.
+One model gets a padding mask, the other does not, as in transformers' guide. Each then finds rectangles in new pictures with
+every setting of ``boxes``. The table shows the mean IoU of the rectangles with their matched detections. Needs transformers.
 """
 
 import json
@@ -28,14 +28,14 @@ from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.record import InputSize, ModelRecord
 
 SIDE = 96
-SHAPES = {"upright": (48, 96), "lying": (96, 48), "square": (96, 96)}  # width, height
+SHAPES = {"portrait": (48, 96), "landscape": (96, 48), "square": (96, 96)}  # width, height
 FRAMES = ("image", "padded", "padded-with-mask")
 BATCH = 16
 TEST_PICTURES = 100
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Image.Image, list[list[int]]]:
-    """One to three rectangles that do not overlap, on soft noise; boxes are x, y, width, height."""
+    """Draw one to three rectangles that do not overlap, on smooth noise. Boxes are x, y, width, height in pixels."""
     mean = rng.integers(40, 216, 3)
     noise = np.clip(mean + rng.integers(-30, 31, (size[1] // 16, size[0] // 16, 3)), 0, 255).astype(np.uint8)
     image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
@@ -52,7 +52,7 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Image.Image, 
 
 
 def train(folder: Path, masked: bool, seconds: float) -> None:
-    """Write a checkpoint folder as transformers would, with nothing of ours in it."""
+    """Train a model, and write a checkpoint folder as transformers would, without our record."""
     torch.manual_seed(0)
     settings = load_settings("conditional-detr_tiny_shapes", ["model.encoder_layers=2", "model.decoder_layers=3"])
     model = build_model(settings.model, 1).train()
@@ -95,7 +95,7 @@ def train(folder: Path, masked: bool, seconds: float) -> None:
 
 
 def mean_iou(detector: Detector, size: tuple[int, int]) -> float:
-    """Over new rectangles: as many detections as there are rectangles, matched one to one."""
+    """Return the mean IoU of new rectangles with as many detections, matched one to one."""
     rng = np.random.default_rng(2)
     found: list[float] = []
     for _ in range(TEST_PICTURES):

@@ -1,4 +1,4 @@
-"""The installed command as a user runs it: exit codes, one-sentence errors, files written."""
+"""The command as a user runs it: exit codes, errors of one sentence, and written files."""
 
 import contextlib
 import io
@@ -37,12 +37,12 @@ SCRIPT = Path(sys.executable).parent / "cdetr"
 
 
 def cdetr(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The command in this process: starting Python and torch anew would take most of the time of these tests."""
+    """Run the command in this process, because starting Python and torch would take most of the time of these tests."""
     command = [str(SCRIPT), *map(str, arguments)]
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("default")
-        patch.setattr(warnings, "formatwarning", warnings.formatwarning)  # which main changes: put back at the end
+        patch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main changes it; restored at the end
         patch.setattr(warnings, "showwarning", _to_standard_error)  # not into pytest's summary
         patch.setattr(sys, "argv", command)
         patch.setenv("COLUMNS", "200")
@@ -60,7 +60,7 @@ def _to_standard_error(message: Warning, *_: object, **__: object) -> None:
 
 
 def refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
-    """Exit code 2 and one sentence, no traceback."""
+    """Check for exit code 2 and an error of one line, without a traceback."""
     assert result.returncode == 2, result.stderr
     assert re.search(sentence, result.stderr), result.stderr
     assert "Traceback" not in result.stderr
@@ -70,7 +70,7 @@ def refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
 
 @pytest.fixture(scope="module")
 def run(shapes_root, tmp_path_factory) -> Path:
-    """A finished run of moments."""
+    """Train a run of two steps and return its folder."""
     from conditional_detr.config import load_settings
 
     settings = load_settings("conditional-detr_tiny_shapes", [f"data.root={shapes_root}", "train.max_steps=2"])
@@ -245,7 +245,7 @@ def test_predict_never_replaces_an_input(run, shapes_root, tmp_path):
     before = picture.read_bytes()
     refused(cdetr("predict", run, picture, "--out", picture.parent), "where pictures are written")
     assert picture.read_bytes() == before
-    for folder in (".", ".", picture.parent):  # later calls do not take the pictures of the first for inputs
+    for folder in (".", ".", picture.parent):  # later calls do not use pictures of the first as inputs
         result = cdetr("predict", run, folder, cwd=picture.parent)
         assert "in 1 images" in result.stdout, result.stderr
 
@@ -271,7 +271,7 @@ def test_shapes(tmp_path):
 
 
 def test_demo_names_what_it_made(tmp_path, monkeypatch, capsys):
-    """The whole demo on a few images."""
+    """The whole demo runs on a few images and prints what it wrote."""
     monkeypatch.setattr(demo, "IMAGES", {"train": 32, "val": 4, "test": 4})
     out = tmp_path / "demo"
     demo.command(out, seed=0)
@@ -283,7 +283,7 @@ def test_demo_names_what_it_made(tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(shapes_root, tmp_path):
-    """To the whole process group, as a terminal sends it, loading processes included."""
+    """The signal goes to the whole process group with the loading processes, as from a terminal."""
     arguments = [f"data.root={shapes_root}", f"train.output={tmp_path}", "train.name=run", "data.workers=2"]
     arguments += ["train.log_every=1", "train.epochs=100"]
     process = subprocess.Popen(
@@ -309,7 +309,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(shapes_root, tmp_path):
 
 @needs_shared("data/coco_mini")
 def test_published_recipe_takes_real_data(tmp_path):
-    """One step of the published preset, at a small size."""
+    """The published preset trains one step on COCO images at a small size."""
     arguments = [f"data.root={SHARED / 'data' / 'coco_mini'}", f"train.output={tmp_path}", "train.max_steps=1"]
     arguments += ["data.short_sides=[64]", "data.crop=0", "data.eval_short_side=64", "data.eval_max_size=96"]
     result = cdetr("train", "conditional-detr_r50_8xb2-50e_coco", *arguments)
@@ -377,7 +377,7 @@ def test_demo_refuses_a_folder_with_something_in_it(tmp_path):
 
 
 def test_documented_commands_exist():
-    """Every ``cdetr`` command, preset and ``make`` target that the documents name."""
+    """Every ``cdetr`` command, preset, setting, ``make`` target and file that the documents name exists."""
     presets = set(preset_names()) | {
         "PRESET",
         "PRESET|FILE",
@@ -403,7 +403,7 @@ def test_documented_commands_exist():
 
 
 def test_benchmark(run, monkeypatch):
-    """Predictions of a run and training steps of a preset, with what transformers takes, and that it computes the same."""
+    """Predictions of a run are compared with transformers, which computes the same; training steps of a preset are measured."""
     monkeypatch.setattr("conditional_detr.benchmark.counting.COCO_SIZES", {(480, 640): 1})
     pytest.importorskip("transformers")
     arguments = ("--size", "64x96", "--repeats", 2, "--against", "transformers")
@@ -450,7 +450,7 @@ def test_benchmark_refuses():
 
 
 def test_convert_and_use_a_run(run, shapes_root, tmp_path):
-    """From a run to a folder, with a table of every tensor; the same detections come out of it."""
+    """Conversion prints a table of all tensors, and the converted folder gives the same detections as the run."""
     result = cdetr("convert", run, tmp_path / "folder", "--to", "huggingface")
     assert result.returncode == 0, result.stderr
     assert re.search(r"2  model\.input_projection\.\* +model\.input_projection\.\* +same name", result.stdout)
@@ -466,7 +466,7 @@ def test_convert_and_use_a_run(run, shapes_root, tmp_path):
 
 
 def test_files_that_do_not_say_enough(shapes_root, tmp_path):
-    """Weights alone, as facebookresearch/detr publishes: DC5 or not has to be said."""
+    """For files with weights alone, as facebookresearch/detr publishes, the user has to say whether the model is DC5."""
     checkpoint = randomised(small("detr"))
     convert(checkpoint, tmp_path / "full.pth", "official")
     torch.save({"model": load_pth(tmp_path / "full.pth")["model"]}, tmp_path / "detr.pth")

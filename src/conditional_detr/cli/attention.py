@@ -9,23 +9,23 @@ import typer
 from conditional_detr.cli.options import Boxes, Dilation, Source, check_picture
 from conditional_detr.errors import SettingsError
 
-MOST = 20  # detections in a picture
+MOST = 20  # maximum number of detections in a picture
 
 
 def command(
     source: Source,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
-    layer: Annotated[int | None, typer.Option(help="Decoder layer, from 1. [default: the last]")] = None,
-    query: Annotated[list[int] | None, typer.Option(help="Number of a query, from 0; may be repeated.")] = None,
-    top: Annotated[int, typer.Option(min=1, max=MOST, help="So many of the most confident detections.")] = 3,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture; two more are written beside it.")] = Path(
-        "attention.png"
-    ),
+    layer: Annotated[int | None, typer.Option(help="Decoder layer, from 1 (default: the last).")] = None,
+    query: Annotated[list[int] | None, typer.Option(help="Index of a query, from 0; may be repeated.")] = None,
+    top: Annotated[int, typer.Option(min=1, max=MOST, help="Number of most confident detections.")] = 3,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File of the picture; two more are written beside it.")
+    ] = Path("attention.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
 ) -> None:
-    """What a detector looks at (Figure 1 of the paper): every head's cross-attention, spatial and content part."""
+    """Plot the attention of a detector as in Figure 1 of the paper: combined, spatial and content part of every head."""
     from conditional_detr.explain.attention_maps import explain
     from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
     from conditional_detr.inference.detector import Detector

@@ -21,28 +21,30 @@ if TYPE_CHECKING:
 def command(
     source: Annotated[
         str,
-        typer.Argument(metavar="[SOURCE|PRESET]", help="A checkpoint of any kind, or a preset, with random weights."),
+        typer.Argument(metavar="[SOURCE|PRESET]", help="A checkpoint of any format, or a preset with random weights."),
     ] = "conditional-detr_r50_8xb2-50e_coco",
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[model.key=value ...]", help="Changes to the preset's network.")
+        list[str] | None, typer.Argument(metavar="[model.key=value ...]", help="Changes to the network of the preset.")
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="HxW", help="Image size, may be repeated. [default: 800x1066, with --train 480x640]"),
+        typer.Option(
+            metavar="HxW", help="Image size in pixels; may be repeated (default: 800x1066, with --train 480x640)."
+        ),
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Images at once, may be repeated. [default: 1, with --train 2]")
+        list[int] | None, typer.Option(min=1, help="Images per batch; may be repeated (default: 1, with --train 2).")
     ] = None,
     train: Annotated[bool, typer.Option("--train", help="Measure training steps instead of predictions.")] = False,
     against: Annotated[
-        Literal["transformers"] | None, typer.Option(help="Measure this too, with the same weights, in turns.")
+        Literal["transformers"] | None, typer.Option(help="Also measure this library, in turns, with the same weights.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each kind.")] = 7,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each kind.")] = 7,
     compile: Compile = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     dilation: Dilation = None,
 ) -> None:
-    """Size, speed and memory of a network on this machine, such as: cdetr benchmark --against transformers"""
+    """Measure size, speed and memory of a network on this machine, such as: cdetr benchmark --against transformers"""
     sizes = [_parse(text) for text in size or ["480x640" if train else "800x1066"]]
     batches = batch or [2 if train else 1]
     if train and compile:
@@ -57,7 +59,7 @@ def command(
 
     checkpoint = _checkpoint(source, settings or [], dilation, train and against is not None)
     if against and (checkpoint.architecture.dilation or checkpoint.architecture.decoder != "conditional"):
-        raise SettingsError(f"{source}: transformers has no Conditional DETR like it without timm; leave out --against")
+        raise SettingsError(f"{source}: transformers has no such Conditional DETR without timm; leave out --against")
     if against and train and not checkpoint.model.backbone.norm_frozen:
         raise SettingsError(f"{source} trains its batch norm, which transformers can't; add model.batch_norm=frozen")
     device = default_device()
@@ -102,16 +104,16 @@ def _parse(text: str) -> tuple[int, int]:
 
 
 def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxiliary: bool) -> "Checkpoint":
-    """What the source names. auxiliary: with the norm that transformers needs for auxiliary losses, in a preset."""
+    """Open a checkpoint, or build a preset. auxiliary: give a preset the norm that transformers has with auxiliary losses."""
     from conditional_detr.benchmark.presets import preset_checkpoint
     from conditional_detr.checkpoints.opening import open_checkpoint
     from conditional_detr.config import preset_names
 
     if source in preset_names() or source.endswith((".yaml", ".yml")):
-        # Between decoder layers, where transformers has a norm as soon as it trains with auxiliary losses.
+        # With auxiliary losses, transformers has a norm between decoder layers.
         return preset_checkpoint(source, [*overrides, *(["model.norm_between_layers=true"] if auxiliary else [])])
     if overrides:
-        raise SettingsError(f"{overrides[0]!r}: settings change a preset; {source} has its own")
+        raise SettingsError(f"{overrides[0]!r}: settings can only change a preset, not {source}; leave it out")
     if not Path(source).exists() and "/" not in source:
         raise SettingsError(f"{source} is no preset, file or folder; presets: {', '.join(preset_names())}")
     return open_checkpoint(source, dilation)
@@ -135,7 +137,7 @@ def _prediction(
         from conditional_detr.benchmark import theirs
 
         makers[_theirs()] = (theirs.Prediction, folder, inputs)
-        if torch.cuda.is_available():  # where --optimize is in half precision too
+        if torch.cuda.is_available():  # --optimize is in half precision there too
             makers[f"{_theirs()}, bfloat16"] = (theirs.Prediction, folder, inputs, True)
     work = inputs.batch * multiply_adds(checkpoint.architecture, len(checkpoint.categories), inputs[1:])
     measured = _measured("prediction", inputs, makers, repeats, _theirs() if against else "plain")
@@ -175,7 +177,10 @@ def _theirs() -> str:
 def _measured(
     what: str, inputs: "Inputs", makers: dict[str, tuple[Any, ...]], repeats: int, base: str
 ) -> dict[str, Any]:
-    """Times in turns, memory, and how far outputs are from those of ``base``; ratios are to transformers alone."""
+    """Measure times in turns, peak memory, and differences of the outputs from those of ``base``.
+
+    Ratios of times are reported only if ``base`` is transformers.
+    """
     from conditional_detr.benchmark.inputs import difference
     from conditional_detr.benchmark.measuring import Contender, default_device, in_turns, ratio, spread
 

@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 def command(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run folders, also of runs that go on, or MMDetection's .log.json."),
+        typer.Argument(
+            metavar="RUN...", help="Run folders, of finished or unfinished runs, or .log.json files of MMDetection."
+        ),
     ],
     baseline: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Which of the runs ratios are to. [default: the first]")
+        Path | None, typer.Option(metavar="RUN", help="Baseline of the ratios, one of RUN... (default: the first).")
     ] = None,
     ap: Annotated[
-        list[float] | None, typer.Option(help="AP to be reached, such as 0.3; may be repeated. [default: round ones]")
+        list[float] | None, typer.Option(help="AP to reach, such as 0.3; may be repeated (default: round values).")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture of AP over epochs, steps and time.")] = Path(
-        "compare.png"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File of the plot of AP over epochs, steps and time.")
+    ] = Path("compare.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """How fast runs learn, such as: cdetr compare runs/detr runs/conditional-detr"""
+    """Compare how fast runs learn, such as: cdetr compare runs/detr runs/conditional-detr"""
     from conditional_detr.explain.convergence import read_curve, round_levels
     from conditional_detr.explain.plots import plot_convergence
 
@@ -81,7 +83,7 @@ def _summary(curves: "list[Curve]") -> list[str]:
 
 
 def _levels(curves: "list[Curve]", reference: "Curve", levels: "list[float]") -> list[str]:
-    """When each run reached each AP, in epochs and steps, and against the baseline."""
+    """Return tables of the epochs and steps at which each run reached each AP, and of ratios to the baseline."""
     from conditional_detr.explain.convergence import compare
 
     if not levels:
@@ -105,8 +107,8 @@ def _levels(curves: "list[Curve]", reference: "Curve", levels: "list[float]") ->
 
 def _definition(reference: "Curve") -> str:
     return (
-        f"Times faster: the epochs that {reference.name} took to an AP, divided by those that the run took. Between two "
-        "evaluations AP is taken to change in a straight line. > N: not reached in the evaluations until then; ratios are then bounds."
+        f"Times faster: the epochs in which {reference.name} reached an AP, divided by those of the run. AP is interpolated "
+        "linearly between evaluations. > N: not reached in the evaluations up to N; the ratio is then a bound."
     )
 
 

@@ -21,7 +21,7 @@ def command(
         bool | None,
         typer.Option(
             "--timm-backbone/--native-backbone",
-            help="huggingface: the backbone with timm's names, as the hub has it. [default: for DC5 only]",
+            help="huggingface: name the weights of the backbone as timm does, as on the hub (default: for DC5 only).",
         ),
     ] = None,
     dilation: Dilation = None,
@@ -47,6 +47,6 @@ def command(
         typer.echo(line)
     dropped = sum(row.tensors for row in rows if not row.target)
     total = sum(row.tensors for row in rows if row.target)
-    left = f"{dropped} entries of the source were left out, as the table says" if dropped else "nothing was left out"
+    left = f"{dropped} entries of the source were left out, see the table" if dropped else "nothing was left out"
     kind = type(checkpoint.model).__name__
     typer.echo(f"{total} parameters and statistics of a {kind} written to {out}; {left}")

@@ -5,22 +5,22 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Make data sets.")
+app = typer.Typer(no_args_is_help=True, help="Generate data sets.")
 
 
 @app.callback()
 def _group() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Make data sets."""
+    """Generate data sets."""
 
 
 @app.command()
 def shapes(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
-    images: Annotated[int, typer.Option(min=1, help="Training images.")] = 2000,
-    val_images: Annotated[int, typer.Option(min=1, help="Validation images.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other images.")] = 0,
+    images: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 2000,
+    val_images: Annotated[int, typer.Option(min=1, help="Number of validation images.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the images.")] = 0,
 ) -> None:
-    """Write the generated data set "shapes" as a COCO folder: rectangles, ellipses and triangles, 96 x 96 pixels."""
+    """Generate the data set "shapes" in COCO layout: images of 96 x 96 pixels with rectangles, ellipses and triangles."""
     from conditional_detr.data.shapes import write_shapes
 
     write_shapes(out, {"train": images, "val": val_images}, seed)

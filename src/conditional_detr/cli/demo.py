@@ -7,15 +7,15 @@ import typer
 
 from conditional_detr.errors import SettingsError
 
-IMAGES = {"train": 2000, "val": 300, "test": 300}  # the model never sees test, nor is it chosen by it
+IMAGES = {"train": 2000, "val": 300, "test": 300}  # test is used neither for training nor for choosing the model
 PICTURES = 12
 
 
 def command(
     out: Annotated[Path, typer.Option(help="A new folder for data, run and pictures.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the initial weights and the order of the data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the initial weights and the order of the data.")] = 0,
 ) -> None:
-    """Watch a detector learn in minutes on a CPU: make data, train, evaluate and predict on unseen images."""
+    """Train a small detector in minutes on a CPU: generate data, train, evaluate and predict on unseen images."""
     from conditional_detr.allocator import keep_freed_memory
     from conditional_detr.cli.evaluate import print_table
     from conditional_detr.cli.log import console
@@ -38,11 +38,11 @@ def command(
         "conditional-detr_tiny_shapes",
         [f"data.root={out / 'shapes'}", f"train.output={out}", "train.name=run", f"train.seed={seed}"],
     )
-    console().print("2/3 training; nothing seems to happen for the first epochs, then AP rises quickly")
+    console().print("2/3 training; AP stays near 0 for the first epochs, then rises quickly")
     keep_freed_memory()
     summary = loop.train(settings, reporter)
     if not summary.finished:
-        typer.echo(f"stopped; go on with: cdetr train --resume {summary.run.path}")
+        typer.echo(f"stopped; resume with: cdetr train --resume {summary.run.path}")
         raise typer.Exit(1)
 
     console().print(f"3/3 evaluating the best model on {IMAGES['test']} images that training never saw")
@@ -55,7 +55,9 @@ def command(
     found = detector.predict([data.path(i) for i in samples.indices], SHOWN_ABOVE)
     page = out / "predictions.jpg"
     samples.draw(dict(zip(samples.image_ids, found, strict=True)), page)
-    typer.echo(f"AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f} on unseen images: the table above")
+    typer.echo(
+        f"AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f} on unseen images: see the table above"
+    )
     typer.echo(f"predictions  {page}")
     typer.echo(f"curve        {summary.run.plots / 'curves.png'}")
     typer.echo(f"model        {summary.run.best_model}")

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 def command(
     source: Source,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="data.* and evaluation.* settings.")
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="Settings of the sections data and evaluation."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     save_predictions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write all detections as COCO results.")
+        Path | None, typer.Option(metavar="FILE", help="Write all detections to a file of COCO results.")
     ] = None,
     optimize: Optimize = False,
     compile: Compile = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
 ) -> None:
-    """COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
+    """Measure the COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.progress import Progress
 
     from conditional_detr.config import Settings, settings_from
@@ -49,7 +50,9 @@ def command(
         optimized(detector, compile)
     run = Path(source)
     given = open_run(run)[1] if (run / "config.yaml").is_file() else Settings()
-    if any(override.startswith("data.root=") for override in overrides):  # other data, not the files that the run names
+    if any(
+        override.startswith("data.root=") for override in overrides
+    ):  # new data replaces the files in the settings of the run
         other = {"val_annotations": None, "val_images": None}
         given = given.model_copy(update={"data": given.data.model_copy(update=other)})
     size = detector.record.input_size
@@ -57,7 +60,7 @@ def command(
     values = given.model_dump()
     resolved = settings_from({**values, "data": {**values["data"], **sides}}, overrides)
     detector.set_sides((resolved.data.eval_short_side, resolved.data.eval_max_size))
-    if save_predictions is not None:  # an unwritable place is better found before the work than after
+    if save_predictions is not None:  # fail before the evaluation if the file can't be written
         save_predictions.parent.mkdir(parents=True, exist_ok=True)
         save_predictions.touch()
     data = read_split(resolved.data, "val")
@@ -80,7 +83,7 @@ def command(
 
 
 def as_record(metrics: "CocoMetrics", data: "Annotations") -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """Return the record that ``--json`` prints."""
     per_class = [
         {"category_id": id_, "name": data.categories.name_of(id_), "AP": ap} for id_, ap in metrics.per_class.items()
     ]
@@ -89,7 +92,7 @@ def as_record(metrics: "CocoMetrics", data: "Annotations") -> dict[str, Any]:
 
 
 def print_table(metrics: "CocoMetrics", data: "Annotations") -> None:
-    """The 12 numbers, then AP per class; "-" where the data has nothing to find."""
+    """Print the 12 COCO metrics, then per-class AP. "-" means that the data has no such objects."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""What the library logs, as the command line shows it: on standard error, one line each, warnings marked."""
+"""Show log messages of the library on standard error, one per line, with warnings marked."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints above a live progress line, where there is one."""
+    """Log handler that prints above the live progress line, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.levelno >= logging.WARNING
@@ -20,7 +20,7 @@ _console: "Console | None" = None
 
 
 def console() -> "Console":
-    """Return the one console on standard error; made on first use, since rich takes a while to load."""
+    """Return the shared console on standard error. It is created on first use, because rich is slow to import."""
     global _console
     if _console is None:
         from rich.console import Console
@@ -30,7 +30,7 @@ def console() -> "Console":
 
 
 def show_log() -> None:
-    """Show what the library logs."""
+    """Print log messages of the library from level INFO on."""
     logger = logging.getLogger("conditional_detr")
     logger.setLevel(logging.INFO)
     logger.handlers = [_ConsoleHandler()]

@@ -42,9 +42,9 @@ _PLACES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryE
 
 
 def main() -> None:
-    """Run ``cdetr``. Exit code 2: the user's input is at fault; 1: anything else that went wrong."""
+    """Run ``cdetr``. The exit code is 2 for invalid input and 1 for any other error."""
     warnings.formatwarning = _one_line
-    # Pillow warns from 89 million pixels on and refuses from twice as many; the refusal is enough.
+    # Pillow warns above 89 million pixels and raises an error above twice as many; the error is enough.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit of")
     show_log()
     try:
@@ -57,7 +57,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        # A place that can't be read or written is the user's to choose; anything else, such as a full disk, is not.
+        # A path that can't be read or written is invalid input; any other error, such as a full disk, is not.
         sys.exit(_say(f"{error.filename}: {error.strerror}", 2 if isinstance(error, _PLACES) else 1))
 
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and a check of them."""
+"""Arguments that several commands share, with their checks."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,25 +20,28 @@ Source = Annotated[
 ]
 Dilation = Annotated[
     bool | None,
-    typer.Option("--dc5/--no-dc5", help="Whether SOURCE is a DC5 model, for .pth files that do not say."),
+    typer.Option("--dc5/--no-dc5", help="Whether SOURCE is a DC5 model, for .pth files that do not record it."),
 ]
 Boxes = Annotated[
     Literal["image", "padded", "padded-with-mask"] | None,
     typer.Option(
-        help="What the model's boxes are relative to, for transformers' fine-tunes on padded images.",
+        help="Frame that predicted boxes are relative to, for models fine-tuned with transformers on padded images.",
         show_default=False,
     ),
 ]
 Optimize = Annotated[
-    bool, typer.Option("--optimize", help="Faster: the same within rounding on a CPU, half precision on a GPU.")
+    bool,
+    typer.Option("--optimize", help="Run faster: equal results within rounding on a CPU, half precision on a GPU."),
 ]
 Compile = Annotated[
     bool,
-    typer.Option("--compile", help="--optimize with torch.compile, which takes up to a minute for the first images."),
+    typer.Option(
+        "--compile", help="Like --optimize, and use torch.compile, which takes up to a minute for the first images."
+    ),
 ]
 
 
-# Argument of the library, as ``InputError.argument`` names it -> option of the command line.
+# Argument of the library (``InputError.argument``) -> option of the command line.
 OPTIONS = {
     "dilation": "--dc5 or --no-dc5; in training model.dilation=true or false",
     "boxes": "--boxes",
@@ -49,15 +52,15 @@ OPTIONS = {
 
 
 def check_picture(out: Path, inputs: Iterable[Path]) -> None:
-    """Raise ``SettingsError`` when a picture can't be written to ``out``, or would replace an input."""
+    """Raise ``SettingsError`` when ``out`` has no known image suffix, or would overwrite an input."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
-        raise SettingsError(f"--out {out}: end the name in .png, .jpg or .pdf")
+        raise SettingsError(f"--out {out} has no known suffix; end the name in .png, .jpg or .pdf")
     if any(out.resolve() == path.resolve() for path in inputs):
         raise SettingsError(f"{out} would be replaced by a picture of that name; give another with --out")
 
 
 def optimized(detector: "Detector", compile: bool) -> None:
-    """Take the fast path, and what the command line's own process can do for it."""
+    """Switch the detector to its fast path, and on a CPU keep freed memory in this process."""
     from conditional_detr.allocator import keep_freed_memory
 
     if detector.device.type == "cpu":

@@ -23,17 +23,19 @@ def command(
         list[str], typer.Argument(metavar="INPUT...", help="Image files, folders, glob patterns or URLs.")
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For pictures and detections.json [default: predictions]")
+        Path | None, typer.Option(metavar="DIR", help="Folder for pictures and detections.json (default: predictions).")
     ] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once; more than 1 pads them.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the detections; pictures only with --out.")] = False,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")] = 0.5,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images per batch; above 1, images of different sizes are padded.")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write pictures only with --out.")] = False,
     optimize: Optimize = False,
     compile: Compile = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
 ) -> None:
-    """Find objects in images; an unusable file is reported, skipped, and makes the exit code 2."""
+    """Find objects in images. Files that can't be used are reported and skipped, and the exit code is then 2."""
     from rich.progress import track
 
     from conditional_detr.inference.detector import Detector
@@ -62,7 +64,7 @@ def command(
             pictures.draw(file, found)
         for result, name in zip(found.detections.to_coco(image_id), found.detections.names, strict=True):
             results.append({"file_name": str(file), **result, "category_name": name})
-    text = json.dumps(results, indent=1)  # in ASCII: names of files may be no valid text
+    text = json.dumps(results, indent=1)  # in ASCII, because file names may be invalid text
     if out is not None:
         (out / "detections.json").write_text(text, encoding="utf-8")
     if as_json:
@@ -75,10 +77,11 @@ def command(
 
 
 def find_images(inputs: Iterable[str], out: Path | None = None) -> list[str | Path]:
-    """Files named, those in folders (at any depth) with an image's ending, and those of glob patterns; each once.
+    """Return the images that files, folders, glob patterns and URLs name, each once.
 
-    A file that is named is taken whatever its ending; pictures of an earlier call, below ``out``, are not. Raises
-    ``SettingsError`` for an input that gives nothing, and when a picture in ``out`` could replace an input.
+    Folders are searched at any depth for files with the suffix of an image, outside ``out``, which may hold pictures of an
+    earlier call. Files that are named directly may have any suffix. Raises ``SettingsError`` for an input without images, and
+    when a picture in ``out`` could overwrite an input.
     """
     from conditional_detr.data.images import SUFFIXES, is_url
 
@@ -100,16 +103,16 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[str | Pa
         else:
             matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
             if not matches:
-                raise SettingsError(f"{text} is no file, folder or pattern with matches; check the path")
+                raise SettingsError(f"{text} is no file, folder or pattern with matches; correct the path")
         found.update(dict.fromkeys(matches))
     for file in found:
         if isinstance(file, Path) and file.resolve().parent == pictures:
-            raise SettingsError(f"{file} lies in {out}, where pictures are written; name another folder with --out")
+            raise SettingsError(f"{file} is in {out}, where pictures are written; name another folder with --out")
     return list(found)
 
 
 class _Pictures:
-    """Writes annotated pictures into a folder, under names that differ."""
+    """Writer of annotated pictures into a folder, under unique names."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

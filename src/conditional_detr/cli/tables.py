@@ -1,10 +1,10 @@
-"""Tables as plain text, which no terminal cuts."""
+"""Plain-text tables, which are not cut to the width of the terminal."""
 
 from collections.abc import Collection, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
-    """Rows of equal length as lines, the columns ``left`` to the left, others to the right."""
+    """Return rows of equal length as lines. Columns in ``left`` are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

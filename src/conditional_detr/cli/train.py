@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 def command(
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PRESET|FILE] [key=value ...]", help="A preset or YAML file, then changes to it."),
+        typer.Argument(
+            metavar="[PRESET|FILE] [key=value ...]", help="A preset or YAML file, followed by changes to its settings."
+        ),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run, also with changes such as train.epochs=60.")
+        Path | None, typer.Option(metavar="RUN", help="Resume a run; changes such as train.epochs=60 may follow.")
     ] = None,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and exit.")] = False,
-    show_settings: Annotated[bool, typer.Option("--settings", help="List every setting with its default.")] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="List all settings with their defaults and exit.")
+    ] = False,
 ) -> None:
     """Train a detector, such as: cdetr train conditional-detr_r50_8xb2-50e_coco data.root=/data/coco"""
     from conditional_detr.config import load_settings, preset_names, setting_fields
@@ -36,10 +40,10 @@ def command(
     if resume is not None:
         overrides = settings or []
         if overrides and "=" not in overrides[0]:
-            raise SettingsError(f"--resume takes the settings of the run; leave out {overrides[0]!r}")
+            raise SettingsError(f"--resume uses the settings of the run; leave out {overrides[0]!r}")
         from conditional_detr.runs import open_run
 
-        open_run(resume, overrides)  # refuse what is wrong before torch loads
+        open_run(resume, overrides)  # refuse invalid settings before importing torch
         from conditional_detr.allocator import keep_freed_memory
         from conditional_detr.training import loop, report
 
@@ -48,7 +52,7 @@ def command(
     else:
         if not settings:
             raise SettingsError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
-        values = load_settings(settings[0], settings[1:])  # refuse what is wrong before torch loads
+        values = load_settings(settings[0], settings[1:])  # refuse invalid settings before importing torch
         from conditional_detr.allocator import keep_freed_memory
         from conditional_detr.training import loop, report
 
@@ -61,17 +65,17 @@ def command(
 
 
 def _typed(value: object) -> str:
-    """A default as one would type it."""
+    """Return a default as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def tell(summary: "Summary") -> None:
-    """Print how a run ended, where everything is, and what to do next."""
+    """Print the result of a run, the paths of its files, and the next command."""
     run = summary.run.path
     if not summary.finished:
-        typer.echo(f"stopped after step {summary.step}, everything is saved; go on with: cdetr train --resume {run}")
+        typer.echo(f"stopped after step {summary.step} and saved everything; resume with: cdetr train --resume {run}")
         return
     best = summary.best
     if best is not None and best["AP"] >= 0:

@@ -195,7 +195,7 @@ class EvaluationSettings(Frozen):
     every: PositiveInt = 1
     """epochs between evaluations; the last epoch is always evaluated"""
     batch_size: PositiveInt = 1
-    """images per process and forward pass; above 1 (published), padding changes results slightly"""
+    """images per process and forward pass; 1 as published: padding in larger batches changes results slightly"""
     max_dets: PositiveInt | None = None
     """maximum number of detections per image; null for 100, or for the largest number of objects in an image if that is greater"""
 
