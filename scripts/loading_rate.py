@@ -22,7 +22,7 @@ from conditional_detr.config import DataSettings, load_settings
 from conditional_detr.data import images as decoding
 from conditional_detr.data import transforms
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.transforms import LabelledImage, augment, resized_size, scale_image
+from conditional_detr.data.transforms import LabeledImage, augment, resized_size, scale_image
 
 # Multiply-adds per second without sparsity. The data sheet's numbers are with sparsity, which doubles them, and count a
 # multiply-add as two operations.
@@ -32,7 +32,7 @@ BOXES = torch.tensor([[10.0, 20.0, 110.0, 120.0]]).repeat(7, 1)
 
 
 def prepare(file: Path, seed: int) -> None:
-    sample = LabelledImage(read_image(file), BOXES, torch.zeros(7, dtype=torch.int64))
+    sample = LabeledImage(read_image(file), BOXES, torch.zeros(7, dtype=torch.int64))
     sample = augment(sample, DataSettings(), np.random.default_rng(seed))
     sample.relative_boxes()
     to_pixels(sample.image)

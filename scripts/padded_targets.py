@@ -45,8 +45,8 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Image.Image, 
         x, y = int(rng.integers(size[0] - width + 1)), int(rng.integers(size[1] - height + 1))
         if any(x < a + c and a < x + width and y < b + d and b < y + height for a, b, c, d in boxes):
             continue
-        colour = (mean + 128 + rng.integers(-40, 41, 3)) % 256
-        ImageDraw.Draw(image).rectangle((x, y, x + width - 1, y + height - 1), fill=tuple(int(c) for c in colour))
+        color = (mean + 128 + rng.integers(-40, 41, 3)) % 256
+        ImageDraw.Draw(image).rectangle((x, y, x + width - 1, y + height - 1), fill=tuple(int(c) for c in color))
         boxes.append([x, y, width, height])
     return image, boxes
 

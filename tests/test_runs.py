@@ -21,7 +21,7 @@ def test_names_are_never_taken_twice(settings):
     assert names == [settings.preset, f"{settings.preset}-2", f"{settings.preset}-3"]
     mine = settings.model_copy(update={"train": settings.train.model_copy(update={"name": "mine"})})
     create_run(mine)
-    with pytest.raises(InputError, match=r"mine exists; .* cdetr train --resume .*mine"):
+    with pytest.raises(InputError, match=r"mine exists; give another train\.name, or resume that run"):
         create_run(mine)
 
 

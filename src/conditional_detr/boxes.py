@@ -5,13 +5,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def centre_to_corners(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
+def center_to_corners(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
     """Convert cx, cy, w, h to x0, y0, x1, y1."""
-    centre, size = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+    center, size = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([center - 0.5 * size, center + 0.5 * size], dim=-1)
 
 
-def corners_to_centre(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
+def corners_to_center(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
     """Convert x0, y0, x1, y1 to cx, cy, w, h."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return torch.cat([(low + high) / 2, high - low], dim=-1)

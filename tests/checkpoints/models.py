@@ -14,7 +14,7 @@ from conditional_detr.record import Categories, InputSize, ModelRecord
 SMALL = {"channels": 64, "heads": 4, "feed_forward": 96, "encoder_layers": 1, "decoder_layers": 2, "queries": 9}
 
 
-def randomised(settings: ModelSettings, categories: Categories = SHAPES, size: InputSize | None = None) -> Checkpoint:
+def randomized(settings: ModelSettings, categories: Categories = SHAPES, size: InputSize | None = None) -> Checkpoint:
     torch.manual_seed(0)
     model = build_model(settings, len(categories))
     for parameter in model.parameters():

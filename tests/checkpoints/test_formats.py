@@ -22,7 +22,7 @@ from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
 from conditional_detr.record import Categories, InputSize, ModelRecord
-from tests.checkpoints.models import LAYOUTS, randomised, small
+from tests.checkpoints.models import LAYOUTS, randomized, small
 from tests.conftest import SHARED, needs_shared
 from tests.model.reference import load_reference
 
@@ -138,7 +138,7 @@ CASES = [
 
 @pytest.mark.parametrize(("decoder", "categories", "pair"), CASES)
 def test_there_and_back_through_every_pair_is_bit_equal(decoder, categories, pair, tmp_path):
-    original = randomised(small(decoder), CATEGORIES[categories])
+    original = randomized(small(decoder), CATEGORIES[categories])
     start = write(original, tmp_path, pair[0])
     there = write(open_checkpoint(start), tmp_path, pair[1])
     (tmp_path / "back").mkdir()
@@ -156,7 +156,7 @@ def test_there_and_back_through_every_pair_is_bit_equal(decoder, categories, pai
 
 def test_account_of_a_conversion(tmp_path):
     """The table contains every tensor of the source, and the entries that were dropped."""
-    source = write(randomised(small(), COCO_91), tmp_path, "official")
+    source = write(randomized(small(), COCO_91), tmp_path, "official")
     content = torch.load(source, weights_only=False)
     torch.save({**content, "optimizer": {}, "epoch": 49}, source)
     rows, remarks = convert(open_checkpoint(source), tmp_path / "x.pth", "mmdetection")
@@ -184,7 +184,7 @@ def test_account_of_a_conversion(tmp_path):
 
 def test_class_heads_mean_the_same_in_every_format(tmp_path):
     """A row of the official head is a category id. MMDetection's rows are contiguous. Rows without a category never score."""
-    original = randomised(small(), COCO_80)
+    original = randomized(small(), COCO_80)
     official = load_pth(write(original, tmp_path, "official"))["model"]
     assert official["class_embed.weight"].shape == (91, 64)
     for row, category_id in enumerate(COCO_80.ids):
@@ -209,7 +209,7 @@ UNTOLD_HEADS = pytest.mark.filterwarnings("ignore:.*does not say how many attent
 
 @UNTOLD_HEADS
 def test_dc5_is_read_or_asked_for_never_guessed(tmp_path):
-    path = write(randomised(small(dilation=True), COCO_91), tmp_path, "official")
+    path = write(randomized(small(dilation=True), COCO_91), tmp_path, "official")
     assert open_checkpoint(path).architecture.dilation is True
     with pytest.raises(InputError, match="is recorded as a DC5 model"):
         open_checkpoint(path, dilation=False)
@@ -246,7 +246,7 @@ def test_dc5_is_read_or_asked_for_never_guessed(tmp_path):
 )
 def test_configurations_of_mmdetection(cfg, expected, tmp_path):
     """The text is parsed, never run."""
-    path = write(randomised(small(), COCO_80), tmp_path, "mmdetection")
+    path = write(randomized(small(), COCO_80), tmp_path, "mmdetection")
     content = load_pth(path)
     torch.save({"meta": {**content["meta"], "cfg": cfg}, "state_dict": content["state_dict"]}, path)
     if isinstance(expected, str):
@@ -271,7 +271,7 @@ def test_configurations_of_mmdetection(cfg, expected, tmp_path):
     ],
 )
 def test_image_size_of_mmdetection(pipeline, expected, tmp_path):
-    path = write(randomised(small(dropout=0.3), COCO_80), tmp_path, "mmdetection")
+    path = write(randomized(small(dropout=0.3), COCO_80), tmp_path, "mmdetection")
     content = load_pth(path)
     cfg = content["meta"]["cfg"] + pipeline
     torch.save({"meta": {**content["meta"], "cfg": cfg}, "state_dict": content["state_dict"]}, path)
@@ -281,7 +281,7 @@ def test_image_size_of_mmdetection(pipeline, expected, tmp_path):
 
 
 def test_categories_of_a_fine_tune_with_mmdetection(tmp_path):
-    path = write(randomised(small(), Categories((5, 6, 7), ("a", "b", "c"))), tmp_path, "mmdetection")
+    path = write(randomized(small(), Categories((5, 6, 7), ("a", "b", "c"))), tmp_path, "mmdetection")
     content = load_pth(path)
     content.pop("conditional_detr")
     torch.save(content, path)
@@ -296,7 +296,7 @@ def test_categories_of_a_fine_tune_with_mmdetection(tmp_path):
 @pytest.mark.parametrize("container", ["args is a dict", "module.", "model.", "model_state_dict"])
 def test_other_ways_to_save(container, tmp_path):
     """Files of other training scripts: prefixes of DDP and Lightning, options as a dictionary."""
-    path = write(randomised(small(), COCO_91), tmp_path, "official")
+    path = write(randomized(small(), COCO_91), tmp_path, "official")
     content = torch.load(path, weights_only=False)
     model, args = content["model"], content["args"]
     if container == "args is a dict":
@@ -311,7 +311,7 @@ def test_other_ways_to_save(container, tmp_path):
 
 
 def test_untold_heads_are_said(tmp_path):
-    path = write(randomised(small(heads=8), COCO_91), tmp_path, "official")
+    path = write(randomized(small(heads=8), COCO_91), tmp_path, "official")
     torch.save({"model": load_pth(path)["model"]}, path)
     with pytest.warns(UserWarning, match="does not say how many attention heads it has; 8 are assumed"):
         open_checkpoint(path, dilation=False)
@@ -349,7 +349,7 @@ def test_untold_heads_are_said(tmp_path):
     ],
 )
 def test_wrong_files_are_one_sentence(change, sentence, tmp_path):
-    path = write(randomised(small(), COCO_91), tmp_path, "official")
+    path = write(randomized(small(), COCO_91), tmp_path, "official")
     content = torch.load(path, weights_only=False)
     change(content)
     torch.save(content, path)
@@ -360,7 +360,7 @@ def test_wrong_files_are_one_sentence(change, sentence, tmp_path):
 
 
 def test_other_sources_are_one_sentence(tmp_path):
-    hub = write(randomised(small()), tmp_path, "huggingface")
+    hub = write(randomized(small()), tmp_path, "huggingface")
     torch.save(load_file(hub / "model.safetensors"), tmp_path / "hub.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"a": 1}, tmp_path / "other.pth")
@@ -378,12 +378,12 @@ def test_other_sources_are_one_sentence(tmp_path):
 
 def test_what_other_programs_do_not_have_is_refused(tiny_settings, tmp_path):
     odd = {
-        "a backbone of its own shape": randomised(tiny_settings),
-        "position_temperature=20": randomised(small(position_temperature=20.0)),
-        "norm_between_layers": randomised(small(norm_between_layers=True)),
-        "softmax classification": randomised(small(classification="softmax")),
-        "boxes relative to the padded image": randomised(small(), size=InputSize((96, 96), boxes="padded")),
-        "category ids from 1 to 90000": randomised(small(), Categories((1, 90000), ("a", "b"))),
+        "a backbone of its own shape": randomized(tiny_settings),
+        "position_temperature=20": randomized(small(position_temperature=20.0)),
+        "norm_between_layers": randomized(small(norm_between_layers=True)),
+        "softmax classification": randomized(small(classification="softmax")),
+        "boxes relative to the padded image": randomized(small(), size=InputSize((96, 96), boxes="padded")),
+        "category ids from 1 to 90000": randomized(small(), Categories((1, 90000), ("a", "b"))),
     }
     for sentence, checkpoint in odd.items():
         with pytest.raises(InputError, match=sentence):
@@ -392,7 +392,7 @@ def test_what_other_programs_do_not_have_is_refused(tiny_settings, tmp_path):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    checkpoint = randomised(small())
+    checkpoint = randomized(small())
     for to in ("official", "huggingface"):
         out = write(checkpoint, tmp_path, to)
         with pytest.raises(InputError, match="exists; remove it or choose another place"):
@@ -446,7 +446,7 @@ def test_a_hub_id_opens_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     repo = tmp_path / "models--owner--name"
-    convert(randomised(small()), repo / "snapshots" / "abc", "huggingface")
+    convert(randomized(small()), repo / "snapshots" / "abc", "huggingface")
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text("abc")
     detector = Detector.from_pretrained("owner/name", device="cpu")
@@ -459,7 +459,7 @@ def test_a_hub_id_opens_from_the_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused(to, value, tmp_path):
-    broken = randomised(small())
+    broken = randomized(small())
     with torch.no_grad():
         broken.model.encoder.layers[0].norm1.bias[3] = value
     path = write(broken, tmp_path, to)
@@ -470,7 +470,7 @@ def test_weights_that_are_no_numbers_are_refused(to, value, tmp_path):
 
 def test_opening_draws_no_random_numbers(tmp_path):
     """The network is made for the weights, not with others first."""
-    path = write(randomised(small()), tmp_path, "official")
+    path = write(randomized(small()), tmp_path, "official")
     torch.manual_seed(0)
     before = torch.get_rng_state()
     opened = open_checkpoint(path)
@@ -479,7 +479,7 @@ def test_opening_draws_no_random_numbers(tmp_path):
 
 
 def test_tensors_that_share_memory_in_a_file_are_apart_in_the_model(tmp_path):
-    path = write(randomised(small()), tmp_path, "official")
+    path = write(randomized(small()), tmp_path, "official")
     content = torch.load(path, weights_only=False)
     shared = torch.zeros(64)
     content["model"]["transformer.encoder.layers.0.norm1.bias"] = shared

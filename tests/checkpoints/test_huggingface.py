@@ -17,7 +17,7 @@ from conditional_detr.data.batching import pad, prepare
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
 from conditional_detr.record import Architecture, BackboneShape, Categories, InputSize, ModelRecord
-from tests.checkpoints.models import SMALL, load_checkpoint, randomised, save_checkpoint, small
+from tests.checkpoints.models import SMALL, load_checkpoint, randomized, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared
 
 
@@ -37,7 +37,7 @@ from tests.conftest import SHARED, needs_shared
 )
 @torch.no_grad()
 def test_there_and_back_is_bit_equal(settings, tmp_path):
-    saved = randomised(settings, Categories((3, 0, 90), ("x", "y", "z")))
+    saved = randomized(settings, Categories((3, 0, 90), ("x", "y", "z")))
     save_checkpoint(saved, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.json",
@@ -85,7 +85,7 @@ def test_transformers_opens_what_we_write(backbone, tiny_settings, tmp_path):
         settings = small(decoder, norm_between_layers="auxiliary_loss" in backbone)
     else:
         settings = ModelSettings(backbone=backbone, batch_norm="frozen")
-    ours = randomised(settings)
+    ours = randomized(settings)
     save_checkpoint(ours, tmp_path)
     kind = transformers.DetrForObjectDetection if "detr" in backbone else transformers.ConditionalDetrForObjectDetection
     theirs, info = kind.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
@@ -105,7 +105,7 @@ def test_transformers_opens_what_we_write(backbone, tiny_settings, tmp_path):
 def test_we_open_what_transformers_writes(decoder, names, tmp_path):
     """A fine-tuned model with three labels, saved under the hub's names or those of transformers 5 in memory."""
     transformers = pytest.importorskip("transformers")
-    ours = randomised(small(decoder))
+    ours = randomized(small(decoder))
     save_checkpoint(ours, tmp_path / "start")
     kind = transformers.DetrForObjectDetection if decoder == "detr" else transformers.ConditionalDetrForObjectDetection
     config = kind.config_class.from_pretrained(tmp_path / "start")
@@ -139,7 +139,7 @@ def test_transformers_with_timm(dilation, tmp_path):
     pytest.importorskip(
         "timm", reason="timm, which needs torchvision, is not here", exc_type=(ImportError, RuntimeError)
     )
-    ours = randomised(small(backbone="resnet50", dilation=dilation))
+    ours = randomized(small(backbone="resnet50", dilation=dilation))
     save_checkpoint(ours, tmp_path, timm_backbone=True)
     theirs, info = transformers.ConditionalDetrForObjectDetection.from_pretrained(
         tmp_path, output_loading_info=True, attn_implementation="eager"
@@ -190,7 +190,7 @@ def test_preprocessing_is_that_of_transformers(size, same, tmp_path):
     """Equal pixels (within 1e-5, of values around 1) and masks, for single images and batches."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers would interpret boxes differently
-        save_checkpoint(randomised(small(), size=size), tmp_path)
+        save_checkpoint(randomized(small(), size=size), tmp_path)
     processor = processor_of(tmp_path)
     images = pictures((480, 640), (333, 500), (427, 333), (100, 400), (401, 201), (612, 612))
     for group in ([image] for image in images) if size.padded is None else ([image] for image in images[:2]):
@@ -216,7 +216,7 @@ def test_boxes_are_those_of_transformers(tmp_path):
     """Both pipelines from image to boxes in pixels, with boxes relative to the unpadded image."""
     transformers = pytest.importorskip("transformers")
     size = InputSize((96, 128), rule="transformers")
-    ours = Detector(randomised(small(), size=size), device="cpu")
+    ours = Detector(randomized(small(), size=size), device="cpu")
     ours.save_pretrained(tmp_path)
     theirs = transformers.ConditionalDetrForObjectDetection.from_pretrained(
         tmp_path, attn_implementation="eager"
@@ -238,10 +238,11 @@ def test_boxes_are_those_of_transformers(tmp_path):
 
 def test_what_is_recorded_holds_for_the_recorded_sizes_only(tmp_path):
     """transformers keeps our key when it saves a fine-tuned model with other padding."""
-    save_checkpoint(randomised(small()), tmp_path)
+    save_checkpoint(randomized(small()), tmp_path)
     processor = processor_of(tmp_path)
     processor.pad_size = {"height": 128, "width": 128}
     processor.save_pretrained(tmp_path)
+    assert "conditional_detr" in (tmp_path / "preprocessor_config.json").read_text()
     with pytest.warns(UserWarning, match="assumed to be relative to the padded image"):
         assert load_checkpoint(tmp_path).input_size == InputSize((96, 128), "transformers", (128, 128), "padded")
 
@@ -254,7 +255,7 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
     Boxes of such a model are relative to the padded image if images are padded as in its training.
     """
     transformers = pytest.importorskip("transformers")
-    save_checkpoint(randomised(small()), tmp_path)
+    save_checkpoint(randomized(small()), tmp_path)
     theirs = transformers.ConditionalDetrForObjectDetection.from_pretrained(
         tmp_path, attn_implementation="eager"
     ).eval()
@@ -278,8 +279,8 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
     logits, relative = run_transformers(theirs, inputs["pixel_values"], mask)
     scores, best = logits[0].flatten().sigmoid().topk(20)
     frame = torch.tensor([400, 200] if boxes == "image" else [400, 400])  # in image pixels; padding doubles the height
-    centre, extent = relative[0, best // 3].split(2, -1)
-    expected = torch.cat([(centre - extent / 2) * frame, (centre + extent / 2) * frame], -1)
+    center, extent = relative[0, best // 3].split(2, -1)
+    expected = torch.cat([(center - extent / 2) * frame, (center + extent / 2) * frame], -1)
     found = ours.predict(image, threshold=0.0)
     torch.testing.assert_close(found.scores[:20], scores, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.boxes[:20], expected, atol=1e-2, rtol=0)
@@ -308,7 +309,7 @@ def test_fine_tunes_on_padded_images(boxes, tmp_path):
     ],
 )  # fmt: skip
 def test_sizes_that_transformers_knows(processor, expected, tmp_path):
-    save_checkpoint(randomised(small()), tmp_path)
+    save_checkpoint(randomized(small()), tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected):
@@ -319,7 +320,7 @@ def test_sizes_that_transformers_knows(processor, expected, tmp_path):
 
 def test_a_dilated_backbone_of_another_shape_stays_ours(tmp_path, tiny_settings):
     """Neither timm nor transformers supports it, but the checkpoint of a run still opens."""
-    dilated = randomised(tiny_settings.model_copy(update={"dilation": True}))
+    dilated = randomized(tiny_settings.model_copy(update={"dilation": True}))
     with pytest.warns(UserWarning, match="own ResNet has no dilation"):
         save_checkpoint(dilated, tmp_path)
     opened = load_checkpoint(tmp_path)
@@ -331,7 +332,7 @@ def test_a_dilated_backbone_of_another_shape_stays_ours(tmp_path, tiny_settings)
 
 def test_transformers_would_compute_something_else_is_said(tmp_path, tiny_settings):
     with pytest.warns(UserWarning, match="position_temperature=20"):
-        save_checkpoint(randomised(tiny_settings.model_copy(update={"position_temperature": 20.0})), tmp_path)
+        save_checkpoint(randomized(tiny_settings.model_copy(update={"position_temperature": 20.0})), tmp_path)
     assert load_checkpoint(tmp_path).architecture.position_temperature == 20
 
 
@@ -379,7 +380,7 @@ def damage(folder, change):
     ],
 )
 def test_damaged_folders_are_one_sentence(change, sentence, tiny_settings, tmp_path):
-    save_checkpoint(randomised(tiny_settings), tmp_path)
+    save_checkpoint(randomized(tiny_settings), tmp_path)
     damage(tmp_path, change)
     with pytest.raises(InputError, match=sentence) as caught:
         load_checkpoint(tmp_path)
@@ -399,7 +400,7 @@ def test_damaged_folders_are_one_sentence(change, sentence, tiny_settings, tmp_p
     ],
 )
 def test_dilation_as_transformers_passes_it_to_timm(change, expected, tmp_path):
-    save_checkpoint(randomised(small()), tmp_path, timm_backbone=True)
+    save_checkpoint(randomized(small()), tmp_path, timm_backbone=True)
     damage(tmp_path, lambda config: config.update(change))
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected):
@@ -409,7 +410,7 @@ def test_dilation_as_transformers_passes_it_to_timm(change, expected, tmp_path):
 
 
 def test_the_own_resnet_of_transformers_never_dilates(tmp_path):
-    save_checkpoint(randomised(small()), tmp_path)
+    save_checkpoint(randomized(small()), tmp_path)
     damage(tmp_path, lambda config: config.update(dilation=True))
     assert load_checkpoint(tmp_path).architecture.dilation is False
     damage(tmp_path, lambda config: config["backbone_config"].update(hidden_act="gelu"))
@@ -419,13 +420,13 @@ def test_the_own_resnet_of_transformers_never_dilates(tmp_path):
 
 def test_labels_without_names(tiny_settings, tmp_path):
     """transformers omits its default label names from the config."""
-    save_checkpoint(randomised(tiny_settings), tmp_path)
+    save_checkpoint(randomized(tiny_settings), tmp_path)
     damage(tmp_path, lambda config: (config.pop("id2label"), config.pop("conditional_detr")))
     assert load_checkpoint(tmp_path).categories == Categories((0, 1, 2), ("LABEL_0", "LABEL_1", "LABEL_2"))
 
 
 def test_missing_and_cut_files_are_one_sentence(tiny_settings, tmp_path):
-    save_checkpoint(randomised(tiny_settings), tmp_path)
+    save_checkpoint(randomized(tiny_settings), tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"model\.safetensors can't be read"):
@@ -442,7 +443,7 @@ def test_missing_and_cut_files_are_one_sentence(tiny_settings, tmp_path):
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_backbone_weights_of_torchvision(batch_norm, suffix, tmp_path):
     """torchvision's files also contain the classifier and the counters of batch norm."""
-    source = randomised(ModelSettings(backbone="resnet18", batch_norm="trained", **SMALL)).model.backbone
+    source = randomized(ModelSettings(backbone="resnet18", batch_norm="trained", **SMALL)).model.backbone
     state = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     file = tmp_path / f"resnet18{suffix}"
     if suffix == ".pth":

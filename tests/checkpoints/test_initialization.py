@@ -15,7 +15,7 @@ from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
 from conditional_detr.record import Categories, InputSize
 from conditional_detr.training import loop
-from tests.checkpoints.models import randomised, small
+from tests.checkpoints.models import randomized, small
 from tests.training.test_loop import changed
 
 
@@ -29,7 +29,7 @@ def started(start, categories, **changes):
 
 
 def test_same_categories_keep_everything():
-    start = randomised(small(), SHAPES)
+    start = randomized(small(), SHAPES)
     _, state, messages = started(start, Categories((10, 20, 30), SHAPES.names))
     for name, value in start.model.state_dict().items():
         assert torch.equal(state[name], value), name
@@ -38,7 +38,7 @@ def test_same_categories_keep_everything():
 
 @pytest.mark.parametrize("decoder", ["conditional", "detr"])
 def test_class_rows_are_kept_by_name(decoder):
-    start = randomised(small(decoder), COCO_91)
+    start = randomized(small(decoder), COCO_91)
     fresh, state, messages = started(start, Categories((1, 2, 3, 4), ("Dog", "drone", "person", "n/a")))
     theirs = start.model.state_dict()
     for name in ("class_head.weight", "class_head.bias"):
@@ -59,7 +59,7 @@ def test_class_rows_are_kept_by_name(decoder):
     ],
 )
 def test_queries_grow_and_shrink(queries, message):
-    start = randomised(small())
+    start = randomized(small())
     fresh, state, messages = started(start, SHAPES, queries=queries)
     name = "decoder.query_position.weight"
     common = min(queries, 9)
@@ -69,18 +69,18 @@ def test_queries_grow_and_shrink(queries, message):
 
 
 def test_frames_of_boxes_are_told():
-    start = randomised(small(), size=InputSize((96, 96), boxes="padded"))
+    start = randomized(small(), size=InputSize((96, 96), boxes="padded"))
     assert "relative to padded images" in started(start, SHAPES)[2][-1]
 
 
 def test_another_network_is_refused_with_what_to_set(tiny_settings):
-    start = randomised(small())
+    start = randomized(small())
     with pytest.raises(InputError, match=r"or set model\.channels=64 model\.encoder_layers=1$"):
         started(start, SHAPES, channels=32, encoder_layers=2)
     with pytest.raises(InputError, match=r"set model\.dilation=false$"):
         started(start, SHAPES, dilation=True)
     with pytest.raises(InputError, match=r"set 'model\.backbone=") as caught:
-        started(randomised(tiny_settings), SHAPES, backbone="resnet18")
+        started(randomized(tiny_settings), SHAPES, backbone="resnet18")
     (override,) = shlex.split(str(caught.value).partition(" or set ")[2])  # valid in a shell as printed
     assert load_settings("conditional-detr_r50_8xb2-50e_coco", [override]).model.backbone == tiny_settings.backbone
 
@@ -88,7 +88,7 @@ def test_another_network_is_refused_with_what_to_set(tiny_settings):
 @pytest.mark.parametrize("to", ["official", "mmdetection", "huggingface"])
 def test_training_starts_from_every_format(to, quick_run, tmp_path, caplog):
     """With a learning rate of 0, the saved model equals the one that training started from."""
-    start = randomised(small(), SHAPES)
+    start = randomized(small(), SHAPES)
     out = tmp_path / (to if to == "huggingface" else f"{to}.pth")
     convert(start, out, to)
     caplog.set_level("INFO")

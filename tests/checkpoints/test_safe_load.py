@@ -21,7 +21,7 @@ from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
 from conditional_detr.record import BackboneShape
-from tests.checkpoints.models import LAYOUTS, SMALL, randomised, save_checkpoint
+from tests.checkpoints.models import LAYOUTS, SMALL, randomized, save_checkpoint
 from tests.conftest import SHARED, needs_shared
 
 
@@ -249,7 +249,7 @@ def test_changed_pickles_in_whole_archives(name, changes, tmp_path):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hf")
     shape = BackboneShape(block="basic", depths=(1,), widths=(16,), stem_width=8)
-    save_checkpoint(randomised(ModelSettings(backbone=shape, batch_norm="frozen", **SMALL)), folder)
+    save_checkpoint(randomized(ModelSettings(backbone=shape, batch_norm="frozen", **SMALL)), folder)
     return folder
 
 

@@ -25,7 +25,7 @@ from conditional_detr.config import preset_names, setting_keys
 from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
-from tests.checkpoints.models import randomised, save_checkpoint, small
+from tests.checkpoints.models import randomized, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared
 from tests.explain.test_convergence import VERSION_3
 from tests.training.test_loop import changed
@@ -342,7 +342,7 @@ def test_attention(run, shapes_root, tmp_path):
 
 
 def test_attention_of_plain_detr(shapes_root, tmp_path):
-    save_checkpoint(randomised(small("detr")), tmp_path / "detr")
+    save_checkpoint(randomized(small("detr")), tmp_path / "detr")
     image = next((shapes_root / "val2017").iterdir())
     result = cdetr("attention", tmp_path / "detr", image, "--out", tmp_path / "a.png")
     assert result.returncode == 0, result.stderr
@@ -467,7 +467,7 @@ def test_convert_and_use_a_run(run, shapes_root, tmp_path):
 
 def test_files_that_do_not_say_enough(shapes_root, tmp_path):
     """For files with weights alone, as facebookresearch/detr publishes, the user has to say whether the model is DC5."""
-    checkpoint = randomised(small("detr"))
+    checkpoint = randomized(small("detr"))
     convert(checkpoint, tmp_path / "full.pth", "official")
     torch.save({"model": load_pth(tmp_path / "full.pth")["model"]}, tmp_path / "detr.pth")
     image = next((shapes_root / "val2017").iterdir())

@@ -64,7 +64,7 @@ def test_pixels_handed_over_are_not_turned():
 
 
 @pytest.mark.parametrize("value", [0, 128, 257, 65535])
-def test_16_bit_grey_maps_the_whole_range(value):
+def test_16_bit_gray_maps_the_whole_range(value):
     image = Image.fromarray(np.full((2, 3), value, dtype=np.uint16))
     assert np.unique(np.asarray(to_rgb(image))).tolist() == [round(value / 257)]
 

@@ -75,7 +75,7 @@ def test_processes_see_the_batches_of_one_large_process(data):
 
 
 def test_fewer_images_than_a_batch_repeat():
-    sampler = TrainingBatches(upright=None, images=3, batch_size=4, accumulate=1, rank=0, processes=2, seed=0)
+    sampler = TrainingBatches(portrait=None, images=3, batch_size=4, accumulate=1, rank=0, processes=2, seed=0)
     assert sampler.steps_per_epoch == 1
     batch = next(iter(sampler))
     assert len(batch) == 4
@@ -83,10 +83,10 @@ def test_fewer_images_than_a_batch_repeat():
 
 
 def test_grouping_by_aspect_ratio():
-    upright = np.arange(41) % 3 == 0
-    sampler = TrainingBatches(upright=upright, images=41, batch_size=4, accumulate=1, rank=0, processes=1, seed=0)
+    portrait = np.arange(41) % 3 == 0
+    sampler = TrainingBatches(portrait=portrait, images=41, batch_size=4, accumulate=1, rank=0, processes=1, seed=0)
     batches = sampler.order(0).reshape(-1, 4)
-    mixed = sum(len(set(upright[batch])) == 2 for batch in batches)
+    mixed = sum(len(set(portrait[batch])) == 2 for batch in batches)
     assert mixed <= 1
     assert len(np.unique(batches)) == 40
 

@@ -34,11 +34,11 @@ def test_a_shape_fills_its_box_and_contrasts():
             continue
         x, y, width, height = each.boxes[0]
         pixels = np.asarray(each.image).astype(int)
-        colour = pixels[y + height - 2, x + width // 2]
-        rows, columns = np.nonzero((pixels == colour).all(-1))
+        color = pixels[y + height - 2, x + width // 2]
+        rows, columns = np.nonzero((pixels == color).all(-1))
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x, y, x + width, y + height)
         background = np.median(pixels.reshape(-1, 3), axis=0)
-        assert np.abs(colour - background).max() > MIN_CONTRAST - 30
+        assert np.abs(color - background).max() > MIN_CONTRAST - 30
         tested += 1
     assert tested > 5
 

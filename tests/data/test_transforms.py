@@ -11,7 +11,7 @@ from PIL import Image
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import to_pixels
-from conditional_detr.data.transforms import LabelledImage, augment, crop, flip, resize_shorter, resized_size
+from conditional_detr.data.transforms import LabeledImage, augment, crop, flip, resize_shorter, resized_size
 from tests.conftest import SHARED, needs_shared
 
 
@@ -21,13 +21,13 @@ def units():
 
 
 @pytest.fixture
-def sample(units) -> LabelledImage:
+def sample(units) -> LabeledImage:
     image = Image.fromarray(units["transform_input__out_image"])
     boxes = torch.from_numpy(units["transform_input__out_boxes"])
-    return LabelledImage(image, boxes, torch.arange(len(boxes)))
+    return LabeledImage(image, boxes, torch.arange(len(boxes)))
 
 
-def check(result: LabelledImage, units, name: str) -> None:
+def check(result: LabeledImage, units, name: str) -> None:
     np.testing.assert_array_equal(np.asarray(result.image), units[f"transform_{name}__out_image"])
     np.testing.assert_allclose(result.boxes.numpy(), units[f"transform_{name}__out_boxes"], atol=1e-4)
 
@@ -79,11 +79,11 @@ def test_no_side_becomes_zero(height, width, short):
 @given(height=st.integers(1, 700), width=st.integers(1, 700), seed=st.integers(0, 1000))
 def test_augmented_boxes_are_inside_and_have_area(height, width, seed):
     boxes = torch.tensor([[0.0, 0.0, width, height], [0.0, 0.0, width / 2, height / 2]])
-    sample = LabelledImage(Image.new("RGB", (width, height)), boxes, torch.tensor([1, 2]))
+    sample = LabeledImage(Image.new("RGB", (width, height)), boxes, torch.tensor([1, 2]))
     result = augment(sample, DataSettings(short_sides=(64, 96), max_size=160), np.random.default_rng(seed))
-    centre, size = result.relative_boxes()[:, :2], result.relative_boxes()[:, 2:]
-    assert (centre - size / 2 > -1e-5).all()
-    assert (centre + size / 2 < 1 + 1e-5).all()
+    center, size = result.relative_boxes()[:, :2], result.relative_boxes()[:, 2:]
+    assert (center - size / 2 > -1e-5).all()
+    assert (center + size / 2 < 1 + 1e-5).all()
     assert (size > 0).all()
     assert len(result.labels) == len(result.boxes)
 
@@ -93,7 +93,7 @@ def test_augmentation_covers_what_is_published():
     defaults = DataSettings()
     image = Image.new("RGB", (640, 480))
     image.paste((255, 255, 255), (0, 0, 320, 480))  # the left half is white
-    sample = LabelledImage(image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    sample = LabeledImage(image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     only_resized = defaults.model_copy(update={"crop": 0.0})
     results = [augment(sample, only_resized, np.random.default_rng(i)).image for i in range(150)]
     assert {min(result.size) for result in results} == set(defaults.short_sides)

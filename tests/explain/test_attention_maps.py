@@ -14,7 +14,7 @@ from conditional_detr.errors import InputError
 from conditional_detr.explain.attention_maps import explain, recorded
 from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
 from conditional_detr.record import InputSize
-from tests.checkpoints.models import randomised, save_checkpoint, small
+from tests.checkpoints.models import randomized, save_checkpoint, small
 
 DECODERS = pytest.mark.parametrize("decoder", ["conditional", "detr"])
 CHOSEN = torch.tensor([7, 0, 3])
@@ -36,7 +36,7 @@ def picture(height: int = 90, width: int = 130) -> np.ndarray:
 @pytest.mark.parametrize("layer", [0, 1])
 @torch.no_grad()
 def test_the_model_s_numbers_are_left_alone(decoder, layer):
-    model = randomised(small(decoder)).model
+    model = randomized(small(decoder)).model
     pixels, mask = padded_images()
     before = model(pixels, mask)
     copied, record = recorded(model, layer)
@@ -50,7 +50,7 @@ def test_the_model_s_numbers_are_left_alone(decoder, layer):
 
 @DECODERS
 def test_the_model_itself_gets_no_hooks_and_shares_its_parameters(decoder):
-    model = randomised(small(decoder)).model
+    model = randomized(small(decoder)).model
     copied, _ = recorded(model, 0)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert all(a is b for a, b in zip(model.parameters(), copied.parameters(), strict=True))
@@ -61,7 +61,7 @@ def test_the_model_itself_gets_no_hooks_and_shares_its_parameters(decoder):
 @torch.no_grad()
 def test_weights_times_values_are_the_layer_s_output(decoder, layer):
     """The logits of both parts also add up to the products of queries and keys."""
-    model = randomised(small(decoder)).model
+    model = randomized(small(decoder)).model
     pixels, mask = padded_images()
     copied, record = recorded(model, layer)
     cross = copied.decoder.layers[layer].cross_attention
@@ -83,7 +83,7 @@ def test_weights_times_values_are_the_layer_s_output(decoder, layer):
 @DECODERS
 @torch.no_grad()
 def test_maps_are_distributions_over_what_is_no_padding(decoder):
-    model = randomised(small(decoder)).model
+    model = randomized(small(decoder)).model
     pixels, mask = padded_images()
     copied, record = recorded(model, 1)
     copied(pixels, mask)
@@ -100,7 +100,7 @@ def test_maps_are_distributions_over_what_is_no_padding(decoder):
 @torch.no_grad()
 def test_the_spatial_part_of_the_first_layer_does_not_depend_on_the_image():
     """T = 1 in the first layer, so the spatial part depends only on reference points and positions."""
-    model = randomised(small()).model
+    model = randomized(small()).model
     found = []
     for _ in range(2):
         copied, record = recorded(model, 0)
@@ -115,7 +115,7 @@ def test_the_spatial_part_of_the_first_layer_does_not_depend_on_the_image():
 def test_equal_to_transformers(decoder, tmp_path):
     """Weights of both attentions equal those that transformers reports, for all queries."""
     transformers = pytest.importorskip("transformers")
-    saved = randomised(small(decoder))
+    saved = randomized(small(decoder))
     save_checkpoint(saved, tmp_path)
     kind = {"conditional": "ConditionalDetr", "detr": "Detr"}[decoder]
     with warnings.catch_warnings():
@@ -138,7 +138,7 @@ def test_equal_to_transformers(decoder, tmp_path):
 
 @DECODERS
 def test_every_format_explains_the_same(decoder, tmp_path):
-    checkpoint = randomised(small(decoder))
+    checkpoint = randomized(small(decoder))
     image = picture()
     expected = explain(Detector(checkpoint), image, layer=1, top=2)
     for to in ("huggingface", "official", "mmdetection"):
@@ -152,7 +152,7 @@ def test_every_format_explains_the_same(decoder, tmp_path):
 
 def test_explains_the_detections():
     """Queries are sorted by score, boxes equal those of the detector, and maps have the shape of the image."""
-    detector = Detector(randomised(small()))
+    detector = Detector(randomized(small()))
     image = picture(64, 128)
     explanation = explain(detector, image, top=4)
     assert explanation.layer == 2
@@ -174,7 +174,7 @@ def test_explains_the_detections():
 def test_maps_of_a_padded_image_are_cropped_to_it(boxes):
     """Every cell that the image covers, even in part, is kept, and the covered part is recorded in cells."""
     size = InputSize((70, 140), "fit", padded=(160, 192), boxes=boxes)
-    explanation = explain(Detector(randomised(small(), size=size)), picture(90, 130), top=2)
+    explanation = explain(Detector(randomized(small(), size=size)), picture(90, 130), top=2)
     assert (explanation.rows, explanation.columns) == (pytest.approx(70 / 32), pytest.approx(101 / 32, abs=0.05))
     maps = explanation.maps
     for part in (maps.combined, maps.spatial, maps.content):
@@ -188,13 +188,13 @@ def test_maps_of_a_padded_image_are_cropped_to_it(boxes):
 )
 def test_what_does_not_exist_is_refused(wrong, sentence):
     with pytest.raises(InputError, match=sentence):
-        explain(Detector(randomised(small())), picture(), **wrong)
+        explain(Detector(randomized(small())), picture(), **wrong)
 
 
 @DECODERS
 def test_pictures(decoder, tmp_path):
     """The page has a row per part and a column per head, and its hottest color is where the map has its weight."""
-    explanation = explain(Detector(randomised(small(decoder))), picture(64, 64), top=1)
+    explanation = explain(Detector(randomized(small(decoder))), picture(64, 64), top=1)
     corner = torch.zeros_like(explanation.maps.spatial)
     corner[..., 0, 0] = 1.0
     explanation = replace(explanation, maps=replace(explanation.maps, spatial=corner))

@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
-from conditional_detr.boxes import centre_to_corners, iou_and_giou
+from conditional_detr.boxes import center_to_corners, iou_and_giou
 from conditional_detr.config import LossSettings
 from conditional_detr.errors import NonFiniteError
 from conditional_detr.loss.criterion import Losses, build_criterion
@@ -40,7 +40,7 @@ def slow(predictions: Predictions, targets, num_boxes: float) -> torch.Tensor:
                 positive = -0.25 * (1 - p) ** 2 * (p + 1e-8).log()
                 negative = -0.75 * p**2 * (1 - p + 1e-8).log()
                 l1 = torch.cdist(image_boxes, target.boxes, p=1)
-                _, giou = iou_and_giou(centre_to_corners(image_boxes)[:, None], centre_to_corners(target.boxes)[None])
+                _, giou = iou_and_giou(center_to_corners(image_boxes)[:, None], center_to_corners(target.boxes)[None])
                 cost = 2 * (positive - negative) + 5 * l1 - 2 * giou
                 for q, t in zip(*linear_sum_assignment(cost.detach().numpy()), strict=True):
                     wanted[q, target.labels[t]] = 1
@@ -78,7 +78,7 @@ def test_softmax_loss_is_torch_s_weighted_cross_entropy(counts):
         wanted = torch.full((len(counts), QUERIES), CLASSES - 1)
         for image, target in enumerate(targets):
             logits, boxes = predictions.logits[layer, image], predictions.boxes[layer, image]
-            _, giou = iou_and_giou(centre_to_corners(boxes)[:, None], centre_to_corners(target.boxes)[None])
+            _, giou = iou_and_giou(center_to_corners(boxes)[:, None], center_to_corners(target.boxes)[None])
             l1 = torch.cdist(boxes, target.boxes, p=1)
             cost = 5 * l1 - 2 * giou - logits.softmax(-1)[:, target.labels]
             queries, objects = linear_sum_assignment(cost.detach().numpy())

@@ -87,13 +87,13 @@ def test_gradients_through_frozen_batch_norm():
     block = model.backbone.layer2[0]
     x = torch.randn(2, 16, 9, 11, dtype=torch.float64, requires_grad=True)
 
-    def normalised(x, convolution, norm):
+    def normalized(x, convolution, norm):
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         return convolution(x) * scale[:, None, None] + (norm.bias - norm.running_mean * scale)[:, None, None]
 
-    inner = torch.relu(normalised(x, block.conv1, block.bn1))
-    inner = torch.relu(normalised(inner, block.conv2, block.bn2))
-    slow = torch.relu(normalised(inner, block.conv3, block.bn3) + normalised(x, *block.downsample))
+    inner = torch.relu(normalized(x, block.conv1, block.bn1))
+    inner = torch.relu(normalized(inner, block.conv2, block.bn2))
+    slow = torch.relu(normalized(inner, block.conv3, block.bn3) + normalized(x, *block.downsample))
     wanted = [x, *block.parameters()]
     weights = torch.randn_like(slow)
     torch.testing.assert_close(block(x), slow)

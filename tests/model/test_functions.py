@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from conditional_detr.boxes import centre_to_corners, corners_to_centre, iou_and_giou
+from conditional_detr.boxes import center_to_corners, corners_to_center, iou_and_giou
 from conditional_detr.config import LossSettings
 from conditional_detr.inference.postprocess import detections_from
 from conditional_detr.loss.criterion import build_criterion, focal_negative, focal_positive
@@ -70,9 +70,9 @@ def test_feature_mask(meta, tiny_model):
 
 def test_boxes(units):
     a, b = units["boxes__in_a"], units["boxes__in_b"]
-    a_corners, b_corners = centre_to_corners(a), centre_to_corners(b)
+    a_corners, b_corners = center_to_corners(a), center_to_corners(b)
     close(a_corners, units["boxes__out_a_xyxy"])
-    close(corners_to_centre(a_corners), units["boxes__out_a_back"])
+    close(corners_to_center(a_corners), units["boxes__out_a_back"])
     iou, giou = iou_and_giou(a_corners[:, None], b_corners[None])
     close(iou, units["boxes__out_iou"])
     close(giou, units["boxes__out_giou"])

@@ -11,10 +11,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from conditional_detr.allocator import keep_freed_memory
 from conditional_detr.benchmark.inputs import Inputs
 from conditional_detr.benchmark.measuring import Clock
-from conditional_detr.boxes import centre_to_corners
+from conditional_detr.boxes import center_to_corners
 from conditional_detr.config import DataSettings, LossSettings, TrainSettings
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.transforms import LabelledImage, augment
+from conditional_detr.data.transforms import LabeledImage, augment
 from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.postprocess import detections_from
 from conditional_detr.inference.runtimes.torch import TorchRuntime
@@ -151,5 +151,5 @@ class Training:
         """Open and augment the images of a step, at the most common size of COCO, as a loading process does."""
         rng = np.random.default_rng(0)
         for file, target in zip(files, self.targets, strict=True):
-            sample = LabelledImage(read_image(file), centre_to_corners(target.boxes) * 480, target.labels)
+            sample = LabeledImage(read_image(file), center_to_corners(target.boxes) * 480, target.labels)
             to_pixels(augment(sample, DataSettings(), rng).image)

@@ -18,14 +18,14 @@ from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.batching import pad, prepare
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.transforms import LabelledImage, augment
+from conditional_detr.data.transforms import LabeledImage, augment
 from conditional_detr.errors import DataError, InputError
 from conditional_detr.record import InputSize
 from conditional_detr.structures import ImageBatch, Target
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
-Prepared = tuple[Tensor, LabelledImage]  # pixels, and the labeled image with the same aspect ratio
+Prepared = tuple[Tensor, LabeledImage]  # pixels, and the labeled image with the same aspect ratio
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -52,7 +52,7 @@ class AnnotatedImages(Dataset[Sample | InputError]):
     of the loading process to its message.
     """
 
-    def __init__(self, annotations: Annotations, prepare: Callable[[LabelledImage, int, int], Prepared]) -> None:
+    def __init__(self, annotations: Annotations, prepare: Callable[[LabeledImage, int, int], Prepared]) -> None:
         self.annotations, self.prepare = annotations, prepare
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class AnnotatedImages(Dataset[Sample | InputError]):
                 f"{width} x {height}, so its boxes would be misplaced; correct the annotations or the image"
             )
         boxes, labels = annotations.training_objects(index)
-        sample = LabelledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels))
+        sample = LabeledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels))
         pixels, sample = self.prepare(sample, epoch, index)
         target = Target(
             labels=sample.labels,
@@ -93,13 +93,13 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
 
     A global batch holds the images of one optimizer step: of all processes and accumulated passes. An epoch consists of whole
     global batches; the remaining images are dropped, as published. When there are fewer images than one global batch, images
-    repeat to fill it. upright: True for portrait images, to batch them separately; None for no grouping.
+    repeat to fill it. portrait: True for portrait images, to batch them separately; None for no grouping.
     """
 
     def __init__(
         self,
         *,
-        upright: np.ndarray | None,
+        portrait: np.ndarray | None,
         images: int,
         batch_size: int,
         accumulate: int,
@@ -108,7 +108,7 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         seed: int,
         start_step: int = 0,
     ) -> None:
-        self.upright, self.images, self.seed = upright, images, seed
+        self.portrait, self.images, self.seed = portrait, images, seed
         self.batch_size, self.accumulate = batch_size, accumulate
         self.rank, self.processes, self.start_step = rank, processes, start_step
         self.steps_per_epoch = max(1, images // self.global_batch)
@@ -121,8 +121,8 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         """Return the image indices of an epoch, ``[steps, accumulate * processes, batch_size]``."""
         rng = np.random.default_rng([self.seed, epoch])
         order = np.resize(rng.permutation(self.images), max(self.images, self.global_batch))
-        if self.upright is not None:
-            order = _grouped(order, self.upright[order], self.batch_size, rng)
+        if self.portrait is not None:
+            order = _grouped(order, self.portrait[order], self.batch_size, rng)
         used = self.steps_per_epoch * self.global_batch
         return order[:used].reshape(self.steps_per_epoch, self.accumulate * self.processes, self.batch_size)
 
@@ -136,9 +136,9 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
             step = (epoch + 1) * self.steps_per_epoch
 
 
-def _grouped(order: np.ndarray, upright: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+def _grouped(order: np.ndarray, portrait: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """Reorder images so that portrait and landscape ones are batched separately. The images left over are mixed."""
-    groups = [order[upright], order[~upright]]
+    groups = [order[portrait], order[~portrait]]
     whole = [group[: len(group) // batch_size * batch_size].reshape(-1, batch_size) for group in groups]
     rest = np.concatenate([group[len(part) * batch_size :] for group, part in zip(groups, whole, strict=True)])
     batches = rng.permutation(np.concatenate(whole))
@@ -161,9 +161,9 @@ def training_batches(
     of processes. start_step: optimizer step to start from. Close the generator after use. ``next`` raises ``InputError`` for
     an image that can't be used.
     """
-    upright = annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None
+    portrait = annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None
     sampler = TrainingBatches(
-        upright=upright,
+        portrait=portrait,
         images=len(annotations),
         batch_size=batch_size,
         accumulate=accumulate,
@@ -188,12 +188,12 @@ def evaluation_batches(
     return _batches(AnnotatedImages(annotations, partial(_resized, size)), keys, workers, size)
 
 
-def _augmented(settings: DataSettings, seed: int, sample: LabelledImage, epoch: int, index: int) -> Prepared:
+def _augmented(settings: DataSettings, seed: int, sample: LabeledImage, epoch: int, index: int) -> Prepared:
     sample = augment(sample, settings, np.random.default_rng([seed, epoch, index]))
     return to_pixels(sample.image), sample
 
 
-def _resized(size: InputSize, sample: LabelledImage, epoch: int, index: int) -> Prepared:
+def _resized(size: InputSize, sample: LabeledImage, epoch: int, index: int) -> Prepared:
     return prepare(sample.image, size), sample
 
 

@@ -43,14 +43,14 @@ def draw_shapes(rng: np.random.Generator) -> ShapesImage:
             continue
         x, y, width, height = box
         kind = int(rng.integers(len(SHAPES)))
-        colour = _contrasting_colour(rng, mean)
+        color = _contrasting_color(rng, mean)
         last = (x + width - 1, y + height - 1)  # Pillow includes the last pixel
         if SHAPES.names[kind] == "rectangle":
-            pen.rectangle(((x, y), last), fill=colour)
+            pen.rectangle(((x, y), last), fill=color)
         elif SHAPES.names[kind] == "ellipse":
-            pen.ellipse(((x, y), last), fill=colour)
+            pen.ellipse(((x, y), last), fill=color)
         else:
-            pen.polygon([(x, last[1]), (x + (width - 1) / 2, y), last], fill=colour)
+            pen.polygon([(x, last[1]), (x + (width - 1) / 2, y), last], fill=color)
         boxes.append(box)
         category_ids.append(SHAPES.ids[kind])
     return ShapesImage(image, boxes, category_ids)
@@ -74,11 +74,11 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> floa
     return max(width, 0) * max(height, 0) / min(a[2] * a[3], b[2] * b[3])
 
 
-def _contrasting_colour(rng: np.random.Generator, mean: np.ndarray) -> tuple[int, int, int]:
+def _contrasting_color(rng: np.random.Generator, mean: np.ndarray) -> tuple[int, int, int]:
     while True:
-        colour = rng.integers(0, 256, size=3)
-        if np.abs(colour - mean).max() > MIN_CONTRAST:
-            return int(colour[0]), int(colour[1]), int(colour[2])
+        color = rng.integers(0, 256, size=3)
+        if np.abs(color - mean).max() > MIN_CONTRAST:
+            return int(color[0]), int(color[1]), int(color[2])
 
 
 def write_shapes(root: Path, images: Mapping[str, int], seed: int) -> None:

@@ -11,13 +11,13 @@ from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 
-from conditional_detr.boxes import corners_to_centre
+from conditional_detr.boxes import corners_to_center
 from conditional_detr.config import DataSettings
 from conditional_detr.record import resized_size
 
 
 @dataclass(frozen=True)
-class LabelledImage:
+class LabeledImage:
     """An image and its objects. boxes: x0, y0, x1, y1 in pixels. labels: logit indices."""
 
     image: Image.Image
@@ -27,7 +27,7 @@ class LabelledImage:
     def relative_boxes(self) -> Float[Tensor, "objects 4"]:
         """Return the boxes as cx, cy, w, h in 0..1, relative to this image."""
         width, height = self.image.size
-        return corners_to_centre(self.boxes) / torch.tensor([width, height, width, height], dtype=torch.float32)
+        return corners_to_center(self.boxes) / torch.tensor([width, height, width, height], dtype=torch.float32)
 
 
 def scale_image(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -35,19 +35,19 @@ def scale_image(image: Image.Image, height: int, width: int) -> Image.Image:
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def resize(sample: LabelledImage, height: int, width: int) -> LabelledImage:
+def resize(sample: LabeledImage, height: int, width: int) -> LabeledImage:
     """Scale image and boxes."""
     image = scale_image(sample.image, height, width)
     ratio = [image.width / sample.image.width, image.height / sample.image.height]
     return replace(sample, image=image, boxes=sample.boxes * torch.tensor(ratio * 2, dtype=torch.float32))
 
 
-def resize_shorter(sample: LabelledImage, short_side: int, max_size: int | None) -> LabelledImage:
+def resize_shorter(sample: LabeledImage, short_side: int, max_size: int | None) -> LabeledImage:
     """Scale image and boxes to the size that ``resized_size`` computes."""
     return resize(sample, *resized_size(sample.image.height, sample.image.width, short_side, max_size))
 
 
-def flip(sample: LabelledImage) -> LabelledImage:
+def flip(sample: LabeledImage) -> LabeledImage:
     """Flip image and boxes horizontally."""
     x0, y0, x1, y1 = sample.boxes.unbind(-1)
     width = sample.image.width
@@ -55,16 +55,16 @@ def flip(sample: LabelledImage) -> LabelledImage:
     return replace(sample, image=image, boxes=torch.stack([width - x1, y0, width - x0, y1], dim=-1))
 
 
-def crop(sample: LabelledImage, top: int, left: int, height: int, width: int) -> LabelledImage:
+def crop(sample: LabeledImage, top: int, left: int, height: int, width: int) -> LabeledImage:
     """Crop to a region. Boxes are clipped to it, and boxes without area inside it are dropped."""
     limits = torch.tensor([width, height] * 2, dtype=torch.float32)
     boxes = (sample.boxes - torch.tensor([left, top] * 2, dtype=torch.float32)).clamp(min=0).minimum(limits)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(-1)
     image = sample.image.crop((left, top, left + width, top + height))
-    return LabelledImage(image, boxes[keep], sample.labels[keep])
+    return LabeledImage(image, boxes[keep], sample.labels[keep])
 
 
-def augment(sample: LabelledImage, settings: DataSettings, rng: np.random.Generator) -> LabelledImage:
+def augment(sample: LabeledImage, settings: DataSettings, rng: np.random.Generator) -> LabeledImage:
     """Augment for training: random flip, then either a resize, or a resize, a random crop and a resize."""
     if rng.random() < settings.flip:
         sample = flip(sample)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conditional_detr.boxes import centre_to_corners
+from conditional_detr.boxes import center_to_corners
 from conditional_detr.data.images import ImageLike, open_image
 from conditional_detr.errors import SettingsError
 from conditional_detr.inference.detector import Detector
@@ -179,7 +179,7 @@ def explain(
         chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
     height, width = pipeline.frames([(opened.height, opened.width)], batch)[0]
     frame = torch.tensor([width, height], device=scores.device)
-    boxes = (centre_to_corners(outputs.boxes[0].float()) * frame.repeat(2)).cpu()
+    boxes = (center_to_corners(outputs.boxes[0].float()) * frame.repeat(2)).cpu()
     points = None
     if isinstance(detector.model.decoder, ConditionalDecoder):
         points = (detector.model.decoder.reference_points().float() * frame).cpu()

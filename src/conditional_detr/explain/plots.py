@@ -32,7 +32,7 @@ def plot_attention_maps(explanation: Explanation, file: Path) -> None:
     count, heads = maps.combined.shape[:2]
     scale = CELL / max(explanation.image.size)
     width, height = (max(round(side * scale), 1) for side in explanation.image.size)
-    grey = np.asarray(explanation.image.convert("L").resize((width, height)))
+    gray = np.asarray(explanation.image.convert("L").resize((width, height)))
     block = _HEADER + len(parts) * (height + _GAP)
     page = Image.new("RGB", (_LEFT + heads * (width + _GAP), count * block), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
@@ -46,22 +46,22 @@ def plot_attention_maps(explanation: Explanation, file: Path) -> None:
             y = top + _HEADER + row * (height + _GAP)
             pen.text((_GAP, y + height // 2), name, "black", font)
             for head in range(heads):
-                picture = _heated(grey, values[i, head], (explanation.columns, explanation.rows))
+                picture = _heated(gray, values[i, head], (explanation.columns, explanation.rows))
                 x0, y0, x1, y1 = box.tolist()
                 ImageDraw.Draw(picture).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=BOX, width=2)
                 page.paste(picture, (_LEFT + head * (width + _GAP), y))
     page.save(file)
 
 
-def _heated(grey: np.ndarray, values: Float[Tensor, "rows columns"], covered: tuple[float, float]) -> Image.Image:
+def _heated(gray: np.ndarray, values: Float[Tensor, "rows columns"], covered: tuple[float, float]) -> Image.Image:
     """Overlay a map on an image; larger values are more opaque. covered: columns and rows of the map that the image covers."""
     from matplotlib import colormaps
 
     small = Image.fromarray((values / values.max()).numpy())
-    share = np.asarray(small.resize(grey.shape[::-1], Image.Resampling.BILINEAR, box=(0, 0, *covered)))
-    colours = 255 * colormaps["turbo"](share)[..., :3]
+    share = np.asarray(small.resize(gray.shape[::-1], Image.Resampling.BILINEAR, box=(0, 0, *covered)))
+    colors = 255 * colormaps["turbo"](share)[..., :3]
     opacity = (0.2 + 0.5 * share**0.5)[..., None]
-    return Image.fromarray(np.round((1 - opacity) * grey[..., None] + opacity * colours).astype(np.uint8))
+    return Image.fromarray(np.round((1 - opacity) * gray[..., None] + opacity * colors).astype(np.uint8))
 
 
 def plot_self_attention(explanation: Explanation, file: Path) -> None:
@@ -70,14 +70,14 @@ def plot_self_attention(explanation: Explanation, file: Path) -> None:
     Weights are means over the heads.
     """
     boxes = explanation.query_boxes
-    centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).numpy()
+    centers = ((boxes[:, :2] + boxes[:, 2:]) / 2).numpy()
     weights = explanation.maps.between_queries.mean(1).numpy()
 
     def draw(axes: "Axes", i: int) -> None:
         weight = weights[i]
         order = weight.argsort()
         axes.scatter(
-            *centres[order].T,
+            *centers[order].T,
             s=8 + 120 * weight[order] / weight.max(),
             c=weight[order],
             cmap="autumn_r",
@@ -118,17 +118,17 @@ def plot_convergence(curves: Sequence[Curve], file: Path) -> None:
         ("optimizer steps", lambda point: point.step),
         (f"training time, {unit}", lambda point: point.seconds / length),
     ]
-    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(curve.name for curve in curves))}
+    colors = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(curve.name for curve in curves))}
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     for axes, (label, of) in zip(figure.subplots(1, len(scales), sharey=True), scales, strict=True):
         for curve in curves:
             x, y = [of(point) for point in curve.points], [point.ap for point in curve.points]
-            axes.plot(x, y, marker=".", color=colours[curve.name], label=curve.name)
+            axes.plot(x, y, marker=".", color=colors[curve.name], label=curve.name)
         axes.set(xlabel=label, xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("validation AP")
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    figure.axes[0].legend(list(lines.values()), list(colours), fontsize=8)
+    figure.axes[0].legend(list(lines.values()), list(colors), fontsize=8)
     figure.savefig(file, dpi=110)
 
 

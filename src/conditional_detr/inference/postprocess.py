@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from conditional_detr.boxes import centre_to_corners
+from conditional_detr.boxes import center_to_corners
 from conditional_detr.record import Categories
 from conditional_detr.structures import Detections, Outputs
 
@@ -60,7 +60,7 @@ def detections_from(
     """
     select = best_classes if softmax else top_pairs
     scores, indices, boxes = select(*outputs, count)
-    scores, indices, boxes = scores.cpu(), indices.cpu(), centre_to_corners(boxes).cpu().float()
+    scores, indices, boxes = scores.cpu(), indices.cpu(), center_to_corners(boxes).cpu().float()
     ids = torch.tensor(categories.ids)
     return [
         Detections(

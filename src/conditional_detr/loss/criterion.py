@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from conditional_detr.boxes import centre_to_corners, iou_and_giou
+from conditional_detr.boxes import center_to_corners, iou_and_giou
 from conditional_detr.config import LossSettings
 from conditional_detr.errors import NonFiniteError
 from conditional_detr.loss.matcher import HungarianMatcher, PaddedTargets
@@ -95,7 +95,7 @@ class Criterion:
         matched_boxes = boxes.gather(2, query_of[..., None].expand(-1, -1, -1, 4))
         target_boxes = padded.boxes.expand_as(matched_boxes)
         l1_loss = ((matched_boxes - target_boxes).abs().sum(-1) * matched).sum(-1) / num_boxes
-        _, giou = iou_and_giou(centre_to_corners(matched_boxes), centre_to_corners(target_boxes))
+        _, giou = iou_and_giou(center_to_corners(matched_boxes), center_to_corners(target_boxes))
         giou_loss = ((1 - giou) * matched).sum(-1) / num_boxes
 
         terms = torch.stack([class_loss, l1_loss, giou_loss])

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from conditional_detr.boxes import centre_to_corners, iou_and_giou
+from conditional_detr.boxes import center_to_corners, iou_and_giou
 from conditional_detr.errors import NonFiniteError
 from conditional_detr.structures import Predictions, Target
 
@@ -65,7 +65,7 @@ class HungarianMatcher:
             class_cost = positive - negative
         pairs = boxes[..., :, None, :], targets.boxes[None, :, None, :, :]
         l1 = (pairs[0] - pairs[1]).abs().sum(-1)
-        _, giou = iou_and_giou(centre_to_corners(pairs[0]), centre_to_corners(pairs[1]))
+        _, giou = iou_and_giou(center_to_corners(pairs[0]), center_to_corners(pairs[1]))
         return self.class_cost * class_cost + self.l1_cost * l1 - self.giou_cost * giou
 
     @torch.no_grad()

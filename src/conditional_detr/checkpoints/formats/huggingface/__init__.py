@@ -51,7 +51,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     for text in _differences(checkpoint, timm):
         warnings.warn(f"{out}: {text}; conditional_detr reads it back unchanged", stacklevel=2)
     values, names = write_state(network_state(checkpoint.model), HUB if timm else HUB_NATIVE, architecture.decoder)
-    preprocessor = preprocessor_config(checkpoint.input_size, _CLASSES[architecture.decoder])
+    preprocessor = preprocessor_config(checkpoint.record, _CLASSES[architecture.decoder])
     write_text(out / MARKER, json.dumps(_config(checkpoint, timm), indent=2))
     write_text(out / _PREPROCESSOR, json.dumps(preprocessor, indent=2))
     with whole_file(out / _WEIGHTS) as partial:
@@ -86,7 +86,7 @@ def read(given: Given) -> Parsed:
     categories = _categories(config, record, classes, file)
     if len(categories) != classes:
         raise CheckpointError(f"{file}: id2label names {len(categories)} classes, the class head has {classes}")
-    size = read_input_size(_read_json(folder / _PREPROCESSOR), record.input_size, given.boxes, folder / _PREPROCESSOR)
+    size = read_input_size(_read_json(folder / _PREPROCESSOR), given.boxes, folder / _PREPROCESSOR)
     return Parsed("huggingface", state, declared, categories, size, state.left_out)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from conditional_detr.checkpoints.checkpoint import OWN_KEY
 from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
 from conditional_detr.errors import CheckpointError
-from conditional_detr.record import BoxFrame, InputSize, SizeRule
+from conditional_detr.record import BoxFrame, InputSize, ModelRecord, SizeRule, read_record
 
 _MAX_SIDE = 100_000
 # rule of ``InputSize`` -> keys of the processor's size
@@ -22,8 +22,12 @@ _SIZE_KEYS: dict[SizeRule, tuple[str, str]] = {
 }
 
 
-def preprocessor_config(size: InputSize, model_class: str) -> dict[str, Any]:
-    """Return the configuration of transformers' image processor. model_class: "Detr" or "ConditionalDetr"."""
+def preprocessor_config(record: ModelRecord, model_class: str) -> dict[str, Any]:
+    """Return the configuration of transformers' image processor. model_class: "Detr" or "ConditionalDetr".
+
+    It has a record of its own, because a processor and a model are saved and copied apart.
+    """
+    size, own = record.input_size, record.to_dict()
     padded = {} if size.padded is None else {"pad_size": {"height": size.padded[0], "width": size.padded[1]}}
     return {
         "image_processor_type": f"{model_class}ImageProcessor",
@@ -38,17 +42,16 @@ def preprocessor_config(size: InputSize, model_class: str) -> dict[str, Any]:
         "image_std": list(IMAGENET_STD),
         "do_pad": True,
         **padded,
+        OWN_KEY: {key: own[key] for key in ("version", "input_size")},
     }
 
 
-def read_input_size(
-    config: Mapping[str, Any], stored: InputSize | None, boxes: BoxFrame | None, file: Path
-) -> InputSize:
+def read_input_size(config: Mapping[str, Any], boxes: BoxFrame | None, file: Path) -> InputSize:
     """Read the input size from the configuration of a preprocessor.
 
-    stored: input size under our own key. It is used only if it has the same sizes, because transformers keeps our key when it
-    saves a fine-tuned model with other sizes. boxes: what predicted boxes are relative to, if the caller says so. Raises
-    ``CheckpointError`` for preprocessing that is not supported.
+    The input size under our own key is used only if it has the same sizes, because transformers keeps our key when it saves
+    other sizes. boxes: what predicted boxes are relative to, if the caller says so. Raises ``CheckpointError`` for
+    preprocessing that is not supported.
     """
     expected = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "resample": 2}
     expected |= dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True)
@@ -76,7 +79,7 @@ def read_input_size(
         ) from error
     if not all(1 <= side <= _MAX_SIDE for side in (*sides, *(padded or ()))):
         raise CheckpointError(f"{file}: sizes must be from 1 to {_MAX_SIDE} pixels, got {size} and pad_size {pad}")
-    stored = stored or _stored_by_version_0(config, sides, padded)
+    stored = read_record(config.get(OWN_KEY), file).input_size or _stored_by_version_0(config, sides, padded)
     if stored is not None and (stored.sides, stored.padded) == (sides, padded):
         return replace(stored, boxes=boxes or stored.boxes)
     if boxes is None and padded is not None:
