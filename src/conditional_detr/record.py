@@ -21,7 +21,8 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-# Backbone family -> names of its members. A family is one module, ``model/backbones/FAMILY.py``, and one entry here.
+# Backbone family -> names of its members, which are timm's. A family is one module, ``model/backbones/FAMILY.py``, and one
+# entry here.
 BACKBONES: dict[str, tuple[str, ...]] = {"resnet": ("resnet18", "resnet34", "resnet50", "resnet101")}
 
 

@@ -82,7 +82,7 @@ def test_thresholds_outside_of_scores_are_refused(detector, image, threshold):
 
 @pytest.mark.parametrize("batch_size", [0, -3])
 def test_batches_of_nothing_are_refused(detector, image, batch_size):
-    with pytest.raises(SettingsError, match=r"batch_size is .*; give at least 1"):
+    with pytest.raises(SettingsError, match=r"batch_size is .*; give a whole number from 1"):
         detector.predict([image], batch_size=batch_size)
 
 

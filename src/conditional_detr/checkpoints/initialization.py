@@ -68,8 +68,10 @@ def initialize(
 
 def _same_backbone(a: Architecture, b: Architecture) -> bool:
     """Return True if two architectures have the same backbone, be it given by name or by shape."""
+    if a.backbone_family != b.backbone_family:
+        return False
     shapes = [family(each.backbone_family).to_transformers(each.backbone) for each in (a, b)]
-    return a.backbone_family == b.backbone_family and shapes[0] == shapes[1]
+    return a.backbone == b.backbone or (shapes[0] is not None and shapes[0] == shapes[1])
 
 
 def _about_classes(categories: Categories, kept: list[int], of: int) -> str:

@@ -1,8 +1,9 @@
 """``Detector``, which finds objects in images with a trained model."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple, cast, overload
 
@@ -134,7 +135,7 @@ class Detector:
         an invalid threshold or batch size.
         """
         one = is_image(images)
-        if not one and not isinstance(images, Iterable):
+        if not one and (not isinstance(images, Iterable) or isinstance(images, Mapping)):
             open_image(cast(ImageLike, images))  # raises an error that lists the accepted types
         listed = [images] if one else list(cast("Sequence[ImageLike]", images))
         found: list[Detections] = []
@@ -153,12 +154,12 @@ class Detector:
         in its place. Arguments are those of ``predict``. Raises ``SettingsError`` for an invalid threshold or batch size, and
         when ``images`` is a single image.
         """
-        if not 0 <= threshold <= 1:
+        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
             raise SettingsError(
-                f"threshold is {threshold}; scores are in 0..1, so give a value in 0..1", argument="threshold"
+                f"threshold is {threshold!r}; scores are in 0..1, so give a value in 0..1", argument="threshold"
             )
-        if batch_size < 1:
-            raise SettingsError(f"batch_size is {batch_size}; give at least 1", argument="batch_size")
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size!r}; give a whole number from 1", argument="batch_size")
         if is_image(images):
             raise SettingsError("stream takes several images; give a list, or call predict for one")
         return self._stream(images, threshold, batch_size)

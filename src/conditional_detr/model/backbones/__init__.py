@@ -62,8 +62,8 @@ class Family(Protocol):
         """
         ...
 
-    def to_transformers(self, backbone: str | BackboneShape) -> dict[str, Any]:
-        """Return the ``backbone_config`` for transformers' own backbone class."""
+    def to_transformers(self, backbone: str | BackboneShape) -> dict[str, Any] | None:
+        """Return the ``backbone_config`` for transformers' own backbone class; None if it has only timm's."""
         ...
 
     def from_transformers(self, config: Mapping[str, Any]) -> str | dict[str, Any] | None:

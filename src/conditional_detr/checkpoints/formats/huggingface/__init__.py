@@ -39,20 +39,26 @@ _WITHOUT_FIELD = ("position_temperature", "classification", "dilation")
 def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
     """Write a checkpoint folder that transformers opens.
 
-    timm_backbone: use timm's names for the backbone; by default for DC5 only. Warns when transformers would compute
+    timm_backbone: use timm's names for the backbone; by default for DC5, and where transformers has no others. Warns when transformers would compute
     something else from the folder. Raises ``CheckpointError`` when timm has no such backbone.
     """
     architecture = checkpoint.architecture
     named = isinstance(architecture.backbone, str)
-    timm = architecture.dilation and named if timm_backbone is None else timm_backbone
+    native = family(architecture.backbone_family).to_transformers(architecture.backbone)
+    timm = named and (native is None or architecture.dilation) if timm_backbone is None else timm_backbone
     if timm and not named:
         raise CheckpointError("timm has no ResNet of this shape: leave out timm_backbone", argument="timm_backbone")
+    if not timm and native is None:
+        raise CheckpointError(
+            f"transformers has {architecture.backbone} with timm's names only: leave out timm_backbone",
+            argument="timm_backbone",
+        )
     out.mkdir(parents=True, exist_ok=True)
     for text in _differences(checkpoint, timm):
         warnings.warn(f"{out}: {text}; conditional_detr reads it back unchanged", stacklevel=2)
     values, names = write_state(network_state(checkpoint.model), HUB if timm else HUB_NATIVE, architecture.decoder)
     preprocessor = preprocessor_config(checkpoint.record, _CLASSES[architecture.decoder])
-    write_text(out / MARKER, json.dumps(_config(checkpoint, timm), indent=2))
+    write_text(out / MARKER, json.dumps(_config(checkpoint, None if timm else native), indent=2))
     write_text(out / _PREPROCESSOR, json.dumps(preprocessor, indent=2))
     with whole_file(out / _WEIGHTS) as partial:
         save_file(values, partial, metadata={"format": "pt"})
@@ -125,12 +131,11 @@ def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
     return found
 
 
-def _config(checkpoint: Checkpoint, timm: bool) -> dict[str, Any]:
+def _config(checkpoint: Checkpoint, native: dict[str, Any] | None) -> dict[str, Any]:
     settings, categories = checkpoint.architecture, checkpoint.categories
-    if timm:
+    if native is None:
         backbone = {"use_timm_backbone": True, "backbone": settings.backbone, "backbone_config": None}
     else:
-        native = family(settings.backbone_family).to_transformers(settings.backbone)
         backbone = {"use_timm_backbone": False, "backbone": None, "backbone_config": native}
     return {
         "architectures": [f"{_CLASSES[settings.decoder]}ForObjectDetection"],
