@@ -131,7 +131,7 @@ def test_shell_completion():
 
 
 def test_version_and_presets():
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", cdetr("--version").stdout)
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?\n", cdetr("--version").stdout)
     assert cdetr("train", "--presets").stdout.split() == preset_names()
     listed = cdetr("train", "--settings").stdout
     assert [line.partition("=")[0] for line in listed.splitlines()[::2]] == setting_keys()

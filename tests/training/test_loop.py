@@ -39,7 +39,11 @@ def metrics(run: RunFolder):
 
 def warnings_in(caplog) -> list[str]:
     """Return the logged warnings."""
-    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelname == "WARNING" and record.name.startswith("conditional_detr")
+    ]
 
 
 class StopsAt(Reporter):

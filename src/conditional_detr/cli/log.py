@@ -34,4 +34,3 @@ def show_log() -> None:
     logger = logging.getLogger("conditional_detr")
     logger.setLevel(logging.INFO)
     logger.handlers = [_ConsoleHandler()]
-    logger.propagate = False
