@@ -40,17 +40,17 @@ def test_step_schedule_drops_after_its_part_of_the_run(preset, overrides, epoch,
     settings = load_settings(preset, overrides).train
     total, drop = settings.epochs * steps_per_epoch, epoch * steps_per_epoch
     steps = (0, drop - 1, drop, total - 1)
-    assert [learning_rate_factor(settings, step, steps_per_epoch, total) for step in steps] == [1, 1, 0.1, 0.1]
+    assert [learning_rate_factor(settings, step, total) for step in steps] == [1, 1, 0.1, 0.1]
 
 
 def test_step_schedule_that_never_drops():
     settings = TrainSettings(drop_at=1.0)
-    assert learning_rate_factor(settings, 499, 10, 500) == 1
+    assert learning_rate_factor(settings, 499, 500) == 1
 
 
 def test_cosine_with_warm_up():
     settings = TrainSettings(schedule="cosine", warmup_steps=10, cosine_end=0.01)
-    factors = torch.tensor([learning_rate_factor(settings, step, 10, 110) for step in range(110)])
+    factors = torch.tensor([learning_rate_factor(settings, step, 110) for step in range(110)])
     torch.testing.assert_close(factors[:10], torch.arange(1, 11) / 10)
     assert factors[10] == 1
     assert (factors[10:].diff() < 0).all()

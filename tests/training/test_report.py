@@ -16,7 +16,6 @@ def tell(terminal: bool) -> str:
     stream = io.StringIO()
     reporter = ConsoleReporter(Console(file=stream, force_terminal=terminal, width=200))
     reporter.message("[a message]")
-    reporter.warning("a warning")
     reporter.begin(0, 20, 10)
     for step in (5, 6, 7):
         reporter.step({**STEP, "step": step})
@@ -42,7 +41,6 @@ def test_live_display_on_a_terminal():
     assert "\x1b" in text
     assert "evaluating image 1/2" in text  # the last state of the live line
     assert "35%" in text
-    assert "warning: a warning" in text
 
 
 @pytest.mark.parametrize("soft_wrap", [False, True])

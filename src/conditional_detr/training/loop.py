@@ -122,7 +122,7 @@ class _Loop:
                         break
                     if progress.step >= self.last_step:
                         break
-                    factor = learning_rate_factor(train, progress.step, self.steps_per_epoch, self.total_steps)
+                    factor = learning_rate_factor(train, progress.step, self.total_steps)
                     stopped = train_step(self.setup, self.batches, factor, request.requested, self.folder.states)
                     self.reporter.step(measurements(self.setup, self.steps_per_epoch, everywhere=False))
                     if progress.step % train.log_every == 0 or progress.step == self.last_step:

@@ -36,9 +36,6 @@ class ConsoleReporter(Reporter):
     def message(self, text: str) -> None:
         self.console.print(text, markup=False)
 
-    def warning(self, text: str) -> None:
-        self.console.print(f"warning: {text}", style="yellow", markup=False)
-
     def begin(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
         self.total_steps, self.steps_per_epoch, self.first_step = total_steps, steps_per_epoch, step
         self.started, self.last_line = time.monotonic(), 0.0
