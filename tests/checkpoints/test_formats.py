@@ -293,9 +293,9 @@ def test_categories_of_a_fine_tune_with_mmdetection(tmp_path):
     assert opened.origin.left_out["meta.dataset_meta"] == "it names 80 classes, the class head has 3"
 
 
-@pytest.mark.parametrize("container", ["args is a dict", "module.", "model.", "model_state_dict"])
+@pytest.mark.parametrize("container", ["args is a dict", "module.", "model.", "_orig_mod.", "model_state_dict"])
 def test_other_ways_to_save(container, tmp_path):
-    """Files of other training scripts: prefixes of DDP and Lightning, options as a dictionary."""
+    """Files of other training scripts: prefixes of DDP, Lightning and torch.compile, options as a dictionary."""
     path = write(randomized(small(), COCO_91), tmp_path, "official")
     content = torch.load(path, weights_only=False)
     model, args = content["model"], content["args"]

@@ -84,8 +84,8 @@ def _with_own_memory(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _without_prefix(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Remove the prefixes that distributed training and Lightning add to every name."""
-    for prefix in ("module.", "model."):
+    """Remove the prefixes that distributed training, Lightning and ``torch.compile`` add to every name."""
+    for prefix in ("module.", "model.", "_orig_mod."):
         inner = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
         if given and len(inner) == len(given):
             return _without_prefix(inner)
