@@ -1,6 +1,14 @@
 """Exceptions that users may see: an input is invalid, or training diverged."""
 
 
+def newer_version(source: object, what: str, version: int, newest: int) -> str:
+    """Return the sentence that refuses a file of a newer version. what: what the version is of; newest: the newest readable one."""
+    return (
+        f"{source} was written by a newer conditional-detr ({what} version {version}; this one reads up to {newest}); "
+        f"upgrade: pip install --upgrade conditional-detr"
+    )
+
+
 class InputError(ValueError):
     """Invalid input. The message is one sentence that names the file, key or image and the remedy.
 

@@ -1,10 +1,14 @@
 """Atomic writes: a file is written completely or not at all."""
 
+import json
 import os
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
+
+from conditional_detr.errors import InputError
 
 
 @contextmanager
@@ -29,3 +33,19 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file under another name and rename it, so that readers never see a partial file."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_json(file: Path, kind: type[InputError], remedy: str) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises ``kind``, with ``remedy`` at the end of its sentence, when there is none."""
+    try:
+        if file.exists() and not file.is_file():
+            raise OSError(None, "it is not a file")
+        content: Any = json.loads(file.read_bytes())
+    except OSError as error:
+        raise kind(f"{file} can't be read ({error.strerror or error}); {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise kind(f"{file} is not valid JSON ({reason}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise kind(f"{file} must hold a JSON object, not {type(content).__name__}; {remedy}")
+    return cast("dict[str, Any]", content)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from conditional_detr.errors import CheckpointError
+from conditional_detr.errors import CheckpointError, newer_version
 
 VERSION = 1  # of the record that ``to_dict`` writes; 0 means conditional-detr 0.1.0, which wrote no version
 
@@ -24,6 +24,11 @@ class Frozen(BaseModel):
 # Backbone family -> names of its members, which are timm's. A family is one module, ``model/backbones/FAMILY.py``, and one
 # entry here.
 BACKBONES: dict[str, tuple[str, ...]] = {"resnet": ("resnet18", "resnet34", "resnet50", "resnet101")}
+
+
+def backbone_names() -> list[str]:
+    """Return the names of the backbones of all families."""
+    return [name for names in BACKBONES.values() for name in names]
 
 
 class BackboneShape(Frozen):
@@ -87,9 +92,8 @@ class Architecture(Frozen):
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str | BackboneShape) -> str | BackboneShape:
-        known = [name for names in BACKBONES.values() for name in names]
-        if isinstance(value, str) and value not in known:
-            raise ValueError(f"must be one of {', '.join(known)}, or the shape of a ResNet, got {value!r}")
+        if isinstance(value, str) and value not in backbone_names():
+            raise ValueError(f"must be one of {', '.join(backbone_names())}, or the shape of a ResNet, got {value!r}")
         return value
 
     @model_validator(mode="after")
@@ -281,10 +285,7 @@ def read_record(values: Any, source: object) -> StoredRecord:
         return StoredRecord({}, None, None)
     version = cast("Mapping[str, Any]", values).get("version", 0) if isinstance(values, Mapping) else None
     if isinstance(version, int) and version > VERSION:
-        raise CheckpointError(
-            f"{source} was written by a newer conditional-detr (record version {version}; this one reads up to {VERSION}); "
-            f"upgrade: pip install --upgrade conditional-detr"
-        )
+        raise CheckpointError(newer_version(source, "record", version, VERSION))
     try:
         given = cast("Mapping[str, Any]", values)
         if _whole(version) not in range(VERSION + 1):

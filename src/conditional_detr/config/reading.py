@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from conditional_detr.config.core_yaml import MOST_BYTES, YAMLError, read_yaml
 from conditional_detr.config.settings import VERSION, Settings
-from conditional_detr.errors import SettingsError
+from conditional_detr.errors import SettingsError, newer_version
 
 Tree = dict[str, Any]  # section -> field -> value
 
@@ -50,10 +50,7 @@ def _migrated(tree: Tree, name: str) -> Tree:
     if type(version) is not int or version < 0:
         raise SettingsError(f"{name}: version: must be a whole number, got {_shown(version)}; leave it out")
     if version > VERSION:
-        raise SettingsError(
-            f"{name} was written by a newer conditional-detr (config version {version}; this one reads up to {VERSION}); "
-            f"upgrade: pip install --upgrade conditional-detr"
-        )
+        raise SettingsError(newer_version(name, "config", version, VERSION))
     for migrate in MIGRATIONS[version:]:
         migrate(tree)
     return tree

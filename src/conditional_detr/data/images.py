@@ -106,10 +106,10 @@ def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
         raise ImageError(f"image {name} declares too many pixels to decode safely; scale it down") from error
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, zlib.error
         raise ImageError(f"image {name} is damaged ({error}); replace or remove the file") from error
-    return _upright(to_rgb(image, name), name)
+    return _rotated(to_rgb(image, name), name)
 
 
-def _upright(image: Image.Image, name: str) -> Image.Image:
+def _rotated(image: Image.Image, name: str) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception as error:  # as above, decoders raise many types

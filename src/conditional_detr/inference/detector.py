@@ -48,7 +48,7 @@ class Detector:
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
         """device: by default an accelerator if available, else the CPU. Raises ``SettingsError`` for an unavailable device."""
         self.device = find_device(device)
-        self.checkpoint = checkpoint
+        self._origin = checkpoint.origin
         self.model: DETR = checkpoint.model.to(self.device).eval()
         self.pipeline = Pipeline(checkpoint.record, TorchRuntime(self.model))
 
@@ -85,6 +85,11 @@ class Detector:
         return self.pipeline.record
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The model with its record, to be saved or converted."""
+        return Checkpoint(self.model, self.record, self._origin)
+
+    @property
     def categories(self) -> Categories:
         """Map between logit indices, category ids and names."""
         return self.record.categories
@@ -110,7 +115,6 @@ class Detector:
         """Change the size that images are scaled to, and return the detector. sides: as in ``InputSize``, in pixels."""
         record = replace(self.record, input_size=replace(self.record.input_size, sides=sides))
         self.pipeline = replace(self.pipeline, record=record)
-        self.checkpoint = replace(self.checkpoint, record=record)
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:

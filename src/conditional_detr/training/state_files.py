@@ -14,8 +14,9 @@ from torch import Tensor
 
 from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
 from conditional_detr.errors import CheckpointError
-from conditional_detr.files import write_text
+from conditional_detr.files import read_json, write_text
 
+REMEDY = "copy the run folder again"
 SHAPE, PROGRESS, SCALER = "shape.json", "progress.json", "scaler.json"
 MODEL, OPTIMIZER, AVERAGED = "model.safetensors", "optimizer.safetensors", "averaged.safetensors"
 Tensors = dict[str, Tensor]
@@ -50,19 +51,6 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     write_text(file, json.dumps(content))
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ``CheckpointError``."""
-    try:
-        if not file.is_file():
-            raise FileNotFoundError(None, "there is no such file")
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{file} can't be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is damaged: it is not JSON") from error
-    return _named(content, file)
-
-
 def read_contents(state: Path, process: int) -> Contents:
     """What a state holds for one of the processes. Raises ``CheckpointError`` naming the file at fault."""
     if not (state / PROGRESS).exists() and (state / "custom_checkpoint_0.pkl").exists():
@@ -80,8 +68,8 @@ def read_contents(state: Path, process: int) -> Contents:
         optimizer=load_safetensors(files["optimizer"]),
         averaged=load_safetensors(files["averaged"]) if files["averaged"].exists() else None,
         random=load_safetensors(files["random"]),
-        progress=read_json(files["progress"]),
-        scaler=read_json(files["scaler"]) if files["scaler"].exists() else None,
+        progress=read_json(files["progress"], CheckpointError, REMEDY),
+        scaler=read_json(files["scaler"], CheckpointError, REMEDY) if files["scaler"].exists() else None,
         files=files,
     )
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
-from conditional_detr.errors import CheckpointError
+from conditional_detr.errors import CheckpointError, newer_version
+from conditional_detr.files import read_json
 from conditional_detr.loss.criterion import TERMS
 from conditional_detr.model.network import DETR
 from conditional_detr.runs import RunFolder
@@ -20,13 +21,13 @@ from conditional_detr.training.state_files import (
     MODEL,
     OPTIMIZER,
     PROGRESS,
+    REMEDY,
     SCALER,
     SHAPE,
     Contents,
     Tensors,
     random_file,
     read_contents,
-    read_json,
     write_json,
     write_tensors,
 )
@@ -95,14 +96,11 @@ def load_state(trained: Trained, state: Path, shape: dict[str, int]) -> None:
     Raises ``CheckpointError`` when ``shape`` is not that of the state, or for a file that is damaged or of another run.
     """
     try:
-        saved = read_json(state / SHAPE)
+        saved = read_json(state / SHAPE, CheckpointError, REMEDY)
         if not all(type(count) is int for count in saved.values()):
             raise CheckpointError(f"{state / SHAPE} is damaged: it has to hold whole numbers")
         if saved.get("version", 0) > VERSION:
-            raise CheckpointError(
-                f"{state} was written by a newer conditional-detr (state version {saved['version']}; this one reads up to "
-                f"{VERSION}); upgrade: pip install --upgrade conditional-detr"
-            )
+            raise CheckpointError(newer_version(state, "state", saved["version"], VERSION))
         contents = read_contents(state, trained.accelerator.process_index)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or delete {state} to train from the beginning") from error

@@ -242,3 +242,11 @@ def test_memory_of_annotations(tmp_path):
     assert sum(array.nbytes for array in arrays) / len(boxes) <= 60
     rest = [part for part in parts if not isinstance(part, (np.ndarray, Names))]
     assert len(pickle.dumps(rest)) < 1000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 5, "[]", "1" * 10_000, '"x"', ""])
+def test_annotation_files_that_are_no_object_are_refused(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=r"x\.json (is not valid JSON|must hold a JSON object)") as caught:
+        read_coco(tmp_path / "x.json", [tmp_path])
+    assert "\n" not in str(caught.value)

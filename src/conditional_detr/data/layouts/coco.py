@@ -1,11 +1,10 @@
 """Find and read COCO annotation files in the common folder layouts, including Roboflow's COCO export."""
 
-import json
 import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.layouts import Split
 from conditional_detr.errors import DataError
+from conditional_detr.files import read_json
 from conditional_detr.record import Categories
 
 LOOKED_FOR = "annotations/instances_SPLIT2017.json, annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json"
@@ -69,7 +69,7 @@ def read_coco(file: Path, folders: Sequence[Path], setting: str = "the image fol
     setting: name of the setting for the image folder, for messages. Raises ``DataError`` naming file and entry for unreadable
     JSON, missing keys, unknown ids, boxes that are not finite, and missing image files.
     """
-    content = _read_json(file)
+    content = _read_lists(file)
     categories = _categories(content["categories"], file)
     images = content["images"]
     if not images:
@@ -94,17 +94,12 @@ def read_coco(file: Path, folders: Sequence[Path], setting: str = "the image fol
     )
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content: Any = json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"annotation file {file} can't be read ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise DataError(f"annotation file {file} is not valid JSON ({error}); export it again") from error
+def _read_lists(file: Path) -> dict[str, Any]:
+    content = read_json(file, DataError, "check the path, or export the annotations again")
     for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(cast(dict[str, Any], content).get(key), list):
+        if not isinstance(content.get(key), list):
             raise DataError(f"{file} is not a COCO annotation file: it has no list {key!r}")
-    return cast(dict[str, Any], content)
+    return content
 
 
 def _categories(records: list[dict[str, Any]], file: Path) -> Categories:

@@ -1,5 +1,6 @@
 """Backbone families. Each is one module here and one entry in ``record.BACKBONES``."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Literal, Protocol, cast, runtime_checkable
@@ -13,7 +14,7 @@ from conditional_detr.record import BACKBONES, Architecture, BackboneShape
 Naming = Literal["torchvision", "timm", "transformers"]
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """A convolutional network without its classifier. The output is the feature map of the last stage.
 
     channels: number of output channels. norm_frozen: batch norm is constant. gradient_checkpointing: recompute activations
@@ -24,16 +25,18 @@ class Backbone(nn.Module):
     norm_frozen: bool
     gradient_checkpointing: bool
 
+    @abstractmethod
     def freeze(self, stages: int) -> None:
         """Stop training the stem and the first ``stages`` stages; -1 freezes nothing, not even the stem."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fused(self) -> nn.Module:
         """Return an equivalent network for inference, with fewer operations and shared parameters."""
-        raise NotImplementedError
 
-    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch channels rows columns"]: ...
 
 
 @runtime_checkable

@@ -22,14 +22,15 @@ from conditional_detr.checkpoints.formats.huggingface.preprocessor import prepro
 from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
 from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.errors import CheckpointError
-from conditional_detr.files import whole_file, write_text
+from conditional_detr.files import read_json, whole_file, write_text
 from conditional_detr.model.backbones import families, family
-from conditional_detr.record import BACKBONES, Categories, StoredRecord, read_record
+from conditional_detr.record import Categories, StoredRecord, backbone_names, read_record
 
 __all__ = ["LAYOUTS", "MARKER", "read", "write"]
 
 MARKER = "config.json"
 _PREPROCESSOR, _WEIGHTS = "preprocessor_config.json", "model.safetensors"
+_REMEDY = "give a complete checkpoint folder, or copy it again"
 _TYPES = {"conditional": "conditional_detr", "detr": "detr"}
 _CLASSES = {"conditional": "ConditionalDetr", "detr": "Detr"}
 # Fields of ``Architecture`` that transformers has no field for, or ignores.
@@ -39,8 +40,9 @@ _WITHOUT_FIELD = ("position_temperature", "classification", "dilation")
 def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
     """Write a checkpoint folder that transformers opens.
 
-    timm_backbone: use timm's names for the backbone; by default for DC5, and where transformers has no others. Warns when transformers would compute
-    something else from the folder. Raises ``CheckpointError`` when timm has no such backbone.
+    timm_backbone: use timm's names for the backbone; by default for DC5, and where transformers has no others. Warns when
+    transformers would compute something else from the folder. Raises ``CheckpointError`` when the backbone does not exist
+    under the names asked for.
     """
     architecture = checkpoint.architecture
     named = isinstance(architecture.backbone, str)
@@ -77,7 +79,7 @@ def read(given: Given) -> Parsed:
             f"{folder} is a part of a Hugging Face checkpoint; give its folder, with config.json in it"
         )
     file = folder / MARKER
-    config = _read_json(file)
+    config = read_json(file, CheckpointError, _REMEDY)
     if config.get("model_type") not in _TYPES.values():
         raise CheckpointError(f"{file} is of a {config.get('model_type')!r} model; give conditional_detr or detr")
     for key, plain in {"activation_function": "relu", "position_embedding_type": "sine"}.items():
@@ -92,7 +94,8 @@ def read(given: Given) -> Parsed:
     categories = _categories(config, record, classes, file)
     if len(categories) != classes:
         raise CheckpointError(f"{file}: id2label names {len(categories)} classes, the class head has {classes}")
-    size = read_input_size(_read_json(folder / _PREPROCESSOR), given.boxes, folder / _PREPROCESSOR)
+    processor = read_json(folder / _PREPROCESSOR, CheckpointError, _REMEDY)
+    size = read_input_size(processor, given.boxes, folder / _PREPROCESSOR)
     return Parsed("huggingface", state, declared, categories, size, state.left_out)
 
 
@@ -205,12 +208,13 @@ def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> di
         }
     except KeyError as error:
         raise CheckpointError(f"{file} lacks {error.args[0]!r}; give a complete checkpoint folder") from error
-    known = [name for names in BACKBONES.values() for name in names]
     # timm appends the tag of the weights to the name, after a dot.
     name = config.get("backbone") or backbone.get("backbone")
     declared["backbone"] = native or str(name).partition(".")[0]
-    if native is None and declared["backbone"] not in known:
-        raise CheckpointError(f"{file}: backbone {reprlib.repr(name)} is not supported; use one of {', '.join(known)}")
+    if native is None and declared["backbone"] not in backbone_names():
+        raise CheckpointError(
+            f"{file}: backbone {reprlib.repr(name)} is not supported; use one of {', '.join(backbone_names())}"
+        )
     return {**declared, **{key: value for key, value in own.items() if key != "dilation"}}
 
 
@@ -224,15 +228,3 @@ def _categories(config: Mapping[str, Any], record: StoredRecord, classes: int, f
         raise CheckpointError(f"{file}: id2label must name classes 0, 1, 2, ...; it names {found}") from error
     stored = record.categories  # transformers keeps them when it saves a fine-tuned model with other labels
     return stored if stored is not None and stored.names == names else Categories(tuple(range(len(names))), names)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read ({error.strerror}); give a complete checkpoint folder") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); copy or download it again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(content).__name__}")
-    return cast(dict[str, Any], content)
