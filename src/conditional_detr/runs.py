@@ -1,4 +1,4 @@
-"""A run folder: its config, metrics and states, written so that a kill at any moment leaves it usable."""
+"""Run folders: config, metrics and states. A kill at any moment leaves a run folder usable."""
 
 import json
 import os
@@ -48,7 +48,7 @@ class RunFolder:
         write_text(self.config, _repeatable(settings).to_yaml())
 
     def append(self, record: Metrics) -> None:
-        """Add a line to the metrics; a line that a kill cut short is ended first."""
+        """Append a line to the metrics. A line that a kill cut short is ended first."""
         with self.metrics.open("a+b") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)
@@ -57,21 +57,21 @@ class RunFolder:
             file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
 
     def newest_state(self) -> Path | None:
-        """The folder of the newest complete state; None when there is none yet."""
+        """Return the folder of the newest complete state, or None before the first one."""
         found = [path for path in self.states.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
         return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
 
     def partial_state(self) -> Path:
-        """Where a state is written before ``keep_state`` gives it its name."""
+        """Return the folder that a state is written to before ``keep_state`` renames it."""
         return self.states / "partial"
 
     def begin_state(self) -> None:
-        """Make ``partial_state`` an empty folder, without what a kill left in it."""
+        """Make ``partial_state`` an empty folder. Remove what a kill left in it."""
         _remove(self.partial_state())
         self.partial_state().mkdir(parents=True)
 
     def keep_state(self, step: int) -> None:
-        """Give the state under ``partial_state`` its name, then remove older ones."""
+        """Rename the state in ``partial_state`` to ``step-N``, then remove older states."""
         target = self.states / f"step-{step}"
         _remove(target)
         os.replace(self.partial_state(), target)
@@ -81,7 +81,7 @@ class RunFolder:
 
 
 def create_run(settings: Settings) -> RunFolder:
-    """Make the folder of a new run and write its config, which repeats it from any folder under a new name. Raises ``CheckpointError`` when the wanted name is taken."""
+    """Create the folder of a new run and write its config. Raises ``CheckpointError`` when ``train.name`` is taken."""
     output, name = settings.train.output, settings.train.name
     try:
         if name:
@@ -99,9 +99,9 @@ def create_run(settings: Settings) -> RunFolder:
 
 
 def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Settings]:
-    """An existing run and its settings, changed by ``key=value`` overrides, which are not written yet.
+    """Return an existing run and its settings with ``key=value`` overrides. The overrides are not written.
 
-    Raises ``CheckpointError`` when ``path`` is not a run folder, and for what can't change within a run.
+    Raises ``CheckpointError`` when ``path`` is not a run folder, and ``SettingsError`` for settings that can't change within a run.
     """
     run = RunFolder(path)
     if not run.config.is_file():
@@ -112,7 +112,7 @@ def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Sett
 
 
 def read_metrics(file: Path) -> list[Metrics]:
-    """The lines of ``metrics.jsonl`` that count: after a resume, lines beyond the state it began from are void."""
+    """Return the valid lines of ``metrics.jsonl``. A resume invalidates the lines after the state that it started from."""
     records: list[Metrics] = []
     if not file.is_file():
         return records
@@ -129,13 +129,13 @@ def read_metrics(file: Path) -> list[Metrics]:
 
 
 def best_evaluation(records: list[Metrics]) -> Metrics | None:
-    """The evaluation with the highest AP, the earliest of equals."""
+    """Return the evaluation with the highest AP, the earliest one if several are equal."""
     evaluations = (record for record in records if record["kind"] == "evaluation")
     return max(evaluations, key=lambda record: record["AP"], default=None)
 
 
 def _repeatable(settings: Settings) -> Settings:
-    """The same settings with absolute paths and without the name, which is taken."""
+    """Return settings that repeat a run from any folder: with absolute paths, and without the name, which is taken."""
     sections: dict[str, Any] = {}
     for name in ("model", "data", "train"):
         section = getattr(settings, name)
@@ -146,7 +146,7 @@ def _repeatable(settings: Settings) -> Settings:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder; of a symbolic link the link only, and not what another folder has."""
+    """Remove a file or folder. Of a symbolic link, remove the link and keep its target."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():

@@ -1,9 +1,9 @@
-"""The zip archives that ``torch.save`` writes, read from the entries that were checked.
+"""Read the zip archives that ``torch.save`` writes. The entries that are checked are the entries that are read.
 
-An archive has a directory at its end. Readers differ in where they look for it, in whether they believe it or the headers
-in front of the entries, and in what they do with the rest. So an archive is refused unless all ways of reading it agree:
-the directory is directly before the end record and where that record says, entries lie one behind the other in front of
-it, and each has the same name and kind in both places.
+An archive has a directory at its end. Zip readers differ in where they look for it, and in whether they trust it or the headers
+in front of the entries. An archive is refused unless all ways of reading it agree: the directory lies directly before the end
+record and at the offset in that record, entries lie in front of it and do not overlap, and each has the same name and method
+in both places.
 """
 
 import io
@@ -28,7 +28,7 @@ _AT_ONCE = 2**24  # bytes
 
 
 class Unfit(Exception):  # noqa: N818
-    """Why a file can't be read and what to do, behind the name of the file."""
+    """A file that can't be read. The message continues a sentence that begins with the name of the file."""
 
 
 class _Entry(NamedTuple):
@@ -38,7 +38,7 @@ class _Entry(NamedTuple):
 
 
 class _Archive:
-    """The entries of an archive, by name."""
+    """Entries of an archive, by name."""
 
     def __init__(self, stream: BufferedReader, size: int) -> None:
         self._stream = stream
@@ -74,7 +74,7 @@ class _Archive:
         return entry
 
     def read(self, name: str) -> torch.Tensor:
-        """The bytes of an entry, checked against its checksum."""
+        """Return the bytes of an entry. Raises ``Unfit`` when its checksum is wrong."""
         entry = self.entries[name]
         self._stream.seek(entry.start)
         content = torch.empty(entry.size, dtype=torch.uint8)
@@ -84,7 +84,7 @@ class _Archive:
 
 
 def read_archive(stream: BufferedReader, size: int) -> object:
-    """The object in an archive of ``size`` bytes.
+    """Return the object in an archive of ``size`` bytes.
 
     Raises ``Unfit`` for an archive that ``torch.save`` did not write, ``Refused`` for a pickle that calls something, and
     any exception for a damaged one.
@@ -114,7 +114,7 @@ def read_archive(stream: BufferedReader, size: int) -> object:
 
 
 def read_into(memory: torch.Tensor, stream: BufferedReader) -> int:
-    """Fill a tensor of bytes from where ``stream`` is; returns the checksum of zip. Raises ``EOFError``."""
+    """Fill a tensor of bytes from the position of ``stream``. Return the CRC-32. Raises ``EOFError``."""
     view = memoryview(cast(Any, memory.numpy()))
     crc = 0
     while len(view) > 0:
@@ -127,7 +127,7 @@ def read_into(memory: torch.Tensor, stream: BufferedReader) -> int:
 
 
 def _find_directory(stream: BufferedReader, size: int) -> int:
-    """Where the directory begins. Raises ``Unfit`` when there is more than one way to find it."""
+    """Return the offset of the directory. Raises ``Unfit`` when there is more than one way to find it."""
 
     def record(kind: struct.Struct, end: int) -> tuple[Any, ...] | None:
         stream.seek(max(0, end - kind.size))

@@ -1,7 +1,7 @@
-"""The files that ``torch.save`` wrote before version 1.6, and writes without its zip format.
+"""Read the files that ``torch.save`` wrote before version 1.6, and still writes without its zip format.
 
-Five pickles follow each other: a magic number, a version, the machine, the object, and the keys of storages. The storages
-follow in that order, each as its number of elements and its bytes.
+A file holds five pickles: a magic number, a version, the kind of machine, the object, and the keys of its storages. The storages
+follow in the order of the keys. Each is a number of elements and its bytes.
 """
 
 import struct
@@ -18,7 +18,7 @@ _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 
 class _Bounded:
-    """A stream that is never asked for more than the file has: memory is taken before it is read."""
+    """Stream that limits reads to the size of the file, because ``read`` allocates memory first."""
 
     def __init__(self, stream: BufferedReader, size: int) -> None:
         self.readline = stream.readline
@@ -29,7 +29,7 @@ class _Bounded:
 
 
 class _Storages:
-    """Memory for the storages that a pickle names, to be filled from what follows it; not more than the file has."""
+    """Memory of the storages that a pickle names. It is filled later, and is limited to the size of the file."""
 
     def __init__(self, size: int) -> None:
         self._left = size
@@ -58,7 +58,7 @@ class _Storages:
 
 
 def read_legacy(stream: BufferedReader, size: int) -> object:
-    """The object in a file of ``size`` bytes. Raises ``Refused`` or any exception, as ``read_archive`` does."""
+    """Return the object in a file of ``size`` bytes. Raises ``Refused`` or any exception, as ``read_archive`` does."""
     bounded: Any = _Bounded(stream, size)
     storages = _Storages(size)
 

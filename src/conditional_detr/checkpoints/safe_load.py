@@ -1,7 +1,7 @@
-"""Reading files of weights without running what they say.
+"""Read files of weights without running code in them.
 
-One reader of ours finds the parts of a file, checks them and reads them. torch is given no file: it has several readers,
-which see other things in one file, and one of them runs code (TorchScript).
+One reader finds the parts of a file, checks them and reads them. torch never gets a file, because it has several readers. They
+can see different contents in one file, and one of them runs code (TorchScript).
 """
 
 import argparse
@@ -19,11 +19,11 @@ from conditional_detr.checkpoints.legacy import read_legacy
 from conditional_detr.checkpoints.unpickling import Refused
 from conditional_detr.errors import CheckpointError
 
-_VISITS = 1_000_000  # of entries in containers; shared ones count each time
+_VISITS = 1_000_000  # entries in containers; shared ones count each time
 
 
 def load_pth(file: Path) -> Any:
-    """The content of a ``.pth`` file that ``torch.save`` wrote, zip or legacy.
+    """Return the content of a ``.pth`` file that ``torch.save`` wrote, in the zip or the legacy format.
 
     Tensors that share memory in the file share it here. Raises ``CheckpointError`` for a file that can't be read, is no such
     file, names something that is not allowed, or claims to hold more than it does.
@@ -39,7 +39,7 @@ def load_pth(file: Path) -> Any:
 
 
 def load_safetensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, whose header the library checks against the file's size.
+    """Return the tensors of a ``.safetensors`` file. The library checks the header against the size of the file.
 
     Raises ``CheckpointError`` for a file that can't be read.
     """
@@ -54,9 +54,9 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _open(file: Path) -> BufferedReader:
-    """Open a file, and nothing else that has a path: reading from a pipe would never end."""
+    """Open a regular file. Refuse pipes and devices, because reading from them may never end."""
     if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(None, "it is no file")
+        raise OSError(None, "it is not a file")
     return file.open("rb")
 
 
@@ -78,7 +78,7 @@ def _read(stream: BufferedReader, size: int, file: Path) -> Any:
 
 
 def _check_size(content: Any, size: int) -> None:
-    """Refuse content that unfolds to more than ``size`` bytes of a file can hold: one part shared many times."""
+    """Raise ``Unfit`` when content is larger than a file of ``size`` bytes can hold, because parts are shared many times."""
     bytes_ = visits = 0
     todo = [content]
     while todo:

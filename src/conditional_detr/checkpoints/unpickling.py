@@ -1,9 +1,9 @@
-"""A pickle read without running what it says.
+"""Unpickle weights without running code.
 
-A pickle names callables and calls them, so one from elsewhere can do anything. The unpickler here builds tensors, plain
-containers and ``argparse.Namespace``, and nothing else. Objects that weights do not need (mmengine's logs, numpy's
-scalars) become empty stand-ins. Anything else is refused by its name. No function of torch gets values of the file
-before they are checked.
+A pickle names functions and calls them, so an untrusted one can do anything. The unpickler here builds tensors, plain
+containers and ``argparse.Namespace``, and nothing else. Objects that weights do not need (mmengine's logs, NumPy's
+scalars) become empty stand-ins. Anything else is refused by its name. Values of the file are checked before any function of
+torch gets them.
 """
 
 import argparse
@@ -44,26 +44,26 @@ _STORAGES = {
 _STORAGE = re.compile(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage")
 
 
-_MANY = 2**48  # elements, in no tensor
-_DIMENSIONS = 64  # that torch has at most
+_MANY = 2**48  # elements; no tensor has as many
+_DIMENSIONS = 64  # maximum of torch
 
 
 class _StorageType:
-    """What a name such as ``torch.FloatStorage`` becomes."""
+    """Stand-in for a class such as ``torch.FloatStorage``."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
 
 class _Storage:
-    """Numbers that a file holds, as many of one type as its pickle says."""
+    """Storage of a file: its memory, element type and number of elements."""
 
     def __init__(self, memory: torch.UntypedStorage, dtype: torch.dtype, elements: int) -> None:
         self.memory, self.dtype, self.elements = memory, dtype, elements
 
 
 class StorageId(NamedTuple):
-    """What a pickle says of a storage."""
+    """Description of a storage in a pickle."""
 
     key: str
     dtype: torch.dtype
@@ -75,7 +75,7 @@ class StorageId(NamedTuple):
 
 
 def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: Any) -> Tensor:
-    """A view into a storage, which it does not leave. rest: whether it has a gradient, hooks, perhaps flags."""
+    """Return a tensor that is a view within its storage. rest: requires_grad, hooks, and optional flags."""
     requires_grad, _, flags = (*rest, None) if len(rest) == 2 else rest
     numbers = [offset, *size, *stride]
     if type(storage) is not _Storage or len(size) != len(stride) or not all(type(n) is int for n in numbers):
@@ -97,7 +97,7 @@ def _parameter(data: Tensor, requires_grad: bool, *_: Any) -> nn.Parameter:
 
 
 class _StandIn:
-    """In the place of an object that nothing here needs: takes anything, does nothing."""
+    """Stand-in for an object that weights do not need. It accepts any arguments and ignores them."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return object.__new__(cls)
@@ -112,7 +112,7 @@ def _ordered_dict(*args: Any) -> "OrderedDict[str, Any]":
 
 
 class _Namespace(argparse.Namespace):
-    """What ``argparse.Namespace`` becomes: the class itself stays out of reach."""
+    """Replacement for ``argparse.Namespace``, so that a pickle never gets the class itself."""
 
     def __new__(cls, *args: Any) -> "_Namespace":
         return object.__new__(cls)
@@ -132,17 +132,17 @@ _BUILT: dict[str, Callable[..., Any]] = {
 
 
 class Refused(Exception):  # noqa: N818
-    """What a pickle named."""
+    """A pickle names something that is not allowed. The message is that name."""
 
 
-# The one in Python: the one in C trusts numbers in the file with memory, and can't be told what a key may be.
+# The unpickler in Python. The one in C allocates memory as the file says, and offers no control over keys.
 _Base = cast(Any, pickle)._Unpickler
 
 
 class Unpickler(_Base):
-    """Calls what is in ``_BUILT`` and stand-ins only; keys and members of sets are text or numbers.
+    """Unpickler that calls only the functions in ``_BUILT`` and stand-ins. Keys and members of sets must be text or numbers.
 
-    stream: has ``read`` and ``readline``. storage: gives the memory of a storage, which has at least the bytes that its id asks for.
+    stream: has ``read`` and ``readline``. storage: returns the memory of a storage, with at least the bytes of its id.
     """
 
     def __init__(self, stream: Any, storage: Callable[[StorageId], torch.UntypedStorage]) -> None:
@@ -214,7 +214,7 @@ class Unpickler(_Base):
             raise Refused(f"to add to {type(cast(object, target)).__name__}")
 
     def load_binpersid(self) -> None:
-        """A storage: ("storage", type, key, device, elements), and None in legacy files."""
+        """Load a storage: ("storage", type, key, device, elements), followed by None in legacy files."""
         pid = self.stack.pop()
         if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] not in ("storage", b"storage"):
             raise Refused("a module")
@@ -248,6 +248,6 @@ class Unpickler(_Base):
 
 
 def _check_keys(keys: list[Any]) -> None:
-    """Only what hashes at once; of nested tuples a small file can hold astronomically many."""
+    """Allow only keys that are hashed in constant time. A small file can hold astronomically many nested tuples."""
     if not all(isinstance(key, (str, bytes, int, float)) for key in keys):
         raise pickle.UnpicklingError("a key is neither text nor a number")

@@ -1,6 +1,6 @@
-"""The files of a state, in which nothing can run: safetensors for tensors, JSON for the rest.
+"""Files of a state: safetensors for tensors, JSON for the rest. Neither can contain code.
 
-States of version 0.1.0, which accelerate wrote as pickles, are read by the reader of ``.pth`` files.
+States of version 0.1.0 are pickles of accelerate. The safe reader of ``.pth`` files reads them.
 """
 
 import json
@@ -24,10 +24,10 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class Contents:
-    """What the files of a state hold, and which files these are, by the names of the fields.
+    """Contents of the files of a state.
 
-    optimizer: tensors named as ``0.exp_avg``, by the place of their parameter. random: of one process, ``cpu`` and
-    ``accelerator``.
+    optimizer: tensors with names such as ``0.exp_avg``, where the number is the index of the parameter. random: random states
+    of one process, ``cpu`` and ``accelerator``. files: field -> its file.
     """
 
     model: Tensors
@@ -52,7 +52,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_contents(state: Path, process: int) -> Contents:
-    """What a state holds for one of the processes. Raises ``CheckpointError`` naming the file at fault."""
+    """Read a state for one process. Raises ``CheckpointError`` naming the damaged file."""
     if not (state / PROGRESS).exists() and (state / "custom_checkpoint_0.pkl").exists():
         return _read_0_1(state, process)
     files = {
@@ -75,7 +75,7 @@ def read_contents(state: Path, process: int) -> Contents:
 
 
 def _read_0_1(state: Path, process: int) -> Contents:
-    """The random numbers of Python and numpy are left out: training draws from torch's only."""
+    """Read a state of version 0.1.0, without the random states of Python and NumPy, which training does not use."""
     files = {
         "model": state / MODEL,
         "optimizer": state / "optimizer.bin",
@@ -85,7 +85,7 @@ def _read_0_1(state: Path, process: int) -> Contents:
         "scaler": state / "scaler.pt",
     }
     model = load_safetensors(files["model"])
-    if all(name.startswith("module.") for name in model):  # of several processes
+    if all(name.startswith("module.") for name in model):  # written by several processes
         model = {name.removeprefix("module."): value for name, value in model.items()}
     moments = _named(load_pth(files["optimizer"]), files["optimizer"]).get("state")
     optimizer = {
@@ -112,12 +112,12 @@ def _read_0_1(state: Path, process: int) -> Contents:
 
 def _named(content: Any, file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file} is damaged: it holds no names with values")
+        raise CheckpointError(f"{file} is damaged: it is not a dictionary")
     return cast("dict[str, Any]", content)
 
 
 def _tensors(content: Any, file: Path) -> Tensors:
     named = _named(content, file)
     if not all(type(value) is Tensor for value in named.values()):
-        raise CheckpointError(f"{file} is damaged: it holds other things than tensors")
+        raise CheckpointError(f"{file} is damaged: it holds entries that are not tensors")
     return dict(named)

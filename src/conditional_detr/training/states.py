@@ -1,4 +1,4 @@
-"""States of a run: everything that going on as if nothing had happened takes."""
+"""States of a run: everything needed to resume it exactly."""
 
 import math
 from dataclasses import dataclass
@@ -32,25 +32,26 @@ from conditional_detr.training.state_files import (
     write_tensors,
 )
 
-VERSION = 1  # of a state; 0 is that of version 0.1.0, which wrote no number
-_MEASURED = len(TERMS) + 4  # numbers of a step: loss, its terms, norm of the gradient, seconds, seconds of waiting
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of a parameter
+VERSION = 1  # version of a state; 0 means conditional-detr 0.1.0, which wrote no version
+_MEASURED = len(TERMS) + 4  # numbers per step: loss, its terms, gradient norm, seconds, seconds waiting for data
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of AdamW per parameter
 
 
 class Progress:
-    """Where a run is, as far as the optimizer does not know it."""
+    """Progress of a run."""
 
     def __init__(self) -> None:
         self.step = 0  # optimizer steps done
-        self.seconds = 0.0  # spent in training steps, over all resumes
-        self.window: list[list[float]] = []  # what the steps since the last line of metrics measured
+        self.seconds = 0.0  # seconds in training steps, over all resumes
+        self.window: list[list[float]] = []  # measurements of the steps since the last line of metrics
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What changes in training, as states hold it.
+    """Everything that changes in training and is stored in states.
 
-    model: the network that trains. optimizer: AdamW itself. averaged: exponential moving average of the weights, if any.
+    model: the network that trains. optimizer: AdamW itself. averaged: exponential moving average of the
+    weights; None without.
     """
 
     accelerator: Accelerator
@@ -61,12 +62,12 @@ class Trained:
 
 
 def save_state(trained: Trained, run: RunFolder, shape: dict[str, int]) -> None:
-    """Save what ``trained`` has, and the random states.
+    """Save ``trained`` and the random states. All processes must call it.
 
-    shape: numbers that a run must have in common with its states. To be called by all processes.
+    shape: numbers that a run must share with its states.
     """
     accelerator, progress = trained.accelerator, trained.progress
-    if accelerator.num_processes > 1 and progress.window:  # one process writes its own for all
+    if accelerator.num_processes > 1 and progress.window:  # the main process writes the mean of all
         window = torch.tensor(progress.window, device=accelerator.device)
         progress.window = cast(Tensor, accelerator.reduce(window, "mean")).tolist()
     if accelerator.is_main_process:
@@ -90,22 +91,22 @@ def save_state(trained: Trained, run: RunFolder, shape: dict[str, int]) -> None:
 
 
 def load_state(trained: Trained, state: Path, shape: dict[str, int]) -> None:
-    """Load a state into ``trained``, without running anything that its files say.
+    """Load a state into ``trained``. No code in its files is run.
 
-    Learning rates and all other numbers of the optimizer's groups stay as they are, so that an edited config counts.
-    Raises ``CheckpointError`` when ``shape`` is not that of the state, or for a file that is damaged or of another run.
+    The optimizer keeps its learning rates and other settings, so that changes to the config take effect. Raises
+    ``CheckpointError`` when ``shape`` differs from that of the state, and for a file that is damaged or of another run.
     """
     try:
         saved = read_json(state / SHAPE, CheckpointError, REMEDY)
         if not all(type(count) is int for count in saved.values()):
-            raise CheckpointError(f"{state / SHAPE} is damaged: it has to hold whole numbers")
+            raise CheckpointError(f"{state / SHAPE} is damaged: it must hold whole numbers")
         if saved.get("version", 0) > VERSION:
             raise CheckpointError(newer_version(state, "state", saved["version"], VERSION))
         contents = read_contents(state, trained.accelerator.process_index)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or delete {state} to train from the beginning") from error
     for what, count in shape.items():
-        if saved.get(what, count) != count:  # older states name less
+        if saved.get(what, count) != count:  # older states lack some of them
             raise CheckpointError(
                 f"{state.parent.parent} was trained with {saved[what]} {what}, now there would be {count}; "
                 f"resume with the same data, settings and number of processes"
@@ -129,7 +130,7 @@ def load_state(trained: Trained, state: Path, shape: dict[str, int]) -> None:
 
 
 def _random_states(device: torch.device) -> Tensors:
-    """torch's, which is the only one that training draws from: data is random by its place."""
+    """Return the random states of torch, the only generators that training uses. The data has its own seeds."""
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         states["accelerator"] = torch.get_device_module(device).get_rng_state()
@@ -141,20 +142,20 @@ def _moments(optimizer: AdamW) -> Tensors:
     return {f"{place}.{name}": value for place, values in states.items() for name, value in values.items()}
 
 
-# --- loading; each raises what does not fit ---
+# --- loading; each function raises an error for contents that do not fit ---
 
 
 def _put_progress(trained: Trained, contents: Contents) -> None:
     step, seconds, window = (contents.progress[key] for key in ("step", "seconds", "window"))
     if type(step) is not int or not 0 <= step < 2**53:
-        raise ValueError("step has to be a whole number")
+        raise ValueError("step must be a whole number")
     if type(seconds) not in (int, float) or not math.isfinite(seconds):
-        raise ValueError("seconds has to be a number")
+        raise ValueError("seconds must be a number")
     rows = cast("list[list[float]]", window)
     if type(window) is not list or not all(type(row) is list and len(row) == _MEASURED for row in rows):
-        raise ValueError(f"window has to hold lists of {_MEASURED} numbers")
+        raise ValueError(f"window must hold lists of {_MEASURED} numbers")
     if not all(type(value) in (int, float) for row in rows for value in row):
-        raise ValueError(f"window has to hold lists of {_MEASURED} numbers")
+        raise ValueError(f"window must hold lists of {_MEASURED} numbers")
     progress = trained.progress
     progress.step, progress.seconds = step, float(seconds)
     progress.window = [[float(value) for value in row] for row in rows]
@@ -188,14 +189,14 @@ def _put_optimizer(trained: Trained, contents: Contents) -> None:
     states: dict[int, Tensors] = {}
     for place, parameter in enumerate(parameters):
         if not any(f"{place}.{name}" in given for name in _MOMENTS):
-            continue  # it never had a gradient
+            continue  # the parameter never had a gradient
         states[place] = {name: given.pop(f"{place}.{name}") for name in _MOMENTS}
         for name, value in states[place].items():
             wanted = torch.zeros(()) if name == "step" else parameter
             _check_like(value, wanted, f"{place}.{name}")
             states[place][name] = torch.empty_like(wanted, device="cpu").copy_(
                 value.detach()
-            )  # with the parameter's layout
+            )  # in the memory format of the parameter
     if given:
         raise ValueError(f"{next(iter(given))} belongs to no parameter")
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -207,9 +208,9 @@ def _put_scaler(trained: Trained, contents: Contents) -> None:
         return
     for name, value in cast("dict[str, Any]", scaler.state_dict()).items():
         if type(given[name]) not in (int, float) or not (math.isfinite(given[name]) and given[name] >= 0):
-            raise ValueError(f"{name} has to be a number")
+            raise ValueError(f"{name} must be a number")
         if type(value) is int and type(given[name]) is not int:
-            raise ValueError(f"{name} has to be a whole number")
+            raise ValueError(f"{name} must be a whole number")
     scaler.load_state_dict(given)
 
 
