@@ -1,0 +1,129 @@
+"""Faults and peculiarities of a data set that do not stop training. Each kind is told once, with its count and an example."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Level = Literal["note", "warning"]
+
+# Kind -> level, what was found and the remedy. A note describes what is usual or was set right without loss. A warning
+# describes what will probably train or evaluate badly; ``data.strict`` turns it into a refusal.
+KINDS: dict[str, tuple[Level, str, str]] = {
+    # annotations
+    "orphan": (
+        "warning",
+        "annotations belong to no listed image and are left out",
+        "list their images, or remove the annotations",
+    ),
+    "repeated_id": ("warning", "annotation ids repeat", "give every annotation its own id"),
+    "repeated_box": ("warning", "objects are annotated twice, with the same box and category", "remove one of the two"),
+    "id_as_text": ("note", "ids are written as text or decimals and are read as whole numbers", "write them as numbers"),
+    "crowd": (
+        "note",
+        "crowds are left out of training, and evaluation ignores detections on them",
+        "set iscrowd to 0 where a box is around one object",
+    ),
+    "many_crowds": (
+        "warning",
+        "of the annotations, a large part, are crowds and are left out of training",
+        "set iscrowd to 0 where a box is around one object",
+    ),
+    "area": (
+        "note",
+        "areas are missing, not above 0 or not numbers, and the area of the box is used",
+        "write areas in square pixels for exact AP by size",
+    ),
+    "difficult": (
+        "note",
+        "objects are marked as difficult and are treated as crowds",
+        "set data.voc_difficult=keep to train with them",
+    ),
+    # boxes
+    "without_area": ("warning", "boxes have no area and are left out of training", "correct or remove them"),
+    "outside": ("warning", "boxes lie outside their image and are left out of training", "correct or remove them"),
+    "beyond": (
+        "warning",
+        "boxes reach more than a pixel beyond their image and are clipped in training",
+        "correct them if they are misplaced",
+    ),
+    "tiny": (
+        "warning",
+        "boxes are smaller than a pixel, as if they were fractions of the image",
+        "write boxes in pixels: x, y, width, height",
+    ),
+    "corners": (
+        "warning",
+        "boxes reach beyond their image, but would fit as corners x0, y0, x1, y1",
+        "write boxes as x, y, width, height",
+    ),
+    # images
+    "without_size": ("note", "images have no valid width and height, which are read from the files", "add the sizes"),
+    "file_name": (
+        "warning",
+        "file names differ from those of the files in case, folder, suffix, separator or form of Unicode",
+        "correct the names",
+    ),
+    "same_file": ("warning", "images are listed twice", "list every image once, with all of its annotations"),
+    "turned": (
+        "note",
+        "images have an EXIF orientation, and their boxes are read in the upright frame, as viewers show it",
+        "set data.exif=raw if the boxes refer to the stored pixels",
+    ),
+    "maybe_turned": (
+        "warning",
+        "images have an EXIF orientation, and sizes do not tell the frame of their boxes, which are read in the upright frame, as viewers show it",
+        "set data.exif=upright if that is right, data.exif=raw if boxes refer to the stored pixels",
+    ),
+    "unreadable": ("warning", "images can't be read and are left out", "replace or remove the files"),
+    "other_split": (
+        "warning",
+        "images come from the folder of another split",
+        "set data.train_images or data.val_images to the right folder",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of fault in a data set.
+
+    kind: a key of ``KINDS``. count: how often it occurs. source: file or folder of the annotations. example: the first one.
+    """
+
+    kind: str
+    count: int
+    source: str
+    example: str
+
+    @property
+    def level(self) -> Level:
+        return KINDS[self.kind][0]
+
+    def __str__(self) -> str:
+        _, found, remedy = KINDS[self.kind]
+        example = self.example if self.count == 1 else f"such as {self.example}"
+        return f"{self.source}: {self.count} {found} ({example}); {remedy}"
+
+
+class Problems:
+    """Collector of the faults of a data set, which counts every kind and keeps its first example."""
+
+    def __init__(self, source: object) -> None:
+        self.source = str(source)
+        self._found: dict[str, Problem] = {}
+
+    def add(self, kind: str, example: object, count: int = 1) -> None:
+        """Count a fault. count: number of faults of this kind that the example stands for; 0 for none."""
+        if count > 0:
+            assert kind in KINDS
+            first = self._found.get(kind) or Problem(kind, 0, self.source, str(example))
+            self._found[kind] = replace(first, count=first.count + count)
+
+    def found(self) -> tuple[Problem, ...]:
+        """Return the problems, warnings first."""
+        return in_order(self._found.values())
+
+
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return problems with the warnings first."""
+    return tuple(sorted(problems, key=lambda problem: problem.level != "warning"))
