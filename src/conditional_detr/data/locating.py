@@ -10,6 +10,27 @@ from conditional_detr.data.images import SUFFIXES
 from conditional_detr.data.problems import Problems
 from conditional_detr.errors import DataError
 
+# Image files that are not read.
+OTHER_SUFFIXES = frozenset(
+    {
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".dng",
+        ".cr2",
+        ".nef",
+        ".arw",
+        ".svg",
+        ".jfif",
+        ".pgm",
+        ".ppm",
+        ".tga",
+    }
+)
+
 
 class Folder:
     """The files of a folder at any depth, looked up by name."""
@@ -72,8 +93,9 @@ def files_in(folder: Path, suffixes: Set[str]) -> list[str]:
 def _walk(folder: Path, suffixes: Set[str]) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
-        place = Path(parent).relative_to(folder)
-        yield from ((place / file).as_posix() for file in _with_suffix(files, suffixes))
+        place = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if place == "." else f"{place}/"
+        yield from (f"{prefix}{file}" for file in _with_suffix(files, suffixes))
 
 
 def _with_suffix(files: Iterable[str], suffixes: Set[str]) -> Iterable[str]:

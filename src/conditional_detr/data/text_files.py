@@ -8,7 +8,7 @@ from pathlib import Path
 from conditional_detr.data.problems import Problems
 from conditional_detr.errors import DataError, did_you_mean
 
-_NAME_FILES = ("classes.txt", "labels.txt", "obj.names", "labelmap.txt")
+_NAME_FILES = ("classes.txt", "labels.txt", "obj.names", "_darknet.labels", "labelmap.txt")
 
 
 def read_bytes(file: Path) -> bytes:

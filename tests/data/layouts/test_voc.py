@@ -1,6 +1,5 @@
 """Pascal VOC: folders and lists, what an object says, categories, and XML that is wrong or hostile."""
 
-import json
 import os
 import time
 import warnings
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
-from PIL import Image
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.layouts import voc
@@ -19,6 +17,8 @@ from conditional_detr.data.listing import Listing
 from conditional_detr.data.voc_xml import read_xml
 from conditional_detr.errors import DataError
 from tests.conftest import SHARED, needs_shared
+from tests.data.layouts import listings
+from tests.data.layouts.listings import image, linked, problems, rows, rows_of_coco, write
 
 BCCD = SHARED / "data" / "bccd"
 
@@ -36,17 +36,6 @@ def annotation(*objects: str, filename="", size=(40, 30)) -> str:
         f"<annotation><filename>{filename}</filename><size><width>{width}</width><height>{height}</height></size>"
         f"{''.join(objects)}</annotation>"
     )
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def image(path: Path, size=(40, 30)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size).save(path)
 
 
 def one(root: Path, *objects: str, **kwargs) -> Path:
@@ -67,39 +56,11 @@ def devkit(root: Path, names=("b", "a", "c"), **lists: str) -> Path:
 
 
 def read(root: Path, split="train", **settings) -> Listing:
-    assert voc.recognize(root, split)
-    return voc.read(DataSettings(root=root, **settings), split)
+    return listings.read(voc, root, split, **settings)
 
 
 def refused(root: Path, split="train", **settings) -> str:
-    with pytest.raises(DataError) as caught:
-        voc.read(DataSettings(root=root, **settings), split)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 500
-    return message
-
-
-def problems(listing: Listing) -> dict[str, int]:
-    return {problem.kind: problem.count for problem in listing.problems.found()}
-
-
-def rows(listing: Listing) -> list[tuple]:
-    """Return (file, category, x, y, width, height) of all objects."""
-    return [
-        (listing.file_names[owner], listing.categories.names[label], *box)
-        for owner, label, box in zip(listing.owners, listing.labels, listing.boxes.tolist(), strict=True)
-    ]
-
-
-def rows_of_coco(file: Path) -> tuple[list[str], list[tuple]]:
-    """Return the file names in order, and (file, category, x, y, width, height) of all objects."""
-    content = json.loads(file.read_text())
-    names = {each["id"]: each["name"] for each in content["categories"]}
-    files = {each["id"]: each["file_name"] for each in content["images"]}
-    return list(files.values()), [
-        (files[each["image_id"]], names[each["category_id"]], *each["bbox"]) for each in content["annotations"]
-    ]
+    return listings.refused(voc, root, split, **settings)
 
 
 # --- real data ---
@@ -128,9 +89,7 @@ def test_bccd_equals_what_supervision_reads(tmp_path):
         supervision = pytest.importorskip("supervision")
     names = (BCCD / "voc" / "ImageSets" / "Main" / "train.txt").read_text().split()[:20]
     for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
-        (tmp_path / folder).mkdir()
-        for name in names:
-            (tmp_path / folder / f"{name}{suffix}").symlink_to(BCCD / "voc" / folder / f"{name}{suffix}")
+        linked(BCCD / "voc" / folder, tmp_path / folder, [f"{name}{suffix}" for name in names])
     found = supervision.DetectionDataset.from_pascal_voc(str(tmp_path / "JPEGImages"), str(tmp_path / "Annotations"))
     theirs = {os.path.basename(path): each for path, each in found.annotations.items()}
     listing = read(tmp_path, voc_one_based=True)  # it counts from 1
@@ -243,6 +202,11 @@ def test_without_splits_all_is_for_training(tmp_path, folders):
     assert problems(listing) == {"unannotated": 1}
     assert not voc.recognize(tmp_path, "val")
     assert "no val split" in refused(tmp_path, "val")
+
+
+def test_a_root_called_test_is_no_test_split(tmp_path):
+    one(tmp_path / "test", obj())
+    assert problems(read(tmp_path / "test")) == {}
 
 
 def test_what_is_not_pascal_voc(tmp_path):
