@@ -20,7 +20,7 @@ def command(
     from conditional_detr.cli.evaluate import print_table
     from conditional_detr.cli.log import console
     from conditional_detr.config import load_settings
-    from conditional_detr.data.layouts.coco import read_coco
+    from conditional_detr.data.reading import read_coco
     from conditional_detr.data.shapes import write_shapes
     from conditional_detr.evaluation.coco import evaluate_detector
     from conditional_detr.inference.detector import Detector

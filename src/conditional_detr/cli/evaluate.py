@@ -1,6 +1,7 @@
 """``cdetr evaluate``."""
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,8 @@ def command(
     from rich.progress import Progress
 
     from conditional_detr.config import Settings, settings_from
-    from conditional_detr.data.layouts import read_split
+    from conditional_detr.data.check import described, tell_problems
+    from conditional_detr.data.reading import read_split
     from conditional_detr.evaluation.coco import evaluate_detector
     from conditional_detr.inference.detector import Detector
     from conditional_detr.runs import open_run
@@ -53,7 +55,7 @@ def command(
     if any(
         override.startswith("data.root=") for override in overrides
     ):  # new data replaces the files in the settings of the run
-        other = {"val_annotations": None, "val_images": None}
+        other = {"train_annotations": None, "train_images": None, "val_annotations": None, "val_images": None}
         given = given.model_copy(update={"data": given.data.model_copy(update=other)})
     size = detector.record.input_size
     sides = {"eval_short_side": size.sides[0], "eval_max_size": size.sides[1]}
@@ -63,9 +65,12 @@ def command(
     if save_predictions is not None:  # fail before the evaluation if the file can't be written
         save_predictions.parent.mkdir(parents=True, exist_ok=True)
         save_predictions.touch()
-    data = read_split(resolved.data, "val")
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
-        task = progress.add_task("evaluating", total=len(data))
+        task = progress.add_task("reading headers")
+        data = read_split(resolved.data, "val", lambda done, total: progress.update(task, completed=done, total=total))
+        typer.echo(f"evaluating on {described(data)}", err=True)
+        tell_problems(data, logging.getLogger(__name__))
+        progress.reset(task, description="evaluating", total=len(data))
         metrics, results = evaluate_detector(
             detector,
             data,

@@ -108,6 +108,8 @@ class DataSettings(Frozen):
     """COCO annotation file for evaluation; null to look under root"""
     val_images: Path | None = None
     """image folder for evaluation; null to look under root"""
+    val: Literal["auto", "none"] = "auto"
+    """auto: the validation data under root, or val_annotations; none: train without evaluation and keep the newest model"""
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """fraction of the training images that is held out for evaluation instead of a validation split; copies of an image stay together"""
     categories: tuple[str, ...] = ()
@@ -118,6 +120,8 @@ class DataSettings(Frozen):
     """Pascal VOC: objects marked as difficult; ignore: like crowds, not trained and not counted in AP; keep: like all others"""
     exif: Literal["auto", "upright", "raw"] = "auto"
     """frame of boxes in images with an EXIF orientation; upright: as viewers show the image; raw: as its pixels are stored; auto: upright, with a warning where sizes do not confirm it"""
+    on_error: Literal["stop", "skip"] = "stop"
+    """images that can't be used; stop: end with a message; skip: leave them out, and tell how many"""
     strict: bool = False
     """refuse data with problems that are otherwise warnings"""
     flip: Fraction = 0.5
