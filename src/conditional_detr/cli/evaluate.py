@@ -34,7 +34,7 @@ def command(
     """Measure the COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.progress import Progress
 
-    from conditional_detr.config import Settings, settings_from
+    from conditional_detr.config import DataSettings, Settings, settings_from
     from conditional_detr.data.check import described, tell_problems
     from conditional_detr.data.reading import read_split
     from conditional_detr.evaluation.coco import evaluate_detector
@@ -54,9 +54,8 @@ def command(
     given = open_run(run)[1] if (run / "config.yaml").is_file() else Settings()
     if any(
         override.startswith("data.root=") for override in overrides
-    ):  # new data replaces the files in the settings of the run
-        other = {"train_annotations": None, "train_images": None, "val_annotations": None, "val_images": None}
-        given = given.model_copy(update={"data": given.data.model_copy(update=other)})
+    ):  # how the run's own data is read does not matter
+        given = given.model_copy(update={"data": DataSettings(workers=given.data.workers)})
     size = detector.record.input_size
     sides = {"eval_short_side": size.sides[0], "eval_max_size": size.sides[1]}
     values = given.model_dump()
