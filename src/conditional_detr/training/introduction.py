@@ -16,7 +16,8 @@ def introduce(setup: Setup, max_dets: int) -> None:
         f"training on {len(train)} images with {train.usable.sum()} objects ({train.source}), "
         f"evaluating on {len(val)} ({val.source}, {max_dets} detections per image)"
     )
-    logger.info(category_table(train.categories))
+    for row in category_table(train.categories):
+        logger.info(row)
     from_nothing = settings.backbone_weights is None and settings.init_from is None
     random_backbone = isinstance(settings.backbone, str) and from_nothing
     for text in training_warnings(train, val, settings.queries, random_backbone):
@@ -27,7 +28,7 @@ def introduce(setup: Setup, max_dets: int) -> None:
     logger.info(f"{everything / 1e6:.2f} million parameters, {trained / 1e6:.2f} million train; {processes}")
 
 
-def category_table(categories: Categories) -> str:
-    """Return a table with one line per category: logit index, category id and name."""
+def category_table(categories: Categories) -> list[str]:
+    """Return the rows of a table of the categories: logit index, category id and name."""
     rows = zip(range(len(categories)), categories.ids, categories.names, strict=True)
-    return "\n".join(["logit  category id  name", *(f"{i:5d}  {id_:11d}  {name}" for i, id_, name in rows)])
+    return ["logit  category id  name", *(f"{i:5d}  {id_:11d}  {name}" for i, id_, name in rows)]
