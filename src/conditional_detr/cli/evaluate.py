@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conditional_detr.cli.log import console
+from conditional_detr.cli.log import console, say
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
 from conditional_detr.errors import SettingsError
+from conditional_detr.text import printable
 
 if TYPE_CHECKING:
     from conditional_detr.data.annotations import Annotations
@@ -79,7 +80,7 @@ def command(
         )
     if save_predictions is not None:
         save_predictions.write_text(json.dumps(results), encoding="utf-8")
-        typer.echo(f"{len(results)} detections written to {save_predictions}", err=True)
+        say(f"{len(results)} detections written to {save_predictions}", err=True)
     if as_json:
         typer.echo(json.dumps(as_record(metrics, data)))
     else:
@@ -100,15 +101,15 @@ def print_table(metrics: "CocoMetrics", data: "Annotations") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
-    console.print(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image", soft_wrap=True)
+    say(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image")
+    console = Console(highlight=False, markup=False, emoji=False)
     summary = Table("metric", "value")
     for name, value in metrics.values.items():
         summary.add_row(name, _number(value))
     console.print(summary)
     classes = Table("id", "name", "AP")
     for id_, ap in metrics.per_class.items():
-        classes.add_row(str(id_), data.categories.name_of(id_), _number(ap))
+        classes.add_row(str(id_), printable(data.categories.name_of(id_)), _number(ap))
     console.print(classes)
 
 

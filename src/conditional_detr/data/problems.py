@@ -44,7 +44,6 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "set data.voc_difficult=keep to train with them",
     ),
     # Pascal VOC, YOLO and Hugging Face
-    "same_category": ("warning", "categories have the same name as another", "give every category its own name"),
     "similar_category": (
         "warning",
         "categories differ from another only in case or spaces",
