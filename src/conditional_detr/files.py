@@ -49,3 +49,8 @@ def read_json(file: Path, kind: type[InputError], remedy: str) -> dict[str, Any]
     if not isinstance(content, dict):
         raise kind(f"{file} must hold a JSON object, not {type(content).__name__}; {remedy}")
     return cast("dict[str, Any]", content)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be computed again, ``conditional-detr`` in the user's cache. It may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "conditional-detr"

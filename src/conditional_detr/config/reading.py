@@ -1,7 +1,9 @@
 """Read settings from presets, YAML files and ``key=value`` overrides, with a clear message for every mistake."""
 
+import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -190,6 +192,8 @@ def _parts(override: str) -> tuple[str, str, str, str]:
     key, equals, text = override.partition("=")
     if not equals:
         raise SettingsError(f"{_shown(override)} is not of the form key=value, such as train.epochs=12")
+    if len(text) > MOST_BYTES:
+        raise SettingsError(f"{_shown(key)}: the value has {len(text)} characters, too many for a setting; shorten it")
     section, _, field = key.partition(".")
     if not field:
         raise SettingsError(f"unknown key {_shown(key)}{did_you_mean(key, setting_keys())}")
@@ -205,15 +209,18 @@ def _typed(value: object, key: str, source: str) -> object:
         return tuple(_typed(each, key, source) for each in cast(Sequence[object], value))
     if not isinstance(value, str):
         return value
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if re.search("[\0\ud800-\udfff]", value):
         raise SettingsError(f"{source}: {key}: {_shown(value)} has characters that no name can have")
     described = setting_fields().get(key)
     is_path = described is not None and str(described.annotation) in _PATH
+    if not value and (is_path or key == "model.init_from"):  # such as data.root=$DATA where DATA is not set
+        raise SettingsError(f"{source}: {key} is empty; write a path, or leave it out")
     try:
         # model.init_from may be a path too.
         expanded = Path(value).expanduser() if is_path or (key == "model.init_from" and value[:1] == "~") else value
     except RuntimeError as error:
         user = Path(value).parts[0]
+        user = user if len(user) <= 80 else _shown(user)
         raise SettingsError(f"{source}: {key}: {user} is no home directory here; write the whole path") from error
     return expanded if is_path else str(expanded)
 
@@ -221,7 +228,8 @@ def _typed(value: object, key: str, source: str) -> object:
 # --- known keys ---
 
 
-def setting_fields() -> dict[str, FieldInfo]:
+@cache
+def setting_fields() -> Mapping[str, FieldInfo]:
     """Return every dotted key with its type, default and description."""
     return {
         f"{section}.{key}": described
@@ -280,5 +288,8 @@ def _wanted(error: ErrorDetails) -> str:
 
 def _shown(value: object) -> str:
     """Return ``repr(value)``, shortened to fit into a sentence."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python converts no whole number of thousands of digits
+        return "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

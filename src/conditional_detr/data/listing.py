@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -44,6 +44,20 @@ class Listing:
         """Return the name of object ``index`` for messages."""
         box: list[Any] = [round(value, 3) for value in self.boxes[index].tolist()]
         return f"{box} in {self.file_names[int(self.owners[index])]}"
+
+    def without_images(self, left_out: np.ndarray) -> "Listing":
+        """Return the listing without some of the images and their objects. left_out: bool ``[images]``."""
+        kept: list[int] = np.flatnonzero(~left_out).tolist()
+        rows = ~left_out[self.owners]
+        objects = {key: getattr(self, key)[rows] for key in ("boxes", "labels", "areas", "crowd")}
+        return replace(
+            self,
+            image_ids=[self.image_ids[i] for i in kept],
+            file_names=[self.file_names[i] for i in kept],
+            sizes=self.sizes[kept],
+            owners=(np.cumsum(~left_out) - 1)[self.owners[rows]],
+            **objects,
+        )
 
 
 class ObjectArrays(TypedDict):

@@ -19,17 +19,18 @@ KINDS: dict[str, tuple[Level, str, str]] = {
     "repeated_box": ("warning", "objects are annotated twice, with the same box and category", "remove one of the two"),
     "id_as_text": (
         "note",
-        "ids are written as text or decimals and are read as whole numbers",
-        "write them as numbers",
+        "ids or coordinates are written as text or decimals, and are read as numbers",
+        "write numbers",
     ),
+    "same_category": ("warning", "categories have the same name as another", "give every category its own name"),
     "crowd": (
         "note",
-        "crowds are left out of training, and evaluation ignores detections on them",
+        "crowds (iscrowd) are left out of training and ignored in AP",
         "set iscrowd to 0 where a box is around one object",
     ),
     "many_crowds": (
         "warning",
-        "of the annotations, a large part, are crowds and are left out of training",
+        "a large part of the annotations are crowds (iscrowd), which are left out of training and ignored in AP",
         "set iscrowd to 0 where a box is around one object",
     ),
     "area": (
@@ -43,7 +44,6 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "set data.voc_difficult=keep to train with them",
     ),
     # Pascal VOC, YOLO and Hugging Face
-    "same_category": ("warning", "categories have the same name as another", "give every category its own name"),
     "similar_category": (
         "warning",
         "categories differ from another only in case or spaces",
@@ -120,12 +120,30 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "images have an EXIF orientation, and their boxes are read in the upright frame, as viewers show it",
         "set data.exif=raw if the boxes refer to the stored pixels",
     ),
+    "turned_raw": (
+        "note",
+        "images have an EXIF orientation, and their boxes are read in the frame of the stored pixels (data.exif=raw)",
+        "leave data.exif out if the boxes refer to the upright image",
+    ),
     "maybe_turned": (
         "warning",
         "images have an EXIF orientation, and sizes do not tell the frame of their boxes, which are read in the upright frame, as viewers show it",
         "set data.exif=upright if that is right, data.exif=raw if boxes refer to the stored pixels",
     ),
     "unreadable": ("warning", "images can't be read and are left out", "replace or remove the files"),
+    # splits
+    "other_ids": (
+        "note",
+        "categories have another id or case than in training and are matched by name",
+        "give both the same",
+    ),
+    "unlisted": ("note", "categories without boxes are not listed for training and are left out", "list them in both"),
+    "fewer": ("note", "categories of the training data are not listed here and have no AP", "list them in both"),
+    "copy": (
+        "warning",
+        "validation images are also training images, so AP is too high",
+        "remove them from one of the splits",
+    ),
     "other_split": (
         "warning",
         "images come from the folder of another split",
@@ -153,7 +171,7 @@ class Problem:
     def __str__(self) -> str:
         _, found, remedy = KINDS[self.kind]
         example = self.example if self.count == 1 else f"such as {self.example}"
-        return f"{self.source}: {self.count} {found} ({example}); {remedy}"
+        return f"{self.source}: {found} ({self.count}, {example}); {remedy}"
 
 
 class Problems:
