@@ -94,7 +94,7 @@ def test_objects_are_those_of_the_official_code(tmp_path):
         ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [1, 2]}]}, "annotation 5 has bbox"),
         (
             {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [0, 0, float("nan"), 1]}]},
-            "image 4 is NaN",
+            "NaN is no number in JSON, at the key 'bbox'",
         ),
         (
             {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": ["1", "2", "3", "4"]}]},
