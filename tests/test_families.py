@@ -16,8 +16,8 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint, Parsed, Written
 from conditional_detr.checkpoints.conversion import convert
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import ModelSettings
-from conditional_detr.data import layouts
-from conditional_detr.data.annotations import Annotations
+from conditional_detr.data import layouts, reading
+from conditional_detr.data.listing import Listing
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.model.backbones import Backbone
 from conditional_detr.model.network import build_model
@@ -123,10 +123,10 @@ def test_a_data_layout(monkeypatch, quick_run, shapes_root, tmp_path):
     """Rows of text, which train and evaluate."""
     coco = layouts.load("coco")
 
-    def read(settings, split) -> Annotations:
+    def read(settings, split) -> Listing:
         images = sorted((settings.root / split).iterdir())
         rows = [line.split() for line in (settings.root / f"{split}.txt").read_text().splitlines()]
-        return Annotations.of(
+        return Listing(
             source=settings.root / f"{split}.txt",
             folder=settings.root / split,
             categories=Categories((5,), ("thing",)),
@@ -141,7 +141,7 @@ def test_a_data_layout(monkeypatch, quick_run, shapes_root, tmp_path):
         )
 
     assert coco.recognize(shapes_root, "train")
-    monkeypatch.setattr(layouts, "LAYOUTS", (*layouts.LAYOUTS, "rows"))
+    monkeypatch.setattr(reading, "LAYOUTS", (*reading.LAYOUTS, "rows"))
     module(
         monkeypatch,
         "conditional_detr.data.layouts",

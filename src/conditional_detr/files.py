@@ -98,3 +98,8 @@ def open_regular(file: Path) -> BufferedReader:
     if file.exists() and not stat.S_ISREG(file.stat().st_mode):
         raise OSError(None, "it is not a file")
     return file.open("rb")
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be computed again, ``conditional-detr`` in the user's cache. It may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "conditional-detr"

@@ -9,8 +9,8 @@ from PIL import Image
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.batching import pad
-from conditional_detr.data.layouts import read_split
 from conditional_detr.data.loading import TrainingBatches, evaluation_batches, training_batches
+from conditional_detr.data.reading import read_split
 from conditional_detr.errors import InputError
 from conditional_detr.record import InputSize
 

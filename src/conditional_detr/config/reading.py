@@ -1,6 +1,5 @@
 """Read settings from presets, YAML files and ``key=value`` overrides, with a clear message for every mistake."""
 
-import difflib
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from conditional_detr.config.core_yaml import MOST_BYTES, YAMLError, read_yaml
 from conditional_detr.config.settings import VERSION, Settings
-from conditional_detr.errors import SettingsError, newer_version
+from conditional_detr.errors import SettingsError, did_you_mean, newer_version
 
 Tree = dict[str, Any]  # section -> field -> value
 
@@ -122,7 +121,7 @@ def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> 
         tree = {**_tree(preset.read_text(encoding="utf-8"), name), "preset": name}
     else:
         raise SettingsError(
-            f"{_shown(name)} is neither a preset nor a .yaml file{_did_you_mean(name, preset_names())}; "
+            f"{_shown(name)} is neither a preset nor a .yaml file{did_you_mean(name, preset_names())}; "
             f"presets: {', '.join(preset_names())}"
         )
     return settings_from(tree, overrides, name)
@@ -179,7 +178,7 @@ def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), sour
             raise SettingsError(f"{key}: {_shown(text)} is not a YAML value: {error}") from error
         part: Any = tree.setdefault(section, {})
         if not isinstance(part, dict):
-            raise SettingsError(f"unknown key {_shown(key)}{_did_you_mean(key, setting_keys())}")
+            raise SettingsError(f"unknown key {_shown(key)}{did_you_mean(key, setting_keys())}")
         cast(Tree, part)[field] = value
     try:
         # Strict: text is not converted to a number, nor true to 1.
@@ -197,7 +196,7 @@ def _parts(override: str) -> tuple[str, str, str, str]:
         raise SettingsError(f"{_shown(key)}: the value has {len(text)} characters, too many for a setting; shorten it")
     section, _, field = key.partition(".")
     if not field:
-        raise SettingsError(f"unknown key {_shown(key)}{_did_you_mean(key, setting_keys())}")
+        raise SettingsError(f"unknown key {_shown(key)}{did_you_mean(key, setting_keys())}")
     return key, section, field, text
 
 
@@ -271,7 +270,7 @@ def _sentence(error: ValidationError, source: str) -> str:
             new, hint = RENAMED[key]
             return f"{source}: {key} is now {new}, {hint}"
         known = setting_keys() if "." in key else list(Settings.model_fields)
-        return f"{source}: unknown key {_shown(key)}{_did_you_mean(key, known)}"
+        return f"{source}: unknown key {_shown(key)}{did_you_mean(key, known)}"
     if first["type"] == "value_error":
         return ": ".join(part for part in (source, key, first["msg"].removeprefix("Value error, ")) if part)
     # A field of several types has one error per type; a list may have one per item.
@@ -294,8 +293,3 @@ def _shown(value: object) -> str:
     except ValueError:  # Python converts no whole number of thousands of digits
         return "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word[:60], known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""

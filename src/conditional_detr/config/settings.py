@@ -115,15 +115,33 @@ class DataSettings(Frozen):
     """Location of the data, and preprocessing for training and evaluation. Sizes are in pixels."""
 
     root: Path | None = None
-    """folder in COCO layout (annotations/instances_train2017.json, train2017/) or a Roboflow COCO export"""
+    """folder of a data set in COCO, Pascal VOC, YOLO or Hugging Face layout, or a YOLO data.yaml (docs/data.md)"""
+    layout: Literal["auto", "coco", "voc", "yolo", "huggingface"] = "auto"
+    """layout of root; auto: recognized by its files"""
     train_annotations: Path | None = None
-    """annotation file for training; null to look under root"""
+    """COCO annotation file for training; null to look under root"""
     train_images: Path | None = None
     """image folder for training; null to look under root"""
     val_annotations: Path | None = None
-    """annotation file for evaluation; null to look under root"""
+    """COCO annotation file for evaluation; null to look under root"""
     val_images: Path | None = None
     """image folder for evaluation; null to look under root"""
+    val: Literal["auto", "none"] = "auto"
+    """auto: the validation data under root, or val_annotations; none: train without evaluation and keep the newest model"""
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """fraction of the training images that is held out for evaluation instead of a validation split; copies of an image stay together"""
+    categories: tuple[str, ...] = ()
+    """names of the categories in the order of the logits, for layouts that do not list them (Pascal VOC); empty for alphabetical order"""
+    voc_one_based: bool = False
+    """Pascal VOC: corners are counted from 1, as in the original data set; 1 is subtracted from xmin and ymin"""
+    voc_difficult: Literal["ignore", "keep"] = "ignore"
+    """Pascal VOC: objects marked as difficult; ignore: like crowds, not trained and not counted in AP; keep: like all others"""
+    exif: Literal["auto", "upright", "raw"] = "auto"
+    """frame of boxes in images with an EXIF orientation; upright: as viewers show the image; raw: as its pixels are stored; auto: upright, with a warning where sizes do not confirm it"""
+    on_error: Literal["stop", "skip"] = "stop"
+    """images that can't be used; stop: end with a message; skip: leave them out, and tell how many"""
+    strict: bool = False
+    """refuse data with problems that are otherwise warnings"""
     flip: Fraction = 0.5
     """training: probability of a horizontal flip"""
     short_sides: tuple[PositiveInt, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)

@@ -18,8 +18,7 @@ from conditional_detr.checkpoints.initialization import initialize
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.data.annotations import Annotations
-from conditional_detr.data.check import check_same_categories
-from conditional_detr.data.layouts import read_split
+from conditional_detr.data.check import read_checked
 from conditional_detr.data.loading import Batch, training_batches
 from conditional_detr.errors import SettingsError
 from conditional_detr.loss.criterion import Criterion, build_criterion
@@ -43,6 +42,7 @@ class Setup(Trained):
     settings: Settings
     train_data: Annotations
     val_data: Annotations
+    warnings: list[str]
     record: ModelRecord
     wrapped: nn.Module
     criterion: Criterion
@@ -113,8 +113,9 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
 
     Raises ``DataError`` for invalid data and ``CheckpointError`` for weights that can't be opened or do not fit.
     """
-    train_data, val_data = read_split(settings.data, "train"), read_split(settings.data, "val")
-    check_same_categories(train_data, val_data)
+    with accelerator.main_process_first():  # the others find the headers that it remembers
+        checked = read_checked(settings.data, settings.model.queries)
+    train_data, val_data = checked.train, checked.val
     settings = settings.resolved()
     train, data = settings.train, settings.data
     record = ModelRecord(
@@ -140,6 +141,7 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
         accelerator=accelerator,
         train_data=train_data,
         val_data=val_data,
+        warnings=checked.warnings,
         record=record,
         # After conversion to SyncBatchNorm and the move to the device, this is the network that trains.
         model=cast(DETR, accelerator.unwrap_model(wrapped)),
