@@ -100,6 +100,17 @@ def open_regular(file: Path) -> BufferedReader:
     return file.open("rb")
 
 
+def lines_of(file: Path, longest: int) -> Generator[bytes | None]:
+    """Yield the lines of a file without their ends; None for a line of more than ``longest`` bytes, which is not kept."""
+    with open_regular(file) as stream:
+        while line := stream.readline(longest):
+            whole = line.endswith(b"\n") or len(line) < longest
+            yield line.rstrip(b"\r\n") if whole else None
+            while not whole:
+                rest = stream.readline(longest)
+                whole = rest.endswith(b"\n") or len(rest) < longest
+
+
 def cache_folder() -> Path:
     """Return the folder for what can be computed again, ``conditional-detr`` in the user's cache. It may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "conditional-detr"
