@@ -9,11 +9,13 @@ NAMED = 10  # maximum number of categories without boxes that a warning names
 FEW_IMAGES = 10_000  # rule of thumb; COCO has 118,287
 
 
-def training_warnings(train: Annotations, val: Annotations, queries: int, random_backbone: bool) -> list[str]:
+def training_warnings(
+    train: Annotations, val: Annotations, queries: int, random_backbone: bool, mosaics: bool = False
+) -> list[str]:
     """Return warnings about data that will train or evaluate badly. Each is one sentence with its remedy.
 
     queries: number of queries of the model. random_backbone: True when ImageNet weights exist for the backbone but are not
-    used.
+    used. mosaics: whether four images are combined into one.
     """
     found: list[str] = []
     counts = train.object_counts
@@ -28,6 +30,13 @@ def training_warnings(train: Annotations, val: Annotations, queries: int, random
         found.append(
             f"{image} has {most} objects but the model has only {queries} queries ({crowded} such images), so it can't find "
             f"all of them; set model.queries={most} or more"
+        )
+    elif (
+        mosaics and (many := int(4 * (counts.mean() + counts.std()))) > queries
+    ):  # mean and two deviations of four images
+        found.append(
+            f"mosaics of four images can have more than {many} objects but the model has only {queries} queries, so it can't "
+            f"find all of them; set model.queries={many} or more, or data.mosaic=0"
         )
     present = np.bincount(train.labels[train.usable], minlength=len(train.categories))
     if empty := [name for name, count in zip(train.categories.names, present, strict=True) if count == 0]:
