@@ -84,5 +84,6 @@ def tell(summary: "Summary") -> None:
     typer.echo(f"last model   {summary.run.last_model}")
     typer.echo(f"curves       {summary.run.plots / 'curves.png'}")
     typer.echo(f"pictures     {summary.run.plots / 'predictions.jpg'}")
+    typer.echo(f"augmented    {summary.run.augmented}")
     typer.echo(f"metrics      {summary.run.metrics}")
     typer.echo(f"predict with: cdetr predict {run} IMAGE ...")
