@@ -39,6 +39,11 @@ class RunFolder:
         return self.path / "plots"
 
     @property
+    def augmented(self) -> Path:
+        """Page of augmented training images."""
+        return self.plots / "augmented.jpg"
+
+    @property
     def states(self) -> Path:
         return self.path / "state"
 

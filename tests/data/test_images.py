@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conditional_detr.data.images import open_image, read_image, to_rgb
+from conditional_detr.data.images import open_image, read_image, to_image, to_pixels, to_rgb
 from conditional_detr.errors import ImageError, InputError
 from tests.conftest import SHARED, needs_shared
 
@@ -166,3 +166,9 @@ def test_an_opened_but_damaged_pil_image(tmp_path):
 def test_missing_files_and_folders_are_named(tmp_path, missing):
     with pytest.raises(InputError, match=r"does not exist|is a folder"):
         read_image(tmp_path / missing)
+
+
+def test_pixels_are_an_image_again():
+    values = np.random.default_rng(0).integers(0, 256, (13, 9, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(to_image(to_pixels(Image.fromarray(values)))), values)
+    assert np.asarray(to_image(torch.full((3, 2, 2), 99.0))).min() == 255

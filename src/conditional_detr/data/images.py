@@ -197,3 +197,10 @@ def to_pixels(image: Image.Image) -> Float[Tensor, "3 height width"]:
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return values.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+def to_image(pixels: Float[Tensor, "3 height width"]) -> Image.Image:
+    """Return the RGB image of ImageNet-normalized pixels, the inverse of ``to_pixels``."""
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    values = (pixels * std[:, None, None] + mean[:, None, None]).mul(255).round().clamp(0, 255)
+    return Image.fromarray(np.ascontiguousarray(values.byte().permute(1, 2, 0).numpy()))
