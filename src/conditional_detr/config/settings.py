@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from conditional_detr.config.core_yaml import write_yaml
-from conditional_detr.record import Architecture, Frozen, PositiveInt
+from conditional_detr.record import Architecture, Frozen, InputSize, PositiveInt
 
 VERSION = 1  # version of files written by ``to_yaml``; an incompatible change needs a migration in ``reading.py``
 
@@ -135,6 +135,16 @@ class DataSettings(Frozen):
             raise ValueError(f"crop_min {self.crop_min} is larger than crop_max {self.crop_max}")
         if not self.short_sides or (self.crop > 0 and not self.crop_short_sides):
             raise ValueError("short_sides and crop_short_sides need at least one size")
+        sizes = {
+            "short_sides": [(side, self.max_size) for side in self.short_sides],
+            "crop_short_sides": [(side, side) for side in self.crop_short_sides],
+            "eval_short_side": [(self.eval_short_side, self.eval_max_size)],
+        }
+        for key, each in sizes.items():
+            try:
+                list(map(InputSize, each))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
         return self
 
 

@@ -76,7 +76,7 @@ class AnnotatedImages(Dataset[Sample | InputError]):
                 f"{width} x {height}, so its boxes would be misplaced; correct the annotations or the image"
             )
         boxes, labels = annotations.training_objects(index)
-        sample = LabeledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels))
+        sample = LabeledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels), f"image {path}")
         pixels, sample = self.prepare(sample, epoch, index)
         target = Target(
             labels=sample.labels,
@@ -194,7 +194,7 @@ def _augmented(settings: DataSettings, seed: int, sample: LabeledImage, epoch: i
 
 
 def _resized(size: InputSize, sample: LabeledImage, epoch: int, index: int) -> Prepared:
-    return prepare(sample.image, size), sample
+    return prepare(sample.image, size, sample.name), sample
 
 
 def _batches(
@@ -231,4 +231,7 @@ def _collate(size: InputSize, samples: list[Sample | InputError]) -> Batch | Inp
         if isinstance(sample, InputError):
             return sample
         usable.append(sample)
-    return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]
+    try:
+        return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]
+    except InputError as error:
+        return error

@@ -13,16 +13,18 @@ from torch import Tensor
 
 from conditional_detr.boxes import corners_to_center
 from conditional_detr.config import DataSettings
-from conditional_detr.record import resized_size
+from conditional_detr.errors import ImageError
+from conditional_detr.record import MAX_PIXELS, resized_size
 
 
 @dataclass(frozen=True)
 class LabeledImage:
-    """An image and its objects. boxes: x0, y0, x1, y1 in pixels. labels: logit indices."""
+    """An image and its objects. boxes: x0, y0, x1, y1 in pixels. labels: logit indices. name: name for messages."""
 
     image: Image.Image
     boxes: Float[Tensor, "objects 4"]
     labels: Int64[Tensor, " objects"]
+    name: str = "image"
 
     def relative_boxes(self) -> Float[Tensor, "objects 4"]:
         """Return the boxes as cx, cy, w, h in 0..1, relative to this image."""
@@ -30,14 +32,22 @@ class LabeledImage:
         return corners_to_center(self.boxes) / torch.tensor([width, height, width, height], dtype=torch.float32)
 
 
-def scale_image(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Scale an image with Pillow's bilinear filter, which is antialiased."""
+def scale_image(image: Image.Image, height: int, width: int, name: str = "image") -> Image.Image:
+    """Scale an image with Pillow's bilinear filter, which is antialiased.
+
+    Raises ``ImageError``, with the name of the image, for a size of more than ``MAX_PIXELS``.
+    """
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f"{name} of {image.width} x {image.height} pixels would be scaled to {width} x {height}, more than {MAX_PIXELS} "
+            f"pixels; crop it, or set a smaller maximum size"
+        )
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def resize(sample: LabeledImage, height: int, width: int) -> LabeledImage:
     """Scale image and boxes."""
-    image = scale_image(sample.image, height, width)
+    image = scale_image(sample.image, height, width, sample.name)
     ratio = [image.width / sample.image.width, image.height / sample.image.height]
     return replace(sample, image=image, boxes=sample.boxes * torch.tensor(ratio * 2, dtype=torch.float32))
 
@@ -61,7 +71,7 @@ def crop(sample: LabeledImage, top: int, left: int, height: int, width: int) -> 
     boxes = (sample.boxes - torch.tensor([left, top] * 2, dtype=torch.float32)).clamp(min=0).minimum(limits)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(-1)
     image = sample.image.crop((left, top, left + width, top + height))
-    return LabeledImage(image, boxes[keep], sample.labels[keep])
+    return replace(sample, image=image, boxes=boxes[keep], labels=sample.labels[keep])
 
 
 def augment(sample: LabeledImage, settings: DataSettings, rng: np.random.Generator) -> LabeledImage:
@@ -69,7 +79,8 @@ def augment(sample: LabeledImage, settings: DataSettings, rng: np.random.Generat
     if rng.random() < settings.flip:
         sample = flip(sample)
     if rng.random() < settings.crop:
-        sample = resize_shorter(sample, int(rng.choice(settings.crop_short_sides)), None)
+        short_side = int(rng.choice(settings.crop_short_sides))
+        sample = resize_shorter(sample, short_side, MAX_PIXELS // short_side)  # the published code has no maximum
         width, height = (
             int(rng.integers(min(settings.crop_min, side), min(settings.crop_max, side) + 1))
             for side in sample.image.size
