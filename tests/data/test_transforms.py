@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from conditional_detr.config import DataSettings
+from conditional_detr.config import DataSettings, load_settings
+from conditional_detr.data.batching import pad, prepare
 from conditional_detr.data.images import to_pixels
 from conditional_detr.data.transforms import (
     FILL,
@@ -31,6 +32,8 @@ from conditional_detr.data.transforms import (
     resized_size,
     turn,
 )
+from conditional_detr.errors import ImageError, SettingsError
+from conditional_detr.record import MAX_PIXELS, InputSize
 from tests.conftest import SHARED, needs_shared
 
 
@@ -486,3 +489,49 @@ def test_jitter_without_strength_is_the_identity(objects):
     result = augment(objects, same, np.random.default_rng(0))
     assert np.array_equal(np.asarray(result.image), np.asarray(objects.image))
     assert torch.equal(result.boxes, objects.boxes)
+
+
+def test_a_crop_of_a_long_image_takes_no_more_memory_than_others(monkeypatch):
+    """The published code scales an image of 9000 x 3 to 1,800,000 x 600 pixels before it crops it."""
+    scaled = []
+    plain = Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, size, *rest: scaled.append(size) or plain(self, size, *rest)
+    )
+    sample = LabeledImage(Image.new("RGB", (9000, 3)), torch.tensor([[0.0, 0.0, 9000.0, 3.0]]), torch.tensor([1]))
+    result = augment(sample, DataSettings(crop=1.0, crop_short_sides=(600,)), np.random.default_rng(0))
+    assert scaled[0] == (57_000, 19)
+    assert max(width * height for width, height in scaled) <= MAX_PIXELS
+    assert len(result.boxes) == 1
+
+
+def test_an_image_that_would_be_scaled_to_too_many_pixels_is_named():
+    sample = LabeledImage(
+        Image.new("RGB", (9000, 3)), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), "image x.png"
+    )
+    sentence = r"image x\.png of 9000 x 3 pixels would be scaled to 1800000 x 600, more than 33554432 pixels; crop it"
+    with pytest.raises(ImageError, match=sentence):
+        resize_shorter(sample, 600, None)
+    with pytest.raises(ImageError, match=sentence):
+        prepare(sample.image, InputSize((600, 10**9)), "image x.png")
+
+
+def test_a_batch_that_would_be_padded_to_too_many_pixels_is_refused():
+    images = [torch.zeros(1, 1, 1).expand(3, *size) for size in ((1, 10_000), (10_000, 1))]
+    with pytest.raises(ImageError, match=r"as wide as 10000 and as high as 10000 pixels .* batch size of 1"):
+        pad(images)
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("data.short_sides=[480,100000]", "short_sides"),
+        ("data.crop_short_sides=[6000]", "crop_short_sides"),
+        ("data.eval_short_side=100000", "eval_short_side"),
+    ],
+)
+def test_sizes_in_settings_are_bounded(setting, key):
+    large = ["data.max_size=100000", "data.eval_max_size=100000", "data.short_sides=[4096]"]
+    load_settings("conditional-detr_r50_8xb2-50e_coco", large)
+    with pytest.raises(SettingsError, match=f"{key}: height x width must be from 1 to 33554432 pixels"):
+        load_settings("conditional-detr_r50_8xb2-50e_coco", [*large, setting])

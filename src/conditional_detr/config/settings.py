@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from conditional_detr.config.core_yaml import write_yaml
-from conditional_detr.record import MOST_QUERIES, Architecture, Frozen, PositiveInt, at_most
+from conditional_detr.record import MOST_QUERIES, Architecture, Frozen, InputSize, PositiveInt, at_most
 
 VERSION = 1  # version of files written by ``to_yaml``; an incompatible change needs a migration in ``reading.py``
 
@@ -203,6 +203,16 @@ class DataSettings(Frozen):
             raise ValueError(
                 f"mosaic={self.mosaic:g} has no effect with mosaic_until=0; set mosaic=0, or mosaic_until=0.8"
             )
+        sizes = {
+            "short_sides": [(side, self.max_size) for side in self.short_sides],
+            "crop_short_sides": [(side, side) for side in self.crop_short_sides],
+            "eval_short_side": [(self.eval_short_side, self.eval_max_size)],
+        }
+        for key, each in sizes.items():
+            try:
+                list(map(InputSize, each))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
         return self
 
 

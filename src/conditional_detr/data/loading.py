@@ -236,7 +236,7 @@ def _augmented(
 
 def _resized(size: InputSize, read: Read, epoch: int, index: int) -> Prepared:
     sample = read(index)
-    return prepare(sample.image, size), sample
+    return prepare(sample.image, size, sample.name), sample
 
 
 def _batches(
@@ -273,4 +273,7 @@ def _collate(size: InputSize, samples: list[Sample | InputError]) -> Batch | Inp
         if isinstance(sample, InputError):
             return sample
         usable.append(sample)
-    return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]
+    try:
+        return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]
+    except InputError as error:
+        return error

@@ -16,7 +16,8 @@ from torch import Tensor
 from conditional_detr.boxes import corners_to_center
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import IMAGENET_MEAN
-from conditional_detr.record import resized_size
+from conditional_detr.errors import ImageError
+from conditional_detr.record import MAX_PIXELS, resized_size
 
 FILL = tuple(round(255 * value) for value in IMAGENET_MEAN)  # 0 after normalization, as the padding of batches
 
@@ -28,7 +29,7 @@ class LabeledImage:
     image: Image.Image
     boxes: Float[Tensor, "objects 4"]
     labels: Int64[Tensor, " objects"]
-    name: str = ""
+    name: str = "image"
 
     def centers(self) -> Float[Tensor, "objects 2"]:
         """Return the centers of the boxes, x and y in pixels."""
@@ -43,14 +44,22 @@ class LabeledImage:
 # --- size and position ---
 
 
-def scale_image(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Scale an image with Pillow's bilinear filter, which is antialiased."""
+def scale_image(image: Image.Image, height: int, width: int, name: str = "image") -> Image.Image:
+    """Scale an image with Pillow's bilinear filter, which is antialiased.
+
+    Raises ``ImageError``, with the name of the image, for a size of more than ``MAX_PIXELS``.
+    """
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f"{name} of {image.width} x {image.height} pixels would be scaled to {width} x {height}, more than {MAX_PIXELS} "
+            f"pixels; crop it, or set a smaller maximum size"
+        )
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def resize(sample: LabeledImage, height: int, width: int) -> LabeledImage:
     """Scale image and boxes."""
-    image = scale_image(sample.image, height, width)
+    image = scale_image(sample.image, height, width, sample.name)
     ratio = [image.width / sample.image.width, image.height / sample.image.height]
     return replace(sample, image=image, boxes=sample.boxes * torch.tensor(ratio * 2, dtype=torch.float32))
 
@@ -214,7 +223,8 @@ def augment(sample: LabeledImage, settings: DataSettings, rng: np.random.Generat
 def _resized(sample: LabeledImage, settings: DataSettings, rng: np.random.Generator) -> LabeledImage:
     """Resize, or resize, crop at random and resize, as published."""
     if rng.random() < settings.crop:
-        sample = resize_shorter(sample, int(rng.choice(settings.crop_short_sides)), None)
+        short_side = int(rng.choice(settings.crop_short_sides))
+        sample = resize_shorter(sample, short_side, MAX_PIXELS // short_side)  # the published code has no maximum
         width, height = (
             int(rng.integers(min(settings.crop_min, side), min(settings.crop_max, side) + 1))
             for side in sample.image.size
