@@ -9,8 +9,10 @@ import io
 import os
 import stat
 import urllib.request
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from conditional_detr.errors import ImageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+ORIENTATION = 0x0112  # EXIF tag
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ _KINDS = (
 )
 _MAX_RATIO = 10_000  # of the two sides; images with more can't show an object, and decoding them can take gigabytes
 _URL_SECONDS, _URL_BYTES = 30, 100 * 2**20
+Result = TypeVar("Result")
 
 
 def is_image(value: object) -> bool:
@@ -89,10 +93,22 @@ def read_image(path: str | Path) -> Image.Image:
     """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read."""
     if is_url(path):
         return _decode(io.BytesIO(_download(str(path))), str(path))
+    return _from_file(path, _decode)
+
+
+def read_header(path: str | Path) -> tuple[int, int, int]:
+    """Return height and width as stored, in pixels, and the EXIF orientation, 1 to 8 where 1 is upright, without decoding.
+
+    Raises ``ImageError`` as ``read_image`` for what the header shows.
+    """
+    return _from_file(path, _header)
+
+
+def _from_file(path: str | Path, use: Callable[[io.BufferedIOBase, str], Result]) -> Result:
     try:
         _check_file(path)
         with Path(path).open("rb") as file:
-            return _decode(file, str(path))
+            return use(file, str(path))
     except FileNotFoundError as error:
         if os.path.islink(path):
             raise ImageError(f"image {path} is a link to a file that does not exist; correct or remove it") from error
@@ -143,10 +159,24 @@ def _check_shape(image: Image.Image, name: str) -> None:
 
 
 def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
+    with _opened(file, name) as image:
+        image.load()
+    return _rotated(to_rgb(image, name), name)
+
+
+def _header(file: io.BufferedIOBase, name: str) -> tuple[int, int, int]:
+    with _opened(file, name) as image:
+        orientation: Any = image.getexif().get(ORIENTATION, 1)
+        return image.height, image.width, int(orientation) if orientation in range(2, 9) else 1
+
+
+@contextmanager
+def _opened(file: io.BufferedIOBase, name: str) -> Generator[Image.Image]:
+    """Open an image without decoding it. Everything that Pillow raises becomes an ``ImageError``."""
     try:
         with Image.open(cast(BinaryIO, file)) as image:
             _check_shape(image, f"image {name}")
-            image.load()
+            yield image
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -157,7 +187,6 @@ def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
         raise ImageError(f"image {name} declares too many pixels to decode safely; scale it down") from error
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, zlib.error
         raise ImageError(f"image {name} is damaged ({error}); replace or remove the file") from error
-    return _rotated(to_rgb(image, name), name)
 
 
 def _rotated(image: Image.Image, name: str) -> Image.Image:
