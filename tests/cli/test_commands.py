@@ -145,6 +145,8 @@ def test_train_resume_and_what_it_says(shapes_root, tmp_path):
     assert f"cdetr predict {run}" in result.stdout
     assert "best AP" in result.stdout
     assert "rectangle" in result.stderr
+    assert f"augmented    {run}/plots/augmented.jpg" in result.stdout
+    assert (run / "plots" / "augmented.jpg").exists()
     assert "step 1/3" in result.stderr
     assert (run / "config.yaml").exists()
     again = cdetr("train", "--resume", run)

@@ -167,7 +167,7 @@ class DataSettings(Frozen):
     mosaic_until: Fraction = 0.8
     """mosaic: fraction of train.epochs with mosaics; the last epochs have none"""
     min_visible: Fraction = 0.25
-    """scale jitter and mosaic: fraction of a box that a cut must leave, if it does not leave the center; other objects are dropped"""
+    """scale jitter and mosaic: minimum fraction of a box inside a cut; with less, an object is dropped unless its center is inside"""
     vertical_flip: Fraction = 0.0
     """training: probability of a vertical flip, for images without an up"""
     quarter_turns: Fraction = 0.0
