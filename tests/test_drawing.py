@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves, write_picture
+from conditional_detr.drawing import color_of, draw_boxes, page, plot_curves, write_picture
 from conditional_detr.structures import Detections
 
 
@@ -34,10 +34,13 @@ def test_categories_have_colors_of_their_own():
     assert all(0 <= part <= 255 for id_ in (-5, 2**62) for part in color_of(id_))
 
 
-def test_page_holds_all_pairs():
-    pairs = [(Image.new("RGB", (30, 20), (255, 0, 0)), Image.new("RGB", (30, 20), (0, 255, 0))) for _ in range(3)]
-    page = np.asarray(page_of_pairs(pairs, ("a", "b"))).reshape(-1, 3)
-    assert (page == (255, 0, 0)).all(1).sum() == (page == (0, 255, 0)).all(1).sum() == 3 * 30 * 20
+def test_page_holds_all_pictures():
+    """Pictures of several sizes, in rows of several lengths, do not cover each other."""
+    sizes, colors = [(30, 20), (10, 20), (50, 5)], [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    red, green, blue = (Image.new("RGB", size, color) for size, color in zip(sizes, colors, strict=True))
+    sheet = np.asarray(page([[red, green], [blue, red], [green]], ("a", "b"))).reshape(-1, 3)
+    found = [int((sheet == color).all(1).sum()) for color in colors]
+    assert found == [2 * 30 * 20, 2 * 10 * 20, 50 * 5]
 
 
 def test_curves_are_written(tmp_path):

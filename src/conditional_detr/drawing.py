@@ -1,4 +1,4 @@
-"""Draw boxes on images, pages of image pairs, and curves of a training run."""
+"""Draw boxes on images, pages of images, and curves of a training run."""
 
 import colorsys
 import io
@@ -50,24 +50,22 @@ def draw_boxes(
     return picture
 
 
-def page_of_pairs(
-    pairs: Sequence[tuple[Image.Image, Image.Image]], titles: tuple[str, str], columns: int = 2
-) -> Image.Image:
-    """Return a page with pairs of equally high images side by side, ``columns`` pairs per row, below titles."""
-    height = pairs[0][0].height
-    cell = max(picture.width for pair in pairs for picture in pair)
+def page(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.Image:
+    """Return a page with rows of pictures below the titles of its columns. All columns are as wide as the widest picture."""
     gap, header = 8, 24
-    columns = min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
-    page = Image.new("RGB", (columns * (2 * cell + 3 * gap), header + rows * (height + gap)), (255, 255, 255))
-    pen = ImageDraw.Draw(page)
-    for column in range(columns):
-        for side in range(2):
-            x = column * (2 * cell + 3 * gap) + side * (cell + gap) + gap
-            pen.text((x, 4), titles[side], fill=(0, 0, 0), font=ImageFont.load_default(13))
-            for row, pair in enumerate(pairs[column::columns]):
-                page.paste(pair[side], (x, header + row * (height + gap)))
-    return page
+    cell = max(picture.width for row in rows for picture in row)
+    heights = [max(picture.height for picture in row) for row in rows]
+    width, height = gap + len(titles) * (cell + gap), header + sum(heights) + gap * len(rows)
+    sheet = Image.new("RGB", (width, height), (255, 255, 255))
+    pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        pen.text((gap + column * (cell + gap), 4), title, fill=(0, 0, 0), font=ImageFont.load_default(13))
+    y = header
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (gap + column * (cell + gap), y))
+        y += height + gap
+    return sheet
 
 
 def plot_curves(

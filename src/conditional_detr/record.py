@@ -207,6 +207,10 @@ class Categories:
 
 # --- input size ---
 
+# Maximum number of pixels of a resized or padded image, 5792 x 5792. It keeps a wrong size and an image of extreme proportions
+# from taking all memory.
+MAX_PIXELS = 2**25
+
 SizeRule = Literal["published", "transformers", "fit", "stretch"]
 BoxFrame = Literal["image", "padded", "padded-with-mask"]
 
@@ -214,6 +218,8 @@ BoxFrame = Literal["image", "padded", "padded-with-mask"]
 @dataclass(frozen=True)
 class InputSize:
     """How images are resized and padded for a model, and what its boxes are relative to.
+
+    Raises ``ValueError`` for lengths below 1, and for sizes of more than ``MAX_PIXELS``.
 
     sides: two lengths in pixels, see rule. rule: "published" scales the shorter side to the first length and the longer one
     to at most the second; "transformers" does the same, but rounds differently when the limit applies; "fit" scales the image
@@ -233,6 +239,12 @@ class InputSize:
             raise ValueError(f"rule must be one of {get_args(SizeRule)}, got {self.rule!r}")
         if self.boxes not in get_args(BoxFrame):
             raise ValueError(f"boxes must be one of {get_args(BoxFrame)}, got {self.boxes!r}")
+        # Of a shorter side and a limit, either may be huge: that of a square image, which is the smallest, is the lesser one.
+        square = (min(self.sides), min(self.sides))
+        smallest = self.sides if self.rule in ("fit", "stretch") else square
+        for height, width in (smallest, self.padded or smallest):
+            if min(height, width) < 1 or height * width > MAX_PIXELS:
+                raise ValueError(f"height x width must be from 1 to {MAX_PIXELS} pixels, got {height} x {width}")
 
     @property
     def mask(self) -> bool:
@@ -265,10 +277,13 @@ def resized_size(height: int, width: int, short_side: int, max_size: int | None)
     """Return (height, width) with the shorter side scaled to ``short_side`` and the longer one to at most ``max_size``.
 
     This is the published rule. When the limit applies, the *shorter* side is rounded first, so the longer one can exceed the
-    limit by a pixel. No side becomes 0.
+    limit, by a pixel in images of usual proportions. No side becomes 0: where the published rule gives 0, the sides are 1 and
+    ``max_size``.
     """
     if max_size is not None and max(height, width) / min(height, width) * short_side > max_size:
-        short_side = max(round(max_size * min(height, width) / max(height, width)), 1)
+        short_side = round(max_size * min(height, width) / max(height, width))
+        if short_side == 0:
+            return (max_size, 1) if width < height else (1, max_size)
     if min(height, width) == short_side:
         return height, width
     if width < height:
@@ -282,7 +297,9 @@ def _resized_size_of_transformers(height: int, width: int, short_side: int, max_
     exact: float = short_side
     if longer / shorter * short_side > max_size:
         exact = max_size * shorter / longer
-        short_side = max(round(exact), 1)
+        short_side = round(exact)
+        if short_side == 0:
+            return (max_size, 1) if width < height else (1, max_size)
     if shorter == short_side:
         return height, width
     return (int(exact * height / width), short_side) if width < height else (short_side, int(exact * width / height))

@@ -11,8 +11,7 @@ from typing import Any
 from conditional_detr.config import Settings, changed_within_run, load_settings
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import write_text
-
-Metrics = dict[str, Any]
+from conditional_detr.metrics_file import Metrics, read_records
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ class RunFolder:
     @property
     def plots(self) -> Path:
         return self.path / "plots"
+
+    @property
+    def augmented(self) -> Path:
+        """Page of augmented training images."""
+        return self.plots / "augmented.jpg"
 
     @property
     def states(self) -> Path:
@@ -112,15 +116,12 @@ def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Sett
 
 
 def read_metrics(file: Path) -> list[Metrics]:
-    """Return the valid lines of ``metrics.jsonl``. A resume invalidates the lines after the state that it started from."""
+    """Return the records of ``metrics.jsonl``. A resume invalidates the lines after the state that it started from.
+
+    Lines that are no records are left out with a logged warning, except for those that a kill cut short.
+    """
     records: list[Metrics] = []
-    if not file.is_file():
-        return records
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            record: Metrics = json.loads(line)
-        except ValueError:
-            continue  # cut short by a kill
+    for record in read_records(file):
         if record["kind"] == "resume":
             records = [earlier for earlier in records if earlier["step"] <= record["step"]]
         else:

@@ -65,6 +65,19 @@ RECIPE = {
     "data.crop_short_sides": ((400, 500, 600), TRANSFORMS),
     "data.crop_min": (384, TRANSFORMS),
     "data.crop_max": (600, TRANSFORMS),
+    "data.scale_jitter": (0.0, "not in the published recipe"),
+    "data.scale_min": (0.5, OURS),
+    "data.scale_max": (2.0, "torchvision's ScaleJitter, scale_range"),
+    "data.mosaic": (0.0, "not in the published recipe"),
+    "data.mosaic_until": (0.8, OURS),
+    "data.min_visible": (0.25, OURS),
+    "data.vertical_flip": (0.0, "not in the published recipe"),
+    "data.quarter_turns": (0.0, "not in the published recipe"),
+    "data.color_jitter": (0.0, "not in the published recipe"),
+    "data.brightness": (0.125, "torchvision's RandomPhotometricDistort, after SSD"),
+    "data.contrast": (0.5, "torchvision's RandomPhotometricDistort, after SSD"),
+    "data.saturation": (0.5, "torchvision's RandomPhotometricDistort, after SSD"),
+    "data.hue": (0.05, "torchvision's RandomPhotometricDistort, after SSD"),
     "data.eval_short_side": (800, TRANSFORMS),
     "data.eval_max_size": (1333, TRANSFORMS),
     "data.group_by_aspect_ratio": (False, OFFICIAL),
@@ -149,6 +162,32 @@ def test_what_does_not_go_together_is_refused():
         load_settings("detr_tiny_shapes", ["train.query_groups=3"])
     with pytest.raises(InputError, match=r"^detr_tiny_shapes: model: ablate=\['query_scale'\] names parts that only"):
         load_settings("detr_tiny_shapes", ["model.ablate=[query_scale]"])
+    with pytest.raises(InputError, match=r"^settings: data: scale_min 3 is larger than scale_max 2$"):
+        settings_from({"data": {"scale_min": 3.0}})
+    with pytest.raises(
+        InputError, match=r"data: mosaic=0\.5 has no effect with mosaic_until=0; set mosaic=0, or mosaic_un"
+    ):
+        settings_from({"data": {"mosaic": 0.5, "mosaic_until": 0.0}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            (key, value)
+            for key in ("mosaic", "scale_jitter", "vertical_flip", "color_jitter")
+            for value in (-0.1, 1.1, True)
+        ),
+        *(("hue", value) for value in (-0.1, 0.51)),
+        *((key, 0) for key in ("scale_min", "scale_max")),
+        ("quarter_turns", "90"),
+        ("contrast", None),
+    ],
+)
+def test_values_of_augmentation_are_checked(key, value):
+    with pytest.raises(InputError, match=rf"^settings: data\.{key}: ") as caught:
+        settings_from({"data": {key: value}})
+    assert "\n" not in str(caught.value)
 
 
 def test_the_baseline_of_the_paper():

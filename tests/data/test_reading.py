@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from conditional_detr.config import DataSettings
 from conditional_detr.data import headers
 from conditional_detr.data.headers import read_headers
+from conditional_detr.data.images import ORIENTATION
 from conditional_detr.data.reading import read_coco, read_split, turned_boxes
 from conditional_detr.data.splitting import held_out
 from conditional_detr.errors import DataError
@@ -51,7 +52,7 @@ def test_boxes_turn_with_their_images(tmp_path, orientation):
     stored = Image.new("RGB", (12, 8))
     stored.paste((255, 255, 255), (2, 1, 7, 3))
     exif = Image.Exif()
-    exif[headers.ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     stored.save(tmp_path / "x.png", exif=exif)
     box = np.array([[2, 1, 5, 2]], dtype=float)
     x, y, w, h = turned_boxes(box, np.array([[8, 12]]), np.array([orientation]))[0]
@@ -66,7 +67,7 @@ def test_boxes_turn_with_their_images(tmp_path, orientation):
 
 def test_a_quarter_turn_confirms_the_frame_of_all_boxes(tmp_path):
     quarter, half = Image.Exif(), Image.Exif()
-    quarter[headers.ORIENTATION], half[headers.ORIENTATION] = 6, 3
+    quarter[ORIENTATION], half[ORIENTATION] = 6, 3
     file = data_set(tmp_path, [("a.jpg", plain()), ("b.jpg", plain())])
     plain().save(tmp_path / "b.jpg", exif=half)
     assert [each.kind for each in read_coco(file, [tmp_path]).problems] == ["maybe_turned"]
@@ -101,7 +102,7 @@ def test_a_pipe_among_the_images_is_named(tmp_path):
     file = data_set(tmp_path, [("a.png", plain())])
     (tmp_path / "a.png").unlink()
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png is not a file"):
+    with pytest.raises(DataError, match=r"a\.png is a named pipe"):
         read_coco(file, [tmp_path])
 
 

@@ -65,6 +65,7 @@ def test_a_run_leaves_everything_it_promises(quick_run, caplog):
     assert summary.step == 12
     names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
     assert {"config.yaml", "metrics.jsonl", "plots/curves.png", "plots/predictions.jpg", "state/step-12"} <= names
+    assert "plots/augmented.jpg" in names
     for folder in ("model", "model_last"):
         assert {f"{folder}/{n}" for n in ("config.json", "model.safetensors", "preprocessor_config.json")} <= names
     records = read_metrics(run.metrics)
@@ -242,7 +243,7 @@ def test_nan_names_the_images_and_saves_a_state(quick_run, monkeypatch):
 
     def poisoned(sample, settings, rng):
         result = original(sample, settings, rng)
-        if next(calls) == 20:  # the fourth image of the third step
+        if next(calls) == 16 + 20:  # after those on the page, the fourth image of the third step
             result.boxes[:] = float("nan")
         return result
 

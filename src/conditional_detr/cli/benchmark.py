@@ -98,10 +98,15 @@ def command(
 
 
 def _parse(text: str) -> tuple[int, int]:
+    from conditional_detr.record import MAX_PIXELS
+
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if found is None:
         raise SettingsError(f"--size {text}: give height and width in pixels, such as 800x1066")
-    return int(found[1]), int(found[2])
+    height, width = int(found[1]), int(found[2])
+    if height * width > MAX_PIXELS:
+        raise SettingsError(f"--size {text}: give a size of at most {MAX_PIXELS} pixels")
+    return height, width
 
 
 def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxiliary: bool) -> "Checkpoint":

@@ -84,5 +84,6 @@ def tell(summary: "Summary") -> None:
     say(f"last model   {summary.run.last_model}")
     say(f"curves       {summary.run.plots / 'curves.png'}")
     say(f"pictures     {summary.run.plots / 'predictions.jpg'}")
+    say(f"augmented    {summary.run.augmented}")
     say(f"metrics      {summary.run.metrics}")
     say(f"predict with: cdetr predict {run} IMAGE ...")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from conditional_detr.config.core_yaml import write_yaml
-from conditional_detr.record import MOST_QUERIES, Architecture, Frozen, PositiveInt, at_most
+from conditional_detr.record import MOST_QUERIES, Architecture, Frozen, InputSize, PositiveInt, at_most
 
 VERSION = 1  # version of files written by ``to_yaml``; an incompatible change needs a migration in ``reading.py``
 
@@ -158,6 +158,32 @@ class DataSettings(Frozen):
     """training: minimum side of a crop"""
     crop_max: PositiveInt = 600
     """training: maximum side of a crop"""
+    scale_jitter: Fraction = 0.0
+    """training: probability of scale jitter in place of the crop: the image is enlarged and cut, or shrunk and padded"""
+    scale_min: Annotated[float, Field(gt=0)] = 0.5
+    """scale jitter: minimum factor on the size of objects"""
+    scale_max: Annotated[float, Field(gt=0)] = 2.0
+    """scale jitter: maximum factor on the size of objects"""
+    mosaic: Fraction = 0.0
+    """training: probability that an image becomes a mosaic of itself and three random others"""
+    mosaic_until: Fraction = 0.8
+    """mosaic: fraction of train.epochs with mosaics; the last epochs have none"""
+    min_visible: Fraction = 0.25
+    """scale jitter and mosaic: fraction of a box that a cut must leave, if it does not leave the center; other objects are dropped"""
+    vertical_flip: Fraction = 0.0
+    """training: probability of a vertical flip, for images without an up"""
+    quarter_turns: Fraction = 0.0
+    """training: probability of a turn by 90, 180 or 270 degrees, for images without an up; 0.75 makes all four directions equally frequent"""
+    color_jitter: Fraction = 0.0
+    """training: probability of changed colors, with the strengths brightness, contrast, saturation and hue"""
+    brightness: Fraction = 0.125
+    """color jitter: strength s of brightness, whose factor is drawn from 1 - s to 1 + s"""
+    contrast: Fraction = 0.5
+    """color jitter: strength s of contrast, whose factor is drawn from 1 - s to 1 + s"""
+    saturation: Fraction = 0.5
+    """color jitter: strength s of saturation, whose factor is drawn from 1 - s to 1 + s"""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """color jitter: strength s of hue, which is shifted by -s to s of the color circle; 0.5 is any hue"""
     eval_short_side: PositiveInt = 800
     """evaluation and prediction: length of the shorter side"""
     eval_max_size: PositiveInt = 1333
@@ -177,6 +203,22 @@ class DataSettings(Frozen):
             raise ValueError(f"crop_min {self.crop_min} is larger than crop_max {self.crop_max}")
         if not self.short_sides or (self.crop > 0 and not self.crop_short_sides):
             raise ValueError("short_sides and crop_short_sides need at least one size")
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"scale_min {self.scale_min:g} is larger than scale_max {self.scale_max:g}")
+        if self.mosaic > 0 and self.mosaic_until == 0:
+            raise ValueError(
+                f"mosaic={self.mosaic:g} has no effect with mosaic_until=0; set mosaic=0, or mosaic_until=0.8"
+            )
+        sizes = {
+            "short_sides": [(side, self.max_size) for side in self.short_sides],
+            "crop_short_sides": [(side, side) for side in self.crop_short_sides],
+            "eval_short_side": [(self.eval_short_side, self.eval_max_size)],
+        }
+        for key, each in sizes.items():
+            try:
+                list(map(InputSize, each))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
         return self
 
 

@@ -37,7 +37,7 @@ def read_checked(settings: DataSettings, queries: int, on_header: OnDone | None 
     if settings.val != "none":
         val = fitted(read_split(settings, "val", on_header), train.categories)
         val = replace(val, problems=in_order((*val.problems, *copies(train, val))))
-    warnings = training_warnings(train, val, queries)
+    warnings = training_warnings(train, val, queries, mosaics=settings.mosaic > 0)
     if settings.strict:
         refuse_problems(
             [*(problem for problem in val.problems if problem.level == "warning"), *warnings] if val else warnings
@@ -97,10 +97,10 @@ def copies(train: Annotations, val: Annotations) -> tuple[Problem, ...]:
     return problems.found()
 
 
-def training_warnings(train: Annotations, val: Annotations | None, queries: int) -> list[str]:
+def training_warnings(train: Annotations, val: Annotations | None, queries: int, mosaics: bool = False) -> list[str]:
     """Return warnings about data that will train or evaluate badly. Each is one sentence with its remedy.
 
-    queries: number of queries of the model.
+    queries: number of queries of the model. mosaics: whether four images are combined into one.
     """
     found: list[str] = []
     counts = train.object_counts
@@ -110,6 +110,13 @@ def training_warnings(train: Annotations, val: Annotations | None, queries: int)
         found.append(
             f"{image} has {most} objects but the model has only {queries} queries ({crowded} such images), so it can't find "
             f"all of them; set model.queries={most} or more"
+        )
+    elif (
+        mosaics and (many := int(4 * (counts.mean() + counts.std()))) > queries
+    ):  # mean and two deviations of four images
+        found.append(
+            f"mosaics of four images can have more than {many} objects but the model has only {queries} queries, so it can't "
+            f"find all of them; set model.queries={many} or more, or data.mosaic=0"
         )
     names = np.array(train.categories.names, dtype=object)
     present = np.bincount(train.labels[train.usable], minlength=len(names)) > 0

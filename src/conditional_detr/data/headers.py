@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from conditional_detr.data.images import read_header
 from conditional_detr.errors import ImageError
 from conditional_detr.files import cache_folder, write_text
 
-ORIENTATION = 0x0112  # EXIF tag
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations that exchange height and width
 REMEMBERED_FROM = 1000  # images; fewer are read again in less than a second
 _THREADS = 16  # for disks in a network; a local disk gains nothing
@@ -41,25 +39,6 @@ class Headers:
         """Sizes after rotation by the EXIF orientation, int32 ``[images, 2]``."""
         turned = np.isin(self.orientations, QUARTER_TURNS)[:, None]
         return np.where(turned, self.sizes[:, ::-1], self.sizes)
-
-
-def read_header(path: Path) -> tuple[int, int, int]:
-    """Return height and width as stored, in pixels, and the EXIF orientation. Raises ``ImageError`` for an unreadable file."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
-            raise ImageError(f"{path} is not a file")
-        with path.open("rb") as file, Image.open(file) as image:
-            orientation: Any = image.getexif().get(ORIENTATION, 1)
-            return image.height, image.width, orientation if orientation in range(1, 9) else 1
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        what = "is empty" if path.stat().st_size == 0 else "is not an image of a known format"
-        raise ImageError(f"{path} {what}") from error
-    except OSError as error:
-        raise ImageError(f"{path} can't be read ({error.strerror or error})") from error
-    except Exception as error:  # Pillow's decoders raise many types
-        raise ImageError(f"{path} is damaged ({' '.join(str(error).split())[:200]})") from error
 
 
 def read_headers(folder: Path, names: Sequence[str], on_done: OnDone | None = None) -> Headers:

@@ -3,10 +3,10 @@
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import islice
+from functools import lru_cache, partial
+from itertools import chain, islice
 from typing import TypeVar, cast
 
 import numpy as np
@@ -18,13 +18,14 @@ from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.batching import pad, prepare
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.transforms import LabeledImage, augment
+from conditional_detr.data.transforms import LabeledImage, augment, chance, mosaic
 from conditional_detr.errors import DataError, InputError
-from conditional_detr.record import InputSize
+from conditional_detr.record import InputSize, resized_size
 from conditional_detr.structures import ImageBatch, Target
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
+Read = Callable[[int], LabeledImage]  # reads an image by its index
 Prepared = tuple[Tensor, LabeledImage]  # pixels, and the labeled image with the same aspect ratio
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,12 +48,12 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead:
 class AnnotatedImages(Dataset[Sample | InputError]):
     """Data set of annotated images. Keys are (epoch, index); items are pixels and a target with boxes in 0..1.
 
-    prepare: function of labeled image, epoch and index that returns normalized pixels and the labeled image they show. For a
-    file that can't be used, the item is an ``InputError``. It is not raised, because the data loader would add the traceback
-    of the loading process to its message.
+    prepare: function of a reader of labeled images, epoch and index that returns normalized pixels and the labeled image they
+    show. For a file that can't be used, the item is an ``InputError``. It is not raised, because the data loader would add the
+    traceback of the loading process to its message.
     """
 
-    def __init__(self, annotations: Annotations, prepare: Callable[[LabeledImage, int, int], Prepared]) -> None:
+    def __init__(self, annotations: Annotations, prepare: Callable[[Read, int, int], Prepared]) -> None:
         self.annotations, self.prepare = annotations, prepare
 
     def __len__(self) -> int:
@@ -61,11 +62,17 @@ class AnnotatedImages(Dataset[Sample | InputError]):
     def __getitem__(self, key: tuple[int, int]) -> Sample | InputError:
         epoch, index = key
         try:
-            return self._sample(epoch, index)
+            return self._sample(self.read, epoch, index)
         except InputError as error:
             return error
 
-    def _sample(self, epoch: int, index: int) -> Sample:
+    def draws(self, index: int, epochs: Sequence[int]) -> list[Sample]:
+        """Return the items of an image in several epochs. Raises ``InputError`` for an image that can't be used."""
+        read = lru_cache(maxsize=4)(self.read)  # the image and those of a mosaic with it
+        return [self._sample(read, epoch, index) for epoch in epochs]
+
+    def read(self, index: int) -> LabeledImage:
+        """Decode an image, without augmentation. Raises ``InputError`` for an image that can't be used."""
         annotations = self.annotations
         path = annotations.path(index)
         image = read_image(path)
@@ -76,13 +83,16 @@ class AnnotatedImages(Dataset[Sample | InputError]):
                 f"{width} x {height}, so its boxes would be misplaced; correct the annotations or the image"
             )
         boxes, labels = annotations.training_objects(index)
-        sample = LabeledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels))
-        pixels, sample = self.prepare(sample, epoch, index)
+        return LabeledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels), str(path))
+
+    def _sample(self, read: Read, epoch: int, index: int) -> Sample:
+        pixels, sample = self.prepare(read, epoch, index)
+        height, width = (int(side) for side in self.annotations.sizes[index])
         target = Target(
             labels=sample.labels,
             boxes=sample.relative_boxes(),
-            image_id=int(annotations.image_ids[index]),
-            image_name=str(path),
+            image_id=int(self.annotations.image_ids[index]),
+            image_name=sample.name,
             image_size=(height, width),
         )
         return pixels, target
@@ -154,16 +164,32 @@ def training_batches(
     rank: int = 0,
     processes: int = 1,
     start_step: int = 0,
+    mosaic_epochs: int | None = None,
 ) -> tuple[Generator[Batch], int]:
     """Return an endless generator of augmented batches, and the number of optimizer steps per epoch.
 
     batch_size: images per batch. accumulate: batches per optimizer step. rank, processes: index of this process, and number
-    of processes. start_step: optimizer step to start from. Close the generator after use. ``next`` raises ``InputError`` for
-    an image that can't be used.
+    of processes. start_step: optimizer step to start from. mosaic_epochs: as in ``training_images``. Close the generator after
+    use. ``next`` raises ``InputError`` for an image that can't be used.
     """
-    portrait = annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None
-    sampler = TrainingBatches(
-        portrait=portrait,
+    order = training_order(annotations, settings, batch_size, accumulate, seed, rank, processes, start_step)
+    images = training_images(annotations, settings, seed, mosaic_epochs)
+    return _batches(images, order, settings.workers), order.steps_per_epoch
+
+
+def training_order(
+    annotations: Annotations,
+    settings: DataSettings,
+    batch_size: int,
+    accumulate: int,
+    seed: int,
+    rank: int = 0,
+    processes: int = 1,
+    start_step: int = 0,
+) -> TrainingBatches:
+    """Return the order of the images in training. The arguments are those of ``training_batches``."""
+    return TrainingBatches(
+        portrait=annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None,
         images=len(annotations),
         batch_size=batch_size,
         accumulate=accumulate,
@@ -172,8 +198,13 @@ def training_batches(
         seed=seed,
         start_step=start_step,
     )
-    dataset = AnnotatedImages(annotations, partial(_augmented, settings, seed))
-    return _batches(dataset, sampler, settings.workers), sampler.steps_per_epoch
+
+
+def training_images(
+    annotations: Annotations, settings: DataSettings, seed: int, mosaic_epochs: int | None = None
+) -> AnnotatedImages:
+    """Return the augmented images. mosaic_epochs: number of epochs with mosaics, from the first on; None for all."""
+    return AnnotatedImages(annotations, partial(_augmented, settings, seed, len(annotations), mosaic_epochs))
 
 
 def evaluation_batches(
@@ -188,13 +219,24 @@ def evaluation_batches(
     return _batches(AnnotatedImages(annotations, partial(_resized, size)), keys, workers, size)
 
 
-def _augmented(settings: DataSettings, seed: int, sample: LabeledImage, epoch: int, index: int) -> Prepared:
-    sample = augment(sample, settings, np.random.default_rng([seed, epoch, index]))
+def _augmented(
+    settings: DataSettings, seed: int, images: int, mosaic_epochs: int | None, read: Read, epoch: int, index: int
+) -> Prepared:
+    rng = np.random.default_rng([seed, epoch, index])
+    sample = read(index)
+    if (mosaic_epochs is None or epoch < mosaic_epochs) and chance(settings.mosaic, rng):
+        # The shape is that of the image, by which batches are grouped. The size is the largest that training uses.
+        height, width = sample.image.height, sample.image.width
+        size = resized_size(height, width, max(settings.short_sides), settings.max_size)
+        others = rng.integers(images, size=3).tolist()
+        sample = mosaic(chain([sample], map(read, others)), *size, settings.min_visible, rng)
+    sample = augment(sample, settings, rng)
     return to_pixels(sample.image), sample
 
 
-def _resized(size: InputSize, sample: LabeledImage, epoch: int, index: int) -> Prepared:
-    return prepare(sample.image, size), sample
+def _resized(size: InputSize, read: Read, epoch: int, index: int) -> Prepared:
+    sample = read(index)
+    return prepare(sample.image, size, sample.name), sample
 
 
 def _batches(
@@ -231,4 +273,7 @@ def _collate(size: InputSize, samples: list[Sample | InputError]) -> Batch | Inp
         if isinstance(sample, InputError):
             return sample
         usable.append(sample)
-    return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]
+    try:
+        return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]
+    except InputError as error:
+        return error

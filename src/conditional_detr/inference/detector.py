@@ -14,7 +14,7 @@ from torch import Tensor
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.checkpoints.opening import open_checkpoint
-from conditional_detr.data.images import ImageLike, is_image, open_image
+from conditional_detr.data.images import ImageLike, is_image, name_of, open_image
 from conditional_detr.data.loading import in_threads
 from conditional_detr.errors import ImageError, InputError, SettingsError
 from conditional_detr.inference.pipeline import Pipeline
@@ -112,8 +112,15 @@ class Detector:
         return self
 
     def set_sides(self, sides: tuple[int, int]) -> "Detector":
-        """Change the size that images are scaled to, and return the detector. sides: as in ``InputSize``, in pixels."""
-        record = replace(self.record, input_size=replace(self.record.input_size, sides=sides))
+        """Change the size that images are scaled to, and return the detector. sides: as in ``InputSize``, in pixels.
+
+        Raises ``SettingsError`` for sizes that ``InputSize`` refuses.
+        """
+        try:
+            size = replace(self.record.input_size, sides=sides)
+        except ValueError as error:
+            raise SettingsError(f"sides: {error}", argument="sides") from error
+        record = replace(self.record, input_size=size)
         self.pipeline = replace(self.pipeline, record=record)
         return self
 
@@ -178,11 +185,12 @@ class Detector:
 
     def _open(self, numbered: tuple[int, ImageLike]) -> "_Opened | InputError":
         number, image = numbered
+        name = name_of(image, f"images[{number}]")
         try:
-            opened = open_image(image, f"images[{number}]")
+            opened = open_image(image, name)
+            return _Opened(opened, self.pipeline.prepare(opened, name))
         except ImageError as error:
             return error
-        return _Opened(opened, self.pipeline.prepare(opened))
 
     def _detect(self, images: "Sequence[_Opened]") -> list[Detections]:
         batch = self.pipeline.batch([each.pixels for each in images])

@@ -1,10 +1,17 @@
-"""Log data, categories, network and warnings before the first step of a run."""
+"""Log data, categories, network and warnings before the first step of a run, and draw the first augmented images."""
 
 import logging
 
+import numpy as np
+
 from conditional_detr.data.check import described, tell_problems
+from conditional_detr.errors import InputError
 from conditional_detr.record import Categories
+from conditional_detr.runs import RunFolder
+from conditional_detr.training.run_plots import draw_augmented
 from conditional_detr.training.setup import Setup
+
+DRAWN_IMAGES, DRAWN_EPOCHS = 4, 4  # on the page of augmented images
 
 logger = logging.getLogger(__name__)
 FEW_IMAGES = 10_000  # rule of thumb; COCO has 118,287
@@ -27,12 +34,39 @@ def introduce(setup: Setup, max_dets: int) -> None:
     for data in (train, val):
         if data is not None:
             tell_problems(data, logger)
+    mosaics = setup.settings.data.mosaic > 0
     for text in setup.warnings:
         logger.warning(text)
+    if mosaics:
+        logger.log(
+            logging.INFO if setup.mosaic_epochs else logging.WARNING,
+            f"mosaics in the first {setup.mosaic_epochs} of {setup.settings.train.epochs} epochs (data.mosaic_until)",
+        )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in model.parameters())
     processes = f"{setup.processes} x {setup.accelerator.device.type}"
     logger.info(f"{everything / 1e6:.2f} million parameters, {trained / 1e6:.2f} million train; {processes}")
+
+
+def show_augmented(setup: Setup, run: RunFolder) -> None:
+    """Draw the first training images as the network sees them in epochs from the first to the last, unless already drawn.
+
+    Raises ``InputError`` for an image that can't be used. Other failures are logged, because no picture may end a run.
+    """
+    if run.augmented.exists():
+        return
+    last = max(setup.settings.train.epochs, DRAWN_EPOCHS) - 1
+    epochs: list[int] = np.linspace(0, last, DRAWN_EPOCHS).round().astype(int).tolist()
+    try:
+        run.plots.mkdir(exist_ok=True)
+        draws = setup.first_draws(DRAWN_IMAGES, epochs)
+        draw_augmented(draws, epochs, setup.train_data.categories, run.augmented)
+    except InputError:
+        raise
+    except Exception as error:
+        logger.warning(f"{run.augmented} can't be written ({error}); training goes on without it")
+    else:
+        logger.info(f"the first images as the network sees them: {run.augmented}")
 
 
 def category_table(categories: Categories) -> list[str]:

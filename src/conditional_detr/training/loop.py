@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.runs import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
-from conditional_detr.training.introduction import introduce
+from conditional_detr.training.introduction import introduce, show_augmented
 from conditional_detr.training.optimizer import learning_rate_factor
 from conditional_detr.training.report import Reporter, TensorBoard
 from conditional_detr.training.setup import Setup, make_accelerator, set_up
@@ -75,6 +75,8 @@ def _run(settings: Settings, folder: RunFolder | None, reporter: Reporter, write
             folder.write_config(settings)
     logger.info(f"run folder: {folder.path}")
     introduce(setup, validation.max_dets)
+    if accelerator.is_main_process:
+        show_augmented(setup, folder)
     loop = _Loop(setup, validation, folder, reporter)
     finished = loop.run()
     return Summary(folder, finished, setup.progress.step, best_evaluation(read_metrics(folder.metrics)))

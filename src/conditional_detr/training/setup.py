@@ -1,8 +1,9 @@
 """Set up the parts of a run: data, network, loss and optimizer."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import torch
@@ -19,7 +20,7 @@ from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.check import read_checked
-from conditional_detr.data.loading import Batch, training_batches
+from conditional_detr.data.loading import Batch, Sample, training_batches, training_images, training_order
 from conditional_detr.errors import SettingsError
 from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
@@ -62,6 +63,11 @@ class Setup(Trained):
         """The network to evaluate and save: the averaged one if there is one."""
         return cast(DETR, self.averaged.module) if self.averaged is not None else self.model
 
+    @property
+    def mosaic_epochs(self) -> int:
+        """Number of epochs with mosaics, if there are mosaics: whole epochs, rounded down."""
+        return int(self.settings.data.mosaic_until * self.settings.train.epochs + 1e-9)
+
     def shape(self) -> dict[str, int]:
         """Return the numbers that must equal those of a state that the run resumes from."""
         return {
@@ -86,7 +92,24 @@ class Setup(Trained):
             self.accelerator.process_index,
             self.processes,
             start_step=self.progress.step,
+            mosaic_epochs=self.mosaic_epochs,
         )
+
+    def first_draws(self, images: int, epochs: Sequence[int]) -> Iterator[list[Sample]]:
+        """Yield what the network sees of each of the first images of the run in these epochs.
+
+        Raises ``InputError`` for an image that can't be used.
+        """
+        data, train = self.settings.data, self.settings.train
+        order = training_order(
+            self.train_data, data, train.batch_size, train.accumulate, train.seed, processes=self.processes
+        )
+        augmented = training_images(self.train_data, data, train.seed, self.mosaic_epochs)
+        first = dict.fromkeys(
+            order.order(0).reshape(-1).tolist()
+        )  # indices repeat if there are fewer images than in a step
+        for index in islice(first, images):
+            yield augmented.draws(index, epochs)
 
 
 def make_accelerator(settings: Settings) -> Accelerator:

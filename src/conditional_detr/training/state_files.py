@@ -68,8 +68,9 @@ def read_contents(state: Path, process: int) -> Contents:
         optimizer=load_safetensors(files["optimizer"]),
         averaged=load_safetensors(files["averaged"]) if files["averaged"].exists() else None,
         random=load_safetensors(files["random"]),
-        progress=read_json(files["progress"], CheckpointError, REMEDY),
-        scaler=read_json(files["scaler"], CheckpointError, REMEDY) if files["scaler"].exists() else None,
+        # The gradient norm of a step that overflowed in fp16 is infinite.
+        progress=read_json(files["progress"], CheckpointError, REMEDY, finite=False),
+        scaler=read_json(files["scaler"], CheckpointError, REMEDY, finite=False) if files["scaler"].exists() else None,
         files=files,
     )
 

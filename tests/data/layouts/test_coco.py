@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,11 @@ def test_warnings_name_image_category_and_remedy(tmp_path):
     enough["categories"] = [c for c in enough["categories"] if c["name"] != "m"]
     clean = read_coco(write(tmp_path, enough), [tmp_path])
     assert training_warnings(clean, clean, queries=1) == []
+    (mosaics,) = training_warnings(clean, clean, queries=1, mosaics=True)
+    assert re.search(
+        r"mosaics of four images can have more than \d objects but .* only 1 queries.*; set model.queries=", mosaics
+    )
+    assert training_warnings(clean, clean, queries=10, mosaics=True) == []
     empty = read_coco(write(tmp_path, content(annotations=[])), [tmp_path])
     assert any("AP can't be measured" in text for text in training_warnings(clean, empty, 1))
 

@@ -12,7 +12,6 @@ from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
 from conditional_detr.errors import CheckpointError
 from conditional_detr.record import BoxFrame, InputSize, ModelRecord, SizeRule, read_record
 
-_MAX_SIDE = 100_000
 # rule of ``InputSize`` -> keys of the processor's size
 _SIZE_KEYS: dict[SizeRule, tuple[str, str]] = {
     "transformers": ("shortest_edge", "longest_edge"),
@@ -77,8 +76,10 @@ def read_input_size(config: Mapping[str, Any], boxes: BoxFrame | None, file: Pat
             f"{file}: size must have shortest_edge and longest_edge, or max_height and max_width, or height and width; "
             f"got {size} and pad_size {pad}"
         ) from error
-    if not all(1 <= side <= _MAX_SIDE for side in (*sides, *(padded or ()))):
-        raise CheckpointError(f"{file}: sizes must be from 1 to {_MAX_SIDE} pixels, got {size} and pad_size {pad}")
+    try:
+        given = InputSize(sides, rules[0], padded)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}; correct size {size} or pad_size {pad}") from error
     stored = read_record(config.get(OWN_KEY), file).input_size or _stored_by_version_0(config, sides, padded)
     if stored is not None and (stored.sides, stored.padded) == (sides, padded):
         return replace(stored, boxes=boxes or stored.boxes)
@@ -91,7 +92,7 @@ def read_input_size(config: Mapping[str, Any], boxes: BoxFrame | None, file: Pat
             f"boxes='padded-with-mask' or boxes='image'",
             stacklevel=2,
         )
-    return InputSize(sides, rules[0], padded, boxes or "image")
+    return replace(given, boxes=boxes or "image")
 
 
 def _stored_by_version_0(
