@@ -54,7 +54,7 @@ def command(
     run = Path(source)
     given = open_run(run)[1] if (run / "config.yaml").is_file() else Settings()
     if any(
-        override.startswith("data.root=") for override in overrides
+        override.startswith(("data.root=", "data.hub=")) for override in overrides
     ):  # how the run's own data is read does not matter
         given = given.model_copy(update={"data": DataSettings(workers=given.data.workers)})
     size = detector.record.input_size

@@ -61,6 +61,7 @@ def _migrated(tree: Tree, name: str) -> Tree:
 
 CHANGEABLE = (
     "data.root",
+    "data.hub",
     "data.train_annotations",
     "data.train_images",
     "data.val_annotations",

@@ -118,6 +118,8 @@ class DataSettings(Frozen):
     """folder of a data set in COCO, Pascal VOC, YOLO or Hugging Face layout, or a YOLO data.yaml (docs/data.md)"""
     layout: Literal["auto", "coco", "voc", "yolo", "huggingface"] = "auto"
     """layout of root; auto: recognized by its files"""
+    hub: str | None = None
+    """id of a data set on the Hugging Face hub instead of root, in Parquet or imagefolder form: owner/name, or owner/name@revision"""
     train_annotations: Path | None = None
     """COCO annotation file for training; null to look under root"""
     train_images: Path | None = None
@@ -193,6 +195,10 @@ class DataSettings(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataSettings":
+        if self.hub is not None and self.root is not None:
+            raise ValueError("hub and root both name a data set; leave out one of them")
+        if self.hub is not None and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", self.hub):
+            raise ValueError(f"hub needs the id of a data set such as cppe-5 or owner/name, got {self.hub!r:.60}")
         if self.crop_min > self.crop_max:
             raise ValueError(f"crop_min {self.crop_min} is larger than crop_max {self.crop_max}")
         if not self.short_sides or (self.crop > 0 and not self.crop_short_sides):

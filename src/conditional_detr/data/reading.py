@@ -8,6 +8,7 @@ import numpy as np
 from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.headers import QUARTER_TURNS, Headers, OnDone, read_headers
+from conditional_detr.data.hub import download
 from conditional_detr.data.layouts import LAYOUTS, Layout, Split, load
 from conditional_detr.data.layouts.coco import read_file
 from conditional_detr.data.listing import Listing
@@ -56,6 +57,8 @@ def read_coco(file: Path, folders: Sequence[Path]) -> Annotations:
 
 
 def _read(settings: DataSettings, split: Split, on_header: OnDone | None) -> Annotations:
+    if settings.hub is not None:
+        settings = settings.model_copy(update={"root": download(settings.hub)})
     return annotations_from(choose_layout(settings, split).read(settings, split), settings, on_header)
 
 
@@ -66,7 +69,9 @@ def choose_layout(settings: DataSettings, split: Split) -> Layout:
     if explicit is not None:
         return load("coco")
     if root is None:
-        raise DataError(f"no data: set data.root to a folder, or data.{split}_annotations and data.{split}_images")
+        raise DataError(
+            f"no data: set data.root to a folder, data.hub to a name on the Hugging Face hub, or data.{split}_annotations and data.{split}_images"
+        )
     if not root.exists():
         raise DataError(f"data.root {root} does not exist; give the folder of the data set, or a YOLO data.yaml")
     names = LAYOUTS if settings.layout == "auto" else (settings.layout,)
