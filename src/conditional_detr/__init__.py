@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ImageError,
         InputError,
         NonFiniteError,
+        RunError,
         SettingsError,
     )
     from conditional_detr.evaluation.coco import CocoMetrics, evaluate_detector
@@ -58,6 +59,7 @@ _HOMES = {
     "NonFiniteError": "errors",
     "Predictions": "structures",
     "Reporter": "training.report",
+    "RunError": "errors",
     "RunFolder": "runs",
     "Settings": "config",
     "SettingsError": "errors",
@@ -99,6 +101,7 @@ __all__ = [
     "NonFiniteError",
     "Predictions",
     "Reporter",
+    "RunError",
     "RunFolder",
     "Settings",
     "SettingsError",

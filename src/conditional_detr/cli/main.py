@@ -8,7 +8,7 @@ import typer
 from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, predict, train
 from conditional_detr.cli.log import show_log
 from conditional_detr.cli.options import OPTIONS
-from conditional_detr.errors import InputError, NonFiniteError
+from conditional_detr.errors import InputError, NonFiniteError, RunError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,7 +52,7 @@ def main() -> None:
     except InputError as error:
         option = OPTIONS.get(error.argument or "")
         sys.exit(_say(f"{error} (here: {option})" if option else error, 2))
-    except NonFiniteError as error:
+    except (NonFiniteError, RunError) as error:
         sys.exit(_say(error, 1))
     except OSError as error:
         if error.filename is None:

@@ -106,6 +106,8 @@ class DataSettings(Frozen):
     """annotation file for evaluation; null to look under root"""
     val_images: Path | None = None
     """image folder for evaluation; null to look under root"""
+    val: Literal["auto", "none"] = "auto"
+    """auto: the validation data under root, or val_annotations; none: train without evaluation and keep the newest model"""
     flip: Fraction = 0.5
     """training: probability of a horizontal flip"""
     short_sides: tuple[PositiveInt, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
@@ -128,6 +130,8 @@ class DataSettings(Frozen):
     """training: batch portrait and landscape images separately, for less padding"""
     workers: Annotated[int, Field(ge=0)] = 2
     """data-loading processes per training process; 0 to load in the training process itself"""
+    on_error: Literal["stop", "skip"] = "stop"
+    """an image that can't be used; stop: save a state and end the run; skip: leave it out and log its name"""
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataSettings":
@@ -183,10 +187,18 @@ class TrainSettings(Frozen):
     """parent folder of run folders"""
     name: str = ""
     """name of the run folder; if empty, the name of the preset, with a number where needed"""
+    resume: Literal["never", "auto"] = "never"
+    """a run of this name that has begun; never: refuse; auto: resume it, so that one command starts a run and goes on with it"""
     log_every: PositiveInt = 10
     """optimizer steps between lines in metrics.jsonl"""
     save_every: PositiveInt = 1000
     """optimizer steps between saved states, from which a run resumes; a state is also saved after every epoch"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainSettings":
+        if self.resume == "auto" and not self.name:
+            raise ValueError("resume=auto finds the run by its name; give train.name")
+        return self
 
 
 class EvaluationSettings(Frozen):

@@ -9,10 +9,10 @@ NAMED = 10  # maximum number of categories without boxes that a warning names
 FEW_IMAGES = 10_000  # rule of thumb; COCO has 118,287
 
 
-def training_warnings(train: Annotations, val: Annotations, queries: int, random_backbone: bool) -> list[str]:
+def training_warnings(train: Annotations, val: Annotations | None, queries: int, random_backbone: bool) -> list[str]:
     """Return warnings about data that will train or evaluate badly. Each is one sentence with its remedy.
 
-    queries: number of queries of the model. random_backbone: True when ImageNet weights exist for the backbone but are not
+    val: None for a run without evaluation. queries: number of queries of the model. random_backbone: True when ImageNet weights exist for the backbone but are not
     used.
     """
     found: list[str] = []
@@ -35,8 +35,11 @@ def training_warnings(train: Annotations, val: Annotations, queries: int, random
         found.append(
             f"no training box has category {names}: it can't be learned; add examples or remove it from {train.source}"
         )
-    if not val.usable.any():
-        found.append(f"{val.source} has no boxes: AP can't be measured; add annotated validation images")
+    if val is not None and not val.usable.any():
+        found.append(
+            f"{val.source} has no boxes: AP can't be measured, and the newest model is kept as the best; "
+            f"add annotated validation images"
+        )
     if train.dropped:
         found.append(
             f"{train.dropped} boxes in {train.source} have no area inside their image and are ignored; correct them"

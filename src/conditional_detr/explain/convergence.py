@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from conditional_detr.errors import DataError
-from conditional_detr.runs import open_run, read_metrics
+from conditional_detr.runs import best_of, open_run, read_metrics
 
 
 class Point(NamedTuple):
@@ -25,7 +25,10 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """All evaluations of a run so far. epochs: epochs trained. planned: epochs of the whole run; None if unknown."""
+    """All evaluations of a run so far in which AP could be measured.
+
+    epochs: epochs trained. planned: epochs of the whole run; None if unknown.
+    """
 
     name: str
     points: tuple[Point, ...]
@@ -34,8 +37,9 @@ class Curve:
 
     @property
     def best(self) -> Point | None:
-        """The evaluation with the highest AP (the earliest of equals); None without evaluations."""
-        return max(self.points, key=lambda point: point.ap, default=None)
+        """The best evaluation, as in ``runs.best_of``; None without evaluations."""
+        best = best_of([point.ap for point in self.points])
+        return None if best is None else self.points[best]
 
     def reached(self, ap: float) -> Point | None:
         """Return the point at which the curve first reached ``ap`` (above 0), or None.
@@ -60,7 +64,7 @@ def read_curve(source: Path) -> Curve:
         points = [
             Point(*(float(record[key]) for key in ("epoch", "step", "seconds", "AP")))
             for record in records
-            if record["kind"] == "evaluation"
+            if record["kind"] == "evaluation" and record["AP"] >= 0
         ]
         epochs = max((float(record["epoch"]) for record in records), default=0.0)
         return Curve(source.resolve().name, tuple(points), epochs, settings.train.epochs)
@@ -99,7 +103,7 @@ def _mmdetection_points(lines: Sequence[str], source: Path) -> list[Point]:
             now = record.get("epoch", record.get("step", 0.0))
             if "epoch" not in record and step and epoch is None:
                 raise DataError(f"{source} counts iterations instead of epochs; only runs of epochs can be compared")
-            if now > 0:
+            if now > 0 and ap >= 0:
                 points.append(Point(now, step, seconds, ap))
         elif "time" in record and ("step" in record or "iter" in record):
             if record.get("epoch") != epoch:

@@ -5,17 +5,20 @@ import logging
 from conditional_detr.data.check import training_warnings
 from conditional_detr.record import Categories
 from conditional_detr.training.setup import Setup
+from conditional_detr.training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
 
-def introduce(setup: Setup, max_dets: int) -> None:
-    """Log an overview of a run, with warnings about its data. max_dets: detections per image in evaluations."""
+def introduce(setup: Setup, validation: Validation | None) -> None:
+    """Log an overview of a run, with warnings about its data."""
     train, val, settings, model = setup.train_data, setup.val_data, setup.settings.model, setup.model
-    logger.info(
-        f"training on {len(train)} images with {train.usable.sum()} objects ({train.source}), "
-        f"evaluating on {len(val)} ({val.source}, {max_dets} detections per image)"
+    evaluation = (
+        "without evaluation (data.val=none), so the newest model is kept"
+        if validation is None
+        else f"evaluating on {len(validation.data)} ({validation.data.source}, {validation.max_dets} detections per image)"
     )
+    logger.info(f"training on {len(train)} images with {train.usable.sum()} objects ({train.source}), {evaluation}")
     logger.info(category_table(train.categories))
     from_nothing = settings.backbone_weights is None and settings.init_from is None
     random_backbone = isinstance(settings.backbone, str) and from_nothing

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -19,7 +20,8 @@ from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.check import check_same_categories
-from conditional_detr.data.layouts import read_split
+from conditional_detr.data.fingerprint import Fingerprint, fingerprint
+from conditional_detr.data.layouts import read_data
 from conditional_detr.data.loading import Batch, training_batches
 from conditional_detr.errors import SettingsError
 from conditional_detr.loss.criterion import Criterion, build_criterion
@@ -27,7 +29,7 @@ from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
 from conditional_detr.training.optimizer import build_optimizer
-from conditional_detr.training.states import Progress, Trained
+from conditional_detr.training.states import Progress, Terms, Trained
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +39,12 @@ class Setup(Trained):
     """The parts of a run.
 
     wrapped: the network as wrapped by accelerate, for the forward pass. prepared_optimizer: AdamW as wrapped by accelerate, for
-    the update.
+    the update. val_data: None for a run without evaluation.
     """
 
     settings: Settings
     train_data: Annotations
-    val_data: Annotations
+    val_data: Annotations | None
     record: ModelRecord
     wrapped: nn.Module
     criterion: Criterion
@@ -62,9 +64,14 @@ class Setup(Trained):
         """The network to evaluate and save: the averaged one if there is one."""
         return cast(DETR, self.averaged.module) if self.averaged is not None else self.model
 
-    def shape(self) -> dict[str, int]:
-        """Return the numbers that must equal those of a state that the run resumes from."""
-        return {
+    @cached_property
+    def data(self) -> Fingerprint:
+        """Fingerprint of the data. It takes a look at every image file, so only the main process should ask for it."""
+        return fingerprint(self.train_data, self.val_data)
+
+    def terms(self) -> Terms:
+        """Return what the run has in common with its states."""
+        shape = {
             "processes": self.processes,
             "images per step": self.images_per_step,
             "training images": len(self.train_data),
@@ -73,6 +80,7 @@ class Setup(Trained):
             "query groups": self.settings.train.query_groups,
             "averaged models": int(self.averaged is not None),
         }
+        return Terms(shape, self.settings, self.data)
 
     def batches(self) -> tuple[Generator[Batch], int]:
         """Return the batches of this process from the current step on, and the number of steps per epoch."""
@@ -86,6 +94,7 @@ class Setup(Trained):
             self.accelerator.process_index,
             self.processes,
             start_step=self.progress.step,
+            leave_out=self.progress.left_out if self.settings.data.on_error == "skip" else None,
         )
 
 
@@ -113,8 +122,9 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
 
     Raises ``DataError`` for invalid data and ``CheckpointError`` for weights that can't be opened or do not fit.
     """
-    train_data, val_data = read_split(settings.data, "train"), read_split(settings.data, "val")
-    check_same_categories(train_data, val_data)
+    train_data, val_data = read_data(settings.data)
+    if val_data is not None:
+        check_same_categories(train_data, val_data)
     settings = settings.resolved()
     train, data = settings.train, settings.data
     record = ModelRecord(

@@ -33,6 +33,11 @@ def load(name: str) -> Layout:
     return cast(Layout, import_module(f"{__name__}.{name}"))
 
 
+def read_data(settings: DataSettings) -> tuple[Annotations, Annotations | None]:
+    """Read training and validation data; None for the second with ``data.val=none``. Raises as ``read_split`` does."""
+    return read_split(settings, "train"), None if settings.val == "none" else read_split(settings, "val")
+
+
 def read_split(settings: DataSettings, split: Split) -> Annotations:
     """Read the annotations of a split. Raises ``DataError`` for invalid or missing annotations and missing image files."""
     annotations = settings.train_annotations if split == "train" else settings.val_annotations
