@@ -1,8 +1,10 @@
 """Atomic writes: a file is complete or absent, with the mode of other new files. Whatever a JSON file holds, reading it ends."""
 
+import errno
 import gzip
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -15,8 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from conditional_detr import files
 from conditional_detr.errors import DataError
 from conditional_detr.files import read_json, whole_file, write_text
+from tests.conftest import in_fork
 from tests.test_strict_json import TEXTS
 
 
@@ -144,3 +148,44 @@ def test_any_file_is_read_or_refused(tmp_path, content):
     if sentence is not None:
         assert sentence.startswith(f"{file} ")
         assert "\n" not in sentence
+
+
+def test_a_file_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(
+        "os.fsync", lambda file: events.append("folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file")
+    )
+    replace = os.replace
+    monkeypatch.setattr("os.replace", lambda *paths: (events.append("rename"), replace(*paths)))
+    write_text(tmp_path / "x", "text")
+    assert events == ["file", "rename", "folder"]
+
+
+def test_a_file_system_that_can_not_sync_folders_is_no_error(tmp_path, monkeypatch):
+    def sync(file):
+        raise OSError(errno.EINVAL if stat.S_ISDIR(os.fstat(file).st_mode) else errno.EIO, "no")
+
+    monkeypatch.setattr("os.fsync", sync)
+    files.sync(tmp_path)
+    (tmp_path / "x").touch()
+    with pytest.raises(OSError, match="no") as caught:
+        files.sync(tmp_path / "x")
+    assert caught.value.filename == str(tmp_path / "x")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the limit stays with the process")
+def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path):
+    """A limit on the size of files stands for a full disk."""
+
+    def write() -> None:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        for name in ("text", "tensors"):
+            with pytest.raises(OSError, match="File too large") as caught, files.whole_file(tmp_path / name) as partial:
+                partial.write_bytes(bytes(2000)) if name == "text" else save_file({"x": torch.zeros(1000)}, partial)
+            assert caught.value.filename == str(tmp_path / name)
+        assert list(tmp_path.iterdir()) == []
+
+    assert in_fork(write) == 0

@@ -73,20 +73,21 @@ def plot_curves(
 ) -> None:
     """Plot loss, AP and AP50 over epochs into an image file.
 
-    losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1.
+    losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1. Without any, loss is plotted alone.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    loss_axes, ap_axes = figure.subplots(1, 2)
+    loss_axes, *others = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
     loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color="tab:red")
     loss_axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     epochs = [epoch for epoch, _, _ in evaluations]
-    ap_axes.plot(epochs, [ap for _, ap, _ in evaluations], marker=".", label="AP")
-    ap_axes.plot(epochs, [ap50 for _, _, ap50 in evaluations], marker=".", label="AP50")
-    ap_axes.set(xlabel="epoch", ylabel="validation AP", ylim=(0, 1))
-    ap_axes.legend(loc="lower right")
-    for axes in (loss_axes, ap_axes):
+    for axes in others:
+        axes.plot(epochs, [ap for _, ap, _ in evaluations], marker=".", label="AP")
+        axes.plot(epochs, [ap50 for _, _, ap50 in evaluations], marker=".", label="AP50")
+        axes.set(xlabel="epoch", ylabel="validation AP", ylim=(0, 1))
+        axes.legend(loc="lower right")
+    for axes in (loss_axes, *others):
         axes.grid(alpha=0.3)
     write_picture(figure, file, dpi=110)
 

@@ -1,5 +1,6 @@
 """Batches depend on the seed but not on the number of workers, contain each image once, and restart at any step."""
 
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -11,7 +12,13 @@ from PIL import Image
 from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Names
 from conditional_detr.data.batching import pad
-from conditional_detr.data.loading import TrainingBatches, evaluation_batches, training_batches, training_images
+from conditional_detr.data.loading import (
+    LeftOut,
+    TrainingBatches,
+    evaluation_batches,
+    training_batches,
+    training_images,
+)
 from conditional_detr.data.reading import read_split
 from conditional_detr.errors import InputError
 from conditional_detr.record import InputSize
@@ -242,3 +249,44 @@ def test_draws_are_what_the_loader_yields(data, monkeypatch):
         assert target.image_name == other_target.image_name
     assert read.count(7) == 1
     assert len(read) > 1
+
+
+# --- images that can't be used ---
+
+
+@pytest.fixture
+def damaged(shapes_root, tmp_path):
+    """Training data of which images 3 and 4 are damaged, the third and the fourth in the list."""
+    root = shutil.copytree(shapes_root, tmp_path / "damaged")
+    for name in ("000003", "000004"):
+        (root / "train2017" / f"{name}.png").write_bytes(b"damaged")
+    return read_split(DataSettings(root=root), "train")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_replaced_by_the_next_usable_one(damaged, data, workers):
+    """Nothing else changes: order, number of images and augmentation of the others are those without damage."""
+    left_out = LeftOut()
+    found = first(damaged, 12, workers=workers, leave_out=left_out)
+    assert {name[-10:] for name in left_out.names} == {"000003.png", "000004.png"}
+    replaced = 0
+    for (_, targets), (_, expected) in zip(found, first(data, 12), strict=True):
+        for ours, theirs in zip(targets, expected, strict=True):
+            wanted = 5 if theirs.image_id in (3, 4) else theirs.image_id
+            assert ours.image_id == wanted
+            replaced += wanted != theirs.image_id
+    assert replaced == 2
+
+
+def test_an_epoch_without_damage_is_the_same_whatever_is_asked_for(data):
+    assert equal(first(data, 6), first(data, 6, leave_out=LeftOut()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_in_no_batch_of_an_evaluation(damaged, workers):
+    size, left_out = InputSize((96, 96)), LeftOut()
+    batches = list(evaluation_batches(damaged, size, 1, workers, leave_out=left_out))
+    assert [target.image_id for _, targets in batches for target in targets] == [1, 2, *range(5, 49)]
+    assert len(left_out.names) == 2
+    with pytest.raises(InputError, match=r"000003\.png"):
+        list(evaluation_batches(damaged, size, 1, workers))

@@ -6,7 +6,6 @@ can see different contents in one file, and one of them runs code (TorchScript).
 
 import argparse
 import os
-import stat
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +17,7 @@ from conditional_detr.checkpoints.archive import START, Unfit, read_archive
 from conditional_detr.checkpoints.legacy import read_legacy
 from conditional_detr.checkpoints.unpickling import Refused
 from conditional_detr.errors import CheckpointError
+from conditional_detr.files import open_regular
 
 _VISITS = 1_000_000  # entries in containers; shared ones count each time
 
@@ -29,7 +29,7 @@ def load_pth(file: Path) -> Any:
     file, names something that is not allowed, or claims to hold more than it does.
     """
     try:
-        with _open(file) as stream:
+        with open_regular(file) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size == 0:
                 raise CheckpointError(f"{file} is empty; download it again")
@@ -44,20 +44,13 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
     Raises ``CheckpointError`` for a file that can't be read.
     """
     try:
-        _open(file).close()
+        open_regular(file).close()
         return load_file(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} does not exist; check the path") from error
     except Exception as error:  # damaged bytes can end in any of them
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{file} can't be read ({reason}); copy or download it again") from error
-
-
-def _open(file: Path) -> BufferedReader:
-    """Open a regular file. Refuse pipes and devices, because reading from them may never end."""
-    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(None, "it is not a file")
-    return file.open("rb")
 
 
 def _read(stream: BufferedReader, size: int, file: Path) -> Any:

@@ -77,6 +77,7 @@ def command(
             resolved.evaluation,
             resolved.data.workers,
             lambda done: progress.update(task, completed=done),
+            resolved.data.on_error,
         )
     if save_predictions is not None:
         save_predictions.write_text(json.dumps(results), encoding="utf-8")

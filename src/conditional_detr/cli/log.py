@@ -33,9 +33,9 @@ def console() -> "Console":
     """Return the shared console on standard error. It is created on first use, because rich is slow to import."""
     global _console
     if _console is None:
-        from rich.console import Console
+        from conditional_detr.training.report import standard_error
 
-        _console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        _console = standard_error()
     return _console
 
 

@@ -141,7 +141,7 @@ class DataSettings(Frozen):
     exif: Literal["auto", "upright", "raw"] = "auto"
     """frame of boxes in images with an EXIF orientation; upright: as viewers show the image; raw: as its pixels are stored; auto: upright, with a warning where sizes do not confirm it"""
     on_error: Literal["stop", "skip"] = "stop"
-    """images that can't be used; stop: end with a message; skip: leave them out, and tell how many"""
+    """images that can't be used; stop: save a state and end with a message; skip: leave them out, and tell which"""
     strict: bool = False
     """refuse data with problems that are otherwise warnings"""
     flip: Fraction = 0.5
@@ -267,6 +267,8 @@ class TrainSettings(Frozen):
     """parent folder of run folders"""
     name: FolderName = ""
     """name of the run folder; if empty, the name of the preset, with a number where needed"""
+    resume: Literal["never", "auto"] = "never"
+    """a run of this name that has begun; never: refuse; auto: resume it, so that one command starts a run and goes on with it"""
     log_every: PositiveInt = 10
     """optimizer steps between lines in metrics.jsonl"""
     save_every: PositiveInt = 1000
@@ -279,6 +281,8 @@ class TrainSettings(Frozen):
                 f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
                 f"make one of them smaller"
             )
+        if self.resume == "auto" and not self.name:
+            raise ValueError("resume=auto finds the run by its name; give train.name")
         return self
 
 

@@ -132,7 +132,10 @@ def training_warnings(train: Annotations, val: Annotations | None, queries: int,
             f"{train.source}"
         )
     if val is not None and not val.usable.any():
-        found.append(f"{val.source} has no boxes: AP can't be measured; add annotated validation images")
+        found.append(
+            f"{val.source} has no boxes: AP can't be measured, and the newest model is kept as the best; "
+            f"add annotated validation images"
+        )
     return found
 
 
