@@ -61,6 +61,9 @@ def _migrated(tree: Tree, name: str) -> Tree:
 
 CHANGEABLE = (
     "data.root",
+    "data.layout",
+    "data.strict",
+    "data.hub",
     "data.hub",
     "data.train_annotations",
     "data.train_images",
