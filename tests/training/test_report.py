@@ -45,7 +45,7 @@ def test_a_closed_terminal_is_no_error(monkeypatch):
     """After SIGHUP, writing to the terminal fails. The run still has to be saved."""
 
     class Closed(io.StringIO):
-        def write(self, text: str) -> int:
+        def write(self, text: str = "") -> int:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
         flush = write
@@ -60,6 +60,25 @@ def test_a_closed_terminal_is_no_error(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     reporter.message("there again")
     assert stream.getvalue() == "there again\n"
+
+
+def test_the_live_line_is_on_the_standard_error_of_the_moment(monkeypatch):
+    """The live line puts a proxy in the place of ``sys.stderr``, which must not be written to by itself."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    reporter = ConsoleReporter()
+    reporter.begin(0, 20, 10)
+    reporter.step(STEP)
+    print("from elsewhere", file=sys.stderr)
+    reporter.end()
+    assert "epoch 1/2  step 5/20" in terminal.getvalue()
+    assert "from elsewhere" in terminal.getvalue()
 
 
 def test_tensorboard_gets_no_metric_that_can_not_be_measured():

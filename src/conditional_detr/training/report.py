@@ -5,7 +5,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,23 +21,27 @@ class _StandardError:
     """``sys.stderr`` at the moment of writing. A terminal that was closed is no error, because the run still has to be saved."""
 
     @property
-    def encoding(self) -> str:
-        return sys.stderr.encoding
+    def _stream(self) -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a live line puts a proxy in its place
+
+    @property
+    def encoding(self) -> str | None:
+        return self._stream.encoding
 
     def write(self, text: str) -> int:
         with suppress(OSError):
-            sys.stderr.write(text)
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with suppress(OSError):
-            sys.stderr.flush()
+            self._stream.flush()
 
     def isatty(self) -> bool:
-        return sys.stderr.isatty()
+        return self._stream.isatty()
 
     def fileno(self) -> int:
-        return sys.stderr.fileno()
+        return self._stream.fileno()
 
 
 def standard_error() -> Console:
