@@ -165,6 +165,7 @@ class Categories:
 
 SizeRule = Literal["published", "transformers", "fit", "stretch"]
 BoxFrame = Literal["image", "padded", "padded-with-mask"]
+MAX_SIDE = 100_000  # pixels that a file may scale images to
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ def read_record(values: Any, source: object) -> StoredRecord:
             dict(given.get("architecture") or {}),
             None
             if categories is None
-            else Categories(tuple(map(_whole, categories["ids"])), tuple(map(str, categories["names"]))),
+            else Categories(tuple(map(_id, categories["ids"])), tuple(map(str, categories["names"]))),
             None if size is None else _input_size(size),
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -315,14 +316,26 @@ def _from_version_0(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _input_size(given: Mapping[str, Any]) -> InputSize:
-    first, second = map(_whole, given["sides"])
+    first, second = map(_side, given["sides"])
     padded = given["padded"]
     return InputSize(
         (first, second),
         given["rule"],
-        None if padded is None else (_whole(padded[0]), _whole(padded[1])),
+        None if padded is None else (_side(padded[0]), _side(padded[1])),
         given["boxes"],
     )
+
+
+def _id(value: Any) -> int:
+    if not -(2**63) <= _whole(value) < 2**63:
+        raise ValueError(f"category id {value} has more than 64 bits")
+    return value
+
+
+def _side(value: Any) -> int:
+    if not 1 <= _whole(value) <= MAX_SIDE:
+        raise ValueError(f"a side of {value} pixels")
+    return value
 
 
 def _whole(value: Any) -> int:
