@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from conditional_detr.checkpoints.architecture import build_checkpoint
+from conditional_detr.checkpoints.category_names import GivenNames, read_names, with_names
 from conditional_detr.checkpoints.checkpoint import Checkpoint, Given, Parsed
 from conditional_detr.checkpoints.folders import checkpoint_folder
 from conditional_detr.checkpoints.formats import load
@@ -23,14 +24,17 @@ def open_checkpoint(
     dilation: bool | None = None,
     boxes: BoxFrame | None = None,
     *,
+    names: GivenNames | None = None,
     headless: bool = False,
 ) -> Checkpoint:
     """Open the model in a run folder (its best), a checkpoint folder, a ``.pth`` file, or on the Hugging Face hub.
 
     dilation: True for a DC5 model, for files that do not say so themselves. boxes: what its boxes are relative to, which
-    overrides the file. headless: also open weights without a class head, to start training from; the checkpoint has no
-    categories then. Raises ``InputError`` naming what is wrong.
+    overrides the file. names: names of its categories, which override those of the file (``read_names``). headless: also
+    open weights without a class head, to start training from; the checkpoint has no categories then. Raises ``InputError``
+    naming what is wrong.
     """
+    named = None if names is None else read_names(names)  # fails before a large file is read
     path = Path(source)
     try:
         if not path.exists() and _is_hub_id(str(source)):
@@ -38,7 +42,8 @@ def open_checkpoint(
         parsed = _read_folder(path, boxes) if path.is_dir() else _read_file(path, boxes)
     except OSError as error:
         raise CheckpointError(f"{source} can't be read ({error.strerror or error}); check the path") from error
-    return build_checkpoint(parsed, dilation, source, headless)
+    checkpoint = build_checkpoint(parsed, dilation, source, headless)
+    return checkpoint if named is None else with_names(checkpoint, named, source)
 
 
 def _read_folder(path: Path, boxes: BoxFrame | None) -> Parsed:
