@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conditional_detr.cli.log import console, say
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, optimized
 from conditional_detr.errors import SettingsError
 from conditional_detr.text import printable
 
@@ -31,6 +31,7 @@ def command(
     compile: Compile = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
+    names: Names = None,
 ) -> None:
     """Measure the COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.progress import Progress
@@ -48,7 +49,7 @@ def command(
             raise SettingsError(
                 f"{override!r}: evaluation takes data.* and evaluation.* settings, such as data.root=FOLDER"
             )
-    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
     if optimize or compile:
         optimized(detector, compile)
     run = Path(source)

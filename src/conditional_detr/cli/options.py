@@ -29,6 +29,15 @@ Boxes = Annotated[
         show_default=False,
     ),
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|NAME,...",
+        help="Names of the categories of SOURCE, for files without them: a text file with a name in every line, a COCO annotation "
+        "file, a YOLO data.yaml, or the names with commas.",
+        show_default=False,
+    ),
+]
 Optimize = Annotated[
     bool,
     typer.Option("--optimize", help="Run faster: equal results within rounding on a CPU, half precision on a GPU."),
@@ -45,6 +54,7 @@ Compile = Annotated[
 OPTIONS = {
     "dilation": "--dc5 or --no-dc5; in training model.dilation=true or false",
     "boxes": "--boxes",
+    "names": "--names",
     "timm_backbone": "--timm-backbone",
     "threshold": "--threshold",
     "batch_size": "--batch-size",

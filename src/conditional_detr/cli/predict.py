@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from conditional_detr.cli.log import console, say
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, optimized
 from conditional_detr.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def command(
     compile: Compile = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
+    names: Names = None,
 ) -> None:
     """Find objects in images. Files that can't be used are reported and skipped, and the exit code is then 2."""
     from rich.progress import track
@@ -45,7 +46,7 @@ def command(
     files = find_images(inputs, out)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
     if optimize or compile:
         optimized(detector, compile)
     results: list[dict[str, Any]] = []

@@ -166,7 +166,8 @@ def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
                 continue
             raise DataError(
                 f"{data.source} has category {name!r}, which the model does not know (it knows {', '.join(model.names)}); "
-                f"evaluate on data with the categories it was trained on"
+                f"evaluate on data with the categories it was trained on, or give the names of its categories",
+                argument="names",
             )
         found[own] = id_
     return found

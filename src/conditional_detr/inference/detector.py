@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from conditional_detr.checkpoints.category_names import GivenNames
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.checkpoints.opening import open_checkpoint
@@ -60,16 +61,20 @@ class Detector:
         *,
         dilation: bool | None = None,
         boxes: BoxFrame | None = None,
+        names: GivenNames | None = None,
     ) -> "Detector":
         """Open a model from any supported source; the format is detected from the content.
 
         source: run folder (its best checkpoint), checkpoint folder written by this package or by transformers, ``.pth`` file
         of the official codes or MMDetection, or id on the Hugging Face hub. device: as in ``Detector``. dilation: whether it
         is a DC5 model, for files that do not say. boxes: frame of the predicted boxes (``InputSize``), to override that of
-        the file. Raises ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device.
+        the file. names: names of the categories, for files without them: a name for every row of the class head, a map from
+        category ids to names, or a file (text with a name in every line, COCO annotations, YOLO's data.yaml). Raises
+        ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device and for names that
+        do not fit the class head.
         """
         found = find_device(device)  # fails before a large file is read
-        return cls(open_checkpoint(source, dilation, boxes), found)
+        return cls(open_checkpoint(source, dilation, boxes, names=names), found)
 
     def __repr__(self) -> str:
         architecture = self.record.architecture

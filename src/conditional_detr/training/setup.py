@@ -197,7 +197,7 @@ def _network(settings: Settings, record: ModelRecord, from_state: bool) -> DETR:
         if start.backbone_weights is not None:
             load_backbone_weights(model.backbone, record.architecture, start.backbone_weights)
         if start.init_from is not None:
-            opened = open_checkpoint(start.init_from, start.dilation)
+            opened = open_checkpoint(start.init_from, start.dilation, headless=True)
             for text in initialize(model, record.architecture, record.categories, opened, start.init_from):
                 logger.info(text)
     assert isinstance(start.frozen_stages, int)  # resolved
