@@ -212,15 +212,15 @@ def test_predict(run, shapes_root, tmp_path):
     assert len(pictures) == 11
     with Image.open(pictures[0]) as picture:
         assert picture.size == (96, 96)
-    results = json.loads((tmp_path / "predictions" / "detections.json").read_text())
-    assert len(results) == 11 * 60
-    assert Path(results[0]["file_name"]) == folder / "000001.png"
-    assert {"image_id", "category_id", "category_name", "bbox", "score"} <= results[0].keys()
+    data = json.loads((tmp_path / "predictions" / "detections.json").read_text())
+    assert len(data["annotations"]) == 11 * 60
+    assert Path(data["images"][0]["file_name"]) == folder / "000001.png"
+    assert {"image_id", "category_id", "category_name", "bbox", "score"} <= data["annotations"][0].keys()
 
 
 def test_predict_json_writes_nothing(run, shapes_root, tmp_path):
     result = cdetr("predict", run, shapes_root / "val2017" / "00000[12].png", "--json", "--threshold", 0, cwd=tmp_path)
-    assert {row["image_id"] for row in json.loads(result.stdout)} == {1, 2}
+    assert {row["image_id"] for row in json.loads(result.stdout)["annotations"]} == {1, 2}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -463,7 +463,7 @@ def test_convert_and_use_a_run(run, shapes_root, tmp_path):
         for source in (run, tmp_path / "folder")
     ]
     assert found[0] == found[1]
-    assert found[0]
+    assert found[0]["annotations"]
     refused(cdetr("convert", run, tmp_path / "x.pth", "--to", "official"), "does not have a backbone of its own shape")
 
 
@@ -476,7 +476,7 @@ def test_files_that_do_not_say_enough(shapes_root, tmp_path):
     refused(cdetr("predict", tmp_path / "detr.pth", image), "--dc5 or --no-dc5")
     result = cdetr("predict", tmp_path / "detr.pth", image, "--no-dc5", "--json", "--threshold", 0)
     assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)) == 9
+    assert len(json.loads(result.stdout)["annotations"]) == 9
     result = cdetr("convert", tmp_path / "detr.pth", tmp_path / "mm.pth", "--to", "mmdetection", "--no-dc5", "--json")
     account = json.loads(result.stdout)
     assert (account["from"], account["to"]) == ("official", "mmdetection")

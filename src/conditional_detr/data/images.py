@@ -221,9 +221,10 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
         scaled = Image.fromarray(_eight_bits(values.astype(np.uint16), name))
         scaled.info = {key: value for key, value in image.info.items() if key == "exif"}
         return scaled.convert("RGB")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    try:
+        return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"{name} has pixels of mode {image.mode} ({error}); convert it to RGB") from error
 
 
 def from_array(pixels: np.ndarray, name: str = "image") -> Image.Image:

@@ -27,10 +27,11 @@ from conditional_detr.structures import Detections
 
 
 class Found(NamedTuple):
-    """An RGB image and the objects found in it."""
+    """An RGB image and the objects found in it. best_score: the highest score, also when it is below the threshold."""
 
     image: Image.Image
     detections: Detections
+    best_score: float
 
 
 class _Opened(NamedTuple):
@@ -186,7 +187,11 @@ class Detector:
             usable = [each for each in batch if not isinstance(each, InputError)]
             found = iter(self._detect(usable) if usable else [])
             for each in batch:
-                yield each if isinstance(each, InputError) else Found(each.image, next(found).above(threshold))
+                if isinstance(each, InputError):
+                    yield each
+                    continue
+                everything = next(found)
+                yield Found(each.image, everything.above(threshold), float(everything.scores.max()))
 
     def _open(self, numbered: tuple[int, ImageLike]) -> "_Opened | InputError":
         number, image = numbered
@@ -196,6 +201,8 @@ class Detector:
             return _Opened(opened, self.pipeline.prepare(opened, name))
         except ImageError as error:
             return error
+        except MemoryError:
+            return ImageError(f"{name} takes more memory than there is; scale it down")
 
     def _detect(self, images: "Sequence[_Opened]") -> list[Detections]:
         batch = self.pipeline.batch([each.pixels for each in images])
