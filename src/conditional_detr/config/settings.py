@@ -121,7 +121,7 @@ class DataSettings(Frozen):
     exif: Literal["auto", "upright", "raw"] = "auto"
     """frame of boxes in images with an EXIF orientation; upright: as viewers show the image; raw: as its pixels are stored; auto: upright, with a warning where sizes do not confirm it"""
     on_error: Literal["stop", "skip"] = "stop"
-    """images that can't be used; stop: end with a message; skip: leave them out, and tell how many"""
+    """images that are missing, damaged or of another size than the annotations say; stop: end with a message; skip: leave them out, and tell how many"""
     strict: bool = False
     """refuse data with problems that are otherwise warnings"""
     flip: Fraction = 0.5

@@ -42,6 +42,10 @@ class Headers:
         turned = np.isin(self.orientations, QUARTER_TURNS)[:, None]
         return np.where(turned, self.sizes[:, ::-1], self.sizes)
 
+    def without(self, left_out: np.ndarray) -> "Headers":
+        """Return the headers without some of the images, and all that are unreadable. left_out: bool ``[images]``."""
+        return Headers(self.sizes[~left_out], self.orientations[~left_out], {})
+
 
 def read_header(path: Path) -> tuple[int, int, int]:
     """Return height and width as stored, in pixels, and the EXIF orientation. Raises ``ImageError`` for an unreadable file."""

@@ -89,7 +89,8 @@ def choose_layout(settings: DataSettings, split: Split) -> Layout:
 
 def annotations_from(listing: Listing, settings: DataSettings, on_header: OnDone | None = None) -> Annotations:
     """Compare a listing with the headers of its images, count what is wrong with its boxes, and return the annotations."""
-    listing, headers = _readable(listing, read_headers(listing.folder, listing.file_names, on_header), settings)
+    headers = read_headers(listing.folder, listing.file_names, on_header)
+    listing, headers = _of_right_size(*_readable(listing, headers, settings), settings)
     boxes, sizes = _in_upright_frame(listing, headers, settings)
     _count_problems(listing, boxes, sizes)
     return Annotations.of(
@@ -118,30 +119,64 @@ def _readable(listing: Listing, headers: Headers, settings: DataSettings) -> tup
             f"{len(headers.unreadable)} of {len(listing.file_names)} images of {listing.source} can't be used: {first}; "
             f"replace or remove the files, or leave them out with data.on_error=skip"
         )
-    listing.problems.add("unreadable", first, len(headers.unreadable))
-    kept = np.array([i not in headers.unreadable for i in range(len(listing.file_names))])
-    if not kept.any():
+    listing.problems.add_images("unreadable", list(headers.unreadable.values()))
+    left_out = np.array([i in headers.unreadable for i in range(len(listing.file_names))])
+    if left_out.all():
         raise DataError(f"no image of {listing.source} can be used: {first}; replace the files")
-    return listing.without_images(~kept), Headers(headers.sizes[kept], headers.orientations[kept], {})
+    return listing.without_images(left_out), headers.without(left_out)
 
 
-def _in_upright_frame(listing: Listing, headers: Headers, settings: DataSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes in pixels of the upright images, float64 ``[objects, 4]``, and the sizes of these images.
+def _of_right_size(listing: Listing, headers: Headers, settings: DataSettings) -> tuple[Listing, Headers]:
+    """Leave out images of another size than the annotations say, if the settings say so, or raise ``DataError`` for them.
 
-    Raises ``DataError`` when an image has another size than the annotations say.
+    When all images are of another size, or all of these would fit with another ``data.exif``, ``DataError`` is raised anyway.
     """
     raw = settings.exif == "raw"
     expected = headers.sizes if raw else headers.upright
-    stated = listing.sizes
+    wrong = (listing.sizes > 0).all(1) & (listing.sizes != expected).any(1)
+    if not wrong.any():
+        return listing, headers
+    other = headers.upright if raw else headers.sizes
+    explained = bool((listing.sizes[wrong] == other[wrong]).all())
+    indices: list[int] = np.flatnonzero(wrong).tolist()
+    if explained or settings.on_error != "skip" or wrong.all():
+        if explained:
+            remedy = (
+                "set data.exif=upright" if raw else "set data.exif=raw, because the boxes refer to the stored pixels"
+            )
+        else:
+            remedy = "correct the annotations or the images"
+            remedy += "" if wrong.all() else ", or leave these out with data.on_error=skip"
+        raise DataError(
+            f"{listing.source}: {len(indices)} of {len(listing.file_names)} images have another size than the annotations "
+            f"say, so their boxes would be misplaced: {_sizes(listing, headers, indices[0])}; {remedy}"
+        )
+    listing.problems.add_images("wrong_size", [_sizes(listing, headers, index) for index in indices])
+    return listing.without_images(wrong), headers.without(wrong)
+
+
+def _sizes(listing: Listing, headers: Headers, index: int) -> str:
+    """Return the part of a sentence that tells the size of an image, and what the annotations say."""
+
+    def shown(size: np.ndarray) -> str:
+        return f"{size[1]} x {size[0]}"
+
+    what = f"is {shown(headers.sizes[index])}"
+    if headers.orientations[index] != 1:
+        what += f" as stored and {shown(headers.upright[index])} after its EXIF rotation"
+    return f"{listing.folder / listing.file_names[index]} {what}, but the annotations say {shown(listing.sizes[index])}"
+
+
+def _in_upright_frame(listing: Listing, headers: Headers, settings: DataSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes in pixels of the upright images, float64 ``[objects, 4]``, and the sizes of these images."""
+    raw = settings.exif == "raw"
     if listing.fractions:
+        expected = headers.sizes if raw else headers.upright
         scale = expected[listing.owners][:, [1, 0, 1, 0]]
         boxes = np.round(listing.boxes * scale, _DECIMALS)
     else:
         boxes = listing.boxes
-    known = (stated > 0).all(1)
-    wrong = np.flatnonzero(known & (stated != expected).any(1))
-    if len(wrong):
-        raise DataError(_wrong_size(listing, headers, wrong, raw))
+    known = (listing.sizes > 0).all(1)
     turned = headers.orientations != 1
     if turned.any():
         example = listing.file_names[int(np.flatnonzero(turned)[0])]
@@ -156,29 +191,6 @@ def _in_upright_frame(listing: Listing, headers: Headers, settings: DataSettings
     if raw:
         boxes = turned_boxes(boxes, headers.sizes[listing.owners], headers.orientations[listing.owners])
     return boxes, headers.upright
-
-
-def _wrong_size(listing: Listing, headers: Headers, wrong: np.ndarray, raw: bool) -> str:
-    """Return the sentence for images of another size than the annotations say."""
-    first = int(wrong[0])
-    other = headers.upright if raw else headers.sizes
-    explained = (listing.sizes[wrong] == other[wrong]).all(1)
-
-    def shown(size: np.ndarray) -> str:
-        return f"{size[1]} x {size[0]}"
-
-    if headers.orientations[first] == 1:
-        what = f"is {shown(headers.sizes[first])}"
-    else:
-        what = f"is {shown(headers.sizes[first])} as stored and {shown(headers.upright[first])} after its EXIF rotation"
-    remedy = "correct the annotations or the images"
-    if explained.all():
-        remedy = "set data.exif=upright" if raw else "set data.exif=raw, because the boxes refer to the stored pixels"
-    return (
-        f"{listing.source}: {len(wrong)} of {len(listing.file_names)} images have another size than the annotations say, "
-        f"so their boxes would be misplaced: {listing.folder / listing.file_names[first]} {what}, but the annotations say "
-        f"{shown(listing.sizes[first])}; {remedy}"
-    )
 
 
 def turned_boxes(boxes: np.ndarray, sizes: np.ndarray, orientations: np.ndarray) -> np.ndarray:
