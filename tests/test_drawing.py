@@ -1,10 +1,14 @@
 """Boxes, pages and curves are drawn as asked."""
 
+import os
+import resource
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves
+from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves, write_picture
 from conditional_detr.structures import Detections
 
 
@@ -41,3 +45,22 @@ def test_curves_are_written(tmp_path):
     plot_curves([], [], tmp_path / "empty.png")
     with Image.open(tmp_path / "x.png") as picture:
         assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".pdf"])
+def test_pictures_are_whole_or_not_there(suffix, tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8))
+    file = tmp_path / f"x{suffix}"
+    write_picture(picture, file)
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as on a disk that fills up
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_picture(picture, file)
+        with pytest.raises(OSError, match="too large"):
+            write_picture(picture, tmp_path / f"new{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == [file.name]
+    assert file.read_bytes() == before

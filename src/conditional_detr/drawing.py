@@ -1,12 +1,20 @@
 """Draw boxes on images, pages of image pairs, and curves of a training run."""
 
 import colorsys
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from conditional_detr.files import whole_file
+from conditional_detr.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def color_of(category_id: int) -> tuple[int, int, int]:
@@ -29,7 +37,8 @@ def draw_boxes(
     font = ImageFont.load_default(max(9, round(max(image.size) / 50)))
     corners: list[list[float]] = boxes.tolist()
     # The first box is the most confident. Drawn last, it is on top.
-    for (x0, y0, x1, y1), caption, color in reversed(list(zip(corners, captions, colors, strict=True))):
+    for (x0, y0, x1, y1), text, color in reversed(list(zip(corners, captions, colors, strict=True))):
+        caption = printable(text)
         pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=color, width=line)
         left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)
         width, height = right - left + 4, bottom - top + 4
@@ -81,4 +90,19 @@ def plot_curves(
     ap_axes.legend(loc="lower right")
     for axes in (loss_axes, ap_axes):
         axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=110)
+    write_picture(figure, file, dpi=110)
+
+
+def write_picture(picture: "Image.Image | Figure", file: Path, **options: Any) -> None:
+    """Write a picture to a file completely or not at all. The suffix of the file names the format.
+
+    options: those of Pillow's ``save`` for an image, and of ``savefig`` for a figure of matplotlib.
+    """
+    # Made in memory, because Pillow's encoders do not notice that a file on a full disk was cut short.
+    content = io.BytesIO()
+    if isinstance(picture, Image.Image):
+        picture.save(content, Image.registered_extensions()[file.suffix.lower()], **options)
+    else:
+        picture.savefig(content, format=file.suffix[1:].lower(), **options)
+    with whole_file(file) as partial:
+        partial.write_bytes(content.getvalue())

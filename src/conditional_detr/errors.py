@@ -1,5 +1,14 @@
 """Exceptions that users may see: an input is invalid, or training diverged."""
 
+import difflib
+from collections.abc import Sequence
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence that suggests the known word nearest to ``word``, or an empty text."""
+    near = difflib.get_close_matches(word[:60], known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
 
 def newer_version(source: object, what: str, version: int, newest: int) -> str:
     """Return the sentence that refuses a file of a newer version. what: what the version is of; newest: the newest readable one."""

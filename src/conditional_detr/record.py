@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from conditional_detr.errors import CheckpointError, newer_version
 
@@ -12,7 +13,29 @@ VERSION = 1  # of the record that ``to_dict`` writes; 0 means conditional-detr 0
 
 # --- architecture ---
 
+
+def at_most(largest: int, reason: str) -> AfterValidator:
+    """Return the check of a number that refuses values above ``largest``. reason: why, for the message.
+
+    Such bounds are far above what anyone trains. They refuse a slip of the keyboard before it fills the memory.
+    """
+
+    def check(value: int | float) -> int | float:
+        if value > largest:
+            raise PydanticCustomError(
+                "at_most", "must be at most {largest} ({reason})", {"largest": f"{largest:,}", "reason": reason}
+            )
+        return value
+
+    return AfterValidator(check)
+
+
 PositiveInt = Annotated[int, Field(gt=0)]
+Width = Annotated[PositiveInt, at_most(65_536, "the number of weights grows with its square")]
+_LAYERS = at_most(1000, "each has weights of its own")
+Blocks = Annotated[PositiveInt, _LAYERS]
+MOST_QUERIES = 100_000
+MOST_PARAMETERS = 10**10  # 40 GB in float32
 
 
 class Frozen(BaseModel):
@@ -36,17 +59,19 @@ class BackboneShape(Frozen):
 
     block: Literal["basic", "bottleneck"]
     """kind of residual block; basic: two 3x3 convolutions; bottleneck: 1x1, 3x3 and 1x1 convolutions"""
-    depths: tuple[PositiveInt, ...]
+    depths: tuple[Blocks, ...]
     """number of residual blocks per stage; every stage after the first halves the resolution"""
-    widths: tuple[PositiveInt, ...]
+    widths: tuple[Width, ...]
     """number of output channels per stage"""
-    stem_width: PositiveInt = 64
+    stem_width: Width = 64
     """number of channels of the 7x7 stem"""
 
     @model_validator(mode="after")
     def _consistent(self) -> "BackboneShape":
         if len(self.depths) != len(self.widths) or not self.depths:
             raise ValueError(f"depths {self.depths} and widths {self.widths} must have the same length, at least 1")
+        if len(self.depths) > 10:
+            raise ValueError(f"a backbone has at most 10 stages, got {len(self.depths)}: each halves the resolution")
         if self.block == "bottleneck" and any(width % 4 for width in self.widths):
             raise ValueError(f"widths of bottleneck stages must be multiples of 4, got {self.widths}")
         return self
@@ -63,21 +88,21 @@ class Architecture(Frozen):
     """name of a backbone, or the shape of a ResNet"""
     dilation: bool = False
     """DC5: the last stage keeps its resolution (stride 16 instead of 32) and uses dilated convolutions"""
-    channels: PositiveInt = 256
+    channels: Width = 256
     """width of the transformer; a multiple of 4 and of heads"""
     heads: PositiveInt = 8
     """number of attention heads"""
-    feed_forward: PositiveInt = 2048
+    feed_forward: Annotated[PositiveInt, at_most(1_000_000, "every layer has that many rows of weights")] = 2048
     """hidden width of the feed-forward networks"""
-    encoder_layers: Annotated[int, Field(ge=0)] = 6
+    encoder_layers: Annotated[int, Field(ge=0), _LAYERS] = 6
     """number of encoder layers; 0 for none"""
-    decoder_layers: PositiveInt = 6
+    decoder_layers: Blocks = 6
     """number of decoder layers; each has auxiliary losses in training"""
-    queries: PositiveInt = 300
+    queries: Annotated[PositiveInt, at_most(MOST_QUERIES, "every layer attends from each query to all others")] = 300
     """number of object queries, which limits the objects found in an image"""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """dropout probability in attention, feed-forward and residual connections"""
-    position_temperature: Annotated[float, Field(gt=0)] = 10000.0
+    position_temperature: Annotated[float, Field(ge=1e-6), at_most(10**12, "float32 overflows")] = 10000.0
     """temperature of all sine encodings"""
     norm_between_layers: bool = False
     """pass the normalized output of each decoder layer on; for models fine-tuned in transformers with auxiliary_loss"""
@@ -101,6 +126,25 @@ class Architecture(Frozen):
         if self.channels % 4 or self.channels % self.heads:
             raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
         return self
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> "Architecture":
+        if self._rough_parameters() > MOST_PARAMETERS:
+            raise ValueError(
+                f"this network would have about {self._rough_parameters():.0e} parameters, more than {MOST_PARAMETERS:.0e}; "
+                f"make channels, feed_forward, the number of layers or the backbone smaller"
+            )
+        return self
+
+    def _rough_parameters(self) -> int:
+        """Return the order of magnitude of the number of parameters."""
+        channels, feed_forward = self.channels, 2 * self.channels * self.feed_forward
+        layers = self.encoder_layers * (4 * channels**2 + feed_forward) + self.decoder_layers * (
+            12 * channels**2 + feed_forward
+        )
+        shape = self.backbone if isinstance(self.backbone, BackboneShape) else None
+        blocks = sum(n * width**2 for n, width in zip(shape.depths, shape.widths, strict=True)) if shape else 0
+        return layers + self.queries * channels + blocks * (18 if shape and shape.block == "basic" else 1)
 
     @property
     def backbone_family(self) -> str:

@@ -215,6 +215,78 @@ def test_no_number_is_infinite(key, value):
         settings_from({section: {name: value}})
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.queries=1000000000"], r"model\.queries: must be at most 100,000 \(.*\), got 1000000000"),
+        (["model.channels=100000000"], r"model\.channels: must be at most 65,536"),
+        (["model.heads=1000000000000"], r"a multiple of 4 and of heads"),
+        (["model.feed_forward=100000000"], r"model\.feed_forward: must be at most 1,000,000"),
+        (["model.encoder_layers=10000000"], r"model\.encoder_layers: must be at most 1,000"),
+        (["model.decoder_layers=10000000"], r"model\.decoder_layers: must be at most 1,000"),
+        (
+            ["model.channels=65536", "model.feed_forward=1000000"],
+            r"about 2e\+12 parameters, more than 1e\+10; make channels",
+        ),
+        (["model.position_temperature=1e300"], r"model\.position_temperature: must be at most"),
+        (["model.position_temperature=1e-300"], r"model\.position_temperature: .*greater than or equal"),
+        (["model.backbone={block: basic, depths: [100000000], widths: [64]}"], r"depths: must be at most 1,000"),
+        (["model.backbone={block: basic, depths: [1000], widths: [65536]}"], r"about 8e\+13 parameters"),
+        ([f"model.backbone={{block: basic, depths: {[1] * 99}, widths: {[8] * 99}}}"], r"at most 10 stages, got 99"),
+        (["train.batch_size=1000000000000"], r"train\.batch_size: must be at most 65,536"),
+        (["train.accumulate=1000000000000"], r"train\.accumulate: must be at most 65,536"),
+        (["train.batch_size=65536", "train.accumulate=65536"], r"batch_size=65536 times accumulate=65536 is above"),
+        (["train.query_groups=1000000"], r"train\.query_groups: must be at most 1,000"),
+        (["train.query_groups=1000"], r"model\.queries=300 times train\.query_groups=1000 is above 100,000"),
+        (["train.epochs=1000000000000000000"], r"train\.epochs: must be at most 1,000,000,000"),
+        (["train.epochs=-1"], r"train\.epochs: .*greater than 0"),
+        (["train.max_steps=1000000000000000000"], r"train\.max_steps: must be at most"),
+        (["train.seed=-1"], r"train\.seed: .*greater than or equal to 0"),
+        (
+            ["train.lr=1e300"],
+            r"train\.lr: must be at most 1,000,000,000 \(training in float32 overflows\), got 1e\+300",
+        ),
+        (["loss.l1_weight=1e300"], r"loss\.l1_weight: must be at most"),
+        (["data.workers=1000000"], r"data\.workers: must be at most 1,024"),
+        (["evaluation.batch_size=1000000000000"], r"evaluation\.batch_size: must be at most 65,536"),
+        (["evaluation.max_dets=1000000000000"], r"evaluation\.max_dets: must be at most 1,000,000"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_absurd_numbers_are_refused_before_they_fill_the_memory(overrides, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        load_settings(PUBLISHED, overrides)
+    assert len(str(caught.value)) < 300
+
+
+def test_odd_experiments_are_none_of_them():
+    load_settings(
+        PUBLISHED,
+        [
+            *("model.queries=20000", "model.channels=4096", "model.feed_forward=16384", "model.heads=64"),
+            *("model.encoder_layers=0", "model.decoder_layers=24", "model.position_temperature=0.5"),
+            *(
+                "train.epochs=100000",
+                "train.batch_size=4096",
+                "train.accumulate=64",
+                "train.lr=100",
+                "train.lr_backbone=0",
+            ),
+            *("train.save_every=1000000000000", "evaluation.every=1000000000000", "loss.giou_weight=1e6"),
+        ],
+    )
+    load_settings(PUBLISHED, ["model.decoder_layers=1000", "model.backbone={block: basic, depths: [333], widths: [8]}"])
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, -(10**5000)], ids=["400", "-400", "5000", "-5000"])
+@pytest.mark.parametrize("key", ["model.queries", "model.dropout", "train.lr", "train.epochs", "evaluation.max_dets"])
+def test_numbers_of_very_many_digits_are_refused(key, value):
+    section, _, name = key.partition(".")
+    with pytest.raises(InputError, match=key) as caught:
+        settings_from({section: {name: value}})
+    assert len(str(caught.value)) < 300
+
+
 def test_every_setting_says_what_it_is():
     sections = [field.annotation for name, field in Settings.model_fields.items() if name != "preset"]
     for section in [*sections, BackboneShape]:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from conditional_detr.errors import InputError
 from conditional_detr.explain.convergence import Curve, Point, compare, read_curve, round_levels
@@ -114,3 +115,10 @@ def test_what_is_no_run_is_refused(tmp_path):
     ]:
         with pytest.raises(InputError, match=sentence):
             read_curve(tmp_path / name)
+
+
+def test_names_of_runs_are_no_formulas(tmp_path):
+    odd = [replace(curve(0.1), name=name) for name in ("$\\frac$", "50$ and 60$", "\udce9\x1b", "_x")]
+    plot_convergence(odd, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        picture.load()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conditional_detr.cli.log import say
 from conditional_detr.cli.options import check_picture
 from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import SettingsError
@@ -59,9 +60,7 @@ def command(
         typer.echo(json.dumps(_record(curves, reference, levels, out)))
         return
 
-    for line in (*_summary(curves), *_levels(curves, reference, levels)):
-        typer.echo(line)
-    typer.echo(f"picture  {out}")
+    say(*_summary(curves), *_levels(curves, reference, levels), f"picture  {out}")
 
 
 def _summary(curves: "list[Curve]") -> list[str]:

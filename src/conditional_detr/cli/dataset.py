@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from conditional_detr.cli.log import say
+
 app = typer.Typer(no_args_is_help=True, help="Generate data sets.")
 
 
@@ -24,5 +26,5 @@ def shapes(
     from conditional_detr.data.shapes import write_shapes
 
     write_shapes(out, {"train": images, "val": val_images}, seed)
-    typer.echo(f"{images} training and {val_images} validation images in {out}")
-    typer.echo(f"train with: cdetr train conditional-detr_tiny_shapes data.root={out}")
+    say(f"{images} training and {val_images} validation images in {out}")
+    say(f"train with: cdetr train conditional-detr_tiny_shapes data.root={out}")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conditional_detr.cli.log import console
+from conditional_detr.cli.log import console, say
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
 from conditional_detr.errors import SettingsError
+from conditional_detr.text import printable
 
 if TYPE_CHECKING:
     from conditional_detr.data.annotations import Annotations
@@ -34,7 +35,7 @@ def command(
     """Measure the COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.progress import Progress
 
-    from conditional_detr.config import Settings, settings_from
+    from conditional_detr.config import DataSettings, Settings, settings_from
     from conditional_detr.data.check import described, tell_problems
     from conditional_detr.data.reading import read_split
     from conditional_detr.evaluation.coco import evaluate_detector
@@ -54,9 +55,8 @@ def command(
     given = open_run(run)[1] if (run / "config.yaml").is_file() else Settings()
     if any(
         override.startswith("data.root=") for override in overrides
-    ):  # new data replaces the files in the settings of the run
-        other = {"train_annotations": None, "train_images": None, "val_annotations": None, "val_images": None}
-        given = given.model_copy(update={"data": given.data.model_copy(update=other)})
+    ):  # how the run's own data is read does not matter
+        given = given.model_copy(update={"data": DataSettings(workers=given.data.workers)})
     size = detector.record.input_size
     sides = {"eval_short_side": size.sides[0], "eval_max_size": size.sides[1]}
     values = given.model_dump()
@@ -80,7 +80,7 @@ def command(
         )
     if save_predictions is not None:
         save_predictions.write_text(json.dumps(results), encoding="utf-8")
-        typer.echo(f"{len(results)} detections written to {save_predictions}", err=True)
+        say(f"{len(results)} detections written to {save_predictions}", err=True)
     if as_json:
         typer.echo(json.dumps(as_record(metrics, data)))
     else:
@@ -101,15 +101,15 @@ def print_table(metrics: "CocoMetrics", data: "Annotations") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
-    console.print(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image", soft_wrap=True)
+    say(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image")
+    console = Console(highlight=False, markup=False, emoji=False)
     summary = Table("metric", "value")
     for name, value in metrics.values.items():
         summary.add_row(name, _number(value))
     console.print(summary)
     classes = Table("id", "name", "AP")
     for id_, ap in metrics.per_class.items():
-        classes.add_row(str(id_), data.categories.name_of(id_), _number(ap))
+        classes.add_row(str(id_), printable(data.categories.name_of(id_)), _number(ap))
     console.print(classes)
 
 

@@ -1,10 +1,20 @@
-"""Show log messages of the library on standard error, one per line, with warnings marked."""
+"""What the commands print. Text of unknown origin is made safe to show, and log messages go to standard error."""
 
 import logging
 from typing import TYPE_CHECKING
 
+import typer
+
+from conditional_detr.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def say(*lines: object, err: bool = False) -> None:
+    """Print lines to standard output, or with ``err`` to standard error. Each stays one line, whatever names are in it."""
+    for line in lines:
+        typer.echo(printable(line), err=err)
 
 
 class _ConsoleHandler(logging.Handler):
@@ -12,7 +22,7 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.levelno >= logging.WARNING
-        text = f"warning: {record.getMessage()}" if warning else record.getMessage()
+        text = printable(f"warning: {record.getMessage()}" if warning else record.getMessage())
         console().print(text, style="yellow" if warning else "", markup=False)
 
 
@@ -25,7 +35,7 @@ def console() -> "Console":
     if _console is None:
         from rich.console import Console
 
-        _console = Console(stderr=True, highlight=False, soft_wrap=True)
+        _console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     return _console
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from conditional_detr.cli.log import console
+from conditional_detr.cli.log import console, say
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
 from conditional_detr.errors import InputError, SettingsError
 
@@ -58,7 +58,7 @@ def command(
     for image_id, (file, found) in enumerate(zip(files, shown, strict=True), start=1):
         if isinstance(found, InputError):
             failed += 1
-            typer.echo(f"skipped: {found}", err=True)
+            say(f"skipped: {found}", err=True)
             continue
         if pictures is not None:
             pictures.draw(file, found)
@@ -70,9 +70,9 @@ def command(
     if as_json:
         typer.echo(text)
     else:
-        typer.echo(f"{len(results)} objects in {len(files) - failed} images; pictures and detections.json are in {out}")
+        say(f"{len(results)} objects in {len(files) - failed} images; pictures and detections.json are in {out}")
     if failed:
-        typer.echo(f"{failed} of {len(files)} files could not be used", err=True)
+        say(f"{failed} of {len(files)} files could not be used", err=True)
         raise typer.Exit(2)
 
 

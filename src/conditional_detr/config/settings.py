@@ -4,18 +4,36 @@ Files give nested keys (``model: {queries: 100}``), overrides dotted ones (``mod
 both. Settings are frozen.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from conditional_detr.config.core_yaml import write_yaml
-from conditional_detr.record import Architecture, Frozen, PositiveInt
+from conditional_detr.record import MOST_QUERIES, Architecture, Frozen, PositiveInt, at_most
 
 VERSION = 1  # version of files written by ``to_yaml``; an incompatible change needs a migration in ``reading.py``
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0), at_most(10**9, "training in float32 overflows")]
+_LONGEST = at_most(10**9, "no run is that long")
+Steps = Annotated[int, Field(ge=0), _LONGEST]
+Batch = Annotated[PositiveInt, at_most(65_536, "all images of a batch are in memory at once")]
+
+
+def _folder_name(name: str) -> str:
+    """Refuse a name that is no single folder, because a run would be written outside of its parent folder."""
+    if name in (".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+        raise ValueError(
+            f"must be the name of one folder, got {name[:60]!r}; train.output sets the folder that it is in"
+        )
+    if len(name.encode()) > 200:
+        raise ValueError(f"must be at most 200 bytes long, got {len(name.encode())}; give a shorter name")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 
 _Section = TypeVar("_Section", bound=Frozen)
@@ -84,7 +102,7 @@ class LossSettings(Frozen):
     """alpha of the focal loss: weight of the positive class"""
     focal_gamma: NonNegative = 2.0
     """gamma of the focal loss: a larger value reduces the weight of easy examples"""
-    no_object_weight: Annotated[float, Field(gt=0)] = 0.1
+    no_object_weight: Annotated[NonNegative, Field(gt=0)] = 0.1
     """weight of queries without an object in the cross entropy (softmax only)"""
 
     def resolved(self, softmax: bool) -> "LossSettings":
@@ -144,7 +162,7 @@ class DataSettings(Frozen):
     """evaluation and prediction: maximum length of the longer side"""
     group_by_aspect_ratio: bool = False
     """training: batch portrait and landscape images separately, for less padding"""
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Annotated[int, Field(ge=0), at_most(1024, "each is a process")] = 2
     """data-loading processes per training process; 0 to load in the training process itself"""
 
     @model_validator(mode="after")
@@ -159,13 +177,13 @@ class DataSettings(Frozen):
 class TrainSettings(Frozen):
     """Optimization and bookkeeping."""
 
-    epochs: PositiveInt = 50
+    epochs: Annotated[PositiveInt, _LONGEST] = 50
     """number of passes over the training images"""
-    max_steps: Annotated[int, Field(ge=0)] = 0
+    max_steps: Steps = 0
     """maximum number of optimizer steps; 0 for no limit"""
-    batch_size: PositiveInt = 2
+    batch_size: Batch = 2
     """images per process and forward pass"""
-    accumulate: PositiveInt = 1
+    accumulate: Annotated[PositiveInt, at_most(65_536, "a step would never end")] = 1
     """gradient accumulation: forward passes per optimizer step; gradients equal those of one large batch"""
     base_batch_size: PositiveInt = 16
     """total batch size that lr and lr_backbone are chosen for"""
@@ -185,9 +203,9 @@ class TrainSettings(Frozen):
     """step schedule: fraction of the run after which the learning rates are divided by ten"""
     cosine_end: Fraction = 0.01
     """cosine schedule: final learning rate as a fraction of the initial one"""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Steps = 0
     """optimizer steps of linear warm-up from 0"""
-    query_groups: PositiveInt = 1
+    query_groups: Annotated[PositiveInt, at_most(1000, "each has queries of its own")] = 1
     """number of query groups in training, each matched with all objects (Group DETR); only the first is saved"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """decay of the exponential moving average of the weights, which is evaluated and saved instead; 0 for none"""
@@ -199,12 +217,21 @@ class TrainSettings(Frozen):
     """random seed of initial weights, dropout, and order and augmentation of the data"""
     output: Path = Path("runs")
     """parent folder of run folders"""
-    name: str = ""
+    name: FolderName = ""
     """name of the run folder; if empty, the name of the preset, with a number where needed"""
     log_every: PositiveInt = 10
     """optimizer steps between lines in metrics.jsonl"""
     save_every: PositiveInt = 1000
     """optimizer steps between saved states, from which a run resumes; a state is also saved after every epoch"""
+
+    @model_validator(mode="after")
+    def _ends(self) -> "TrainSettings":
+        if self.batch_size * self.accumulate > 10**7:
+            raise ValueError(
+                f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
+                f"make one of them smaller"
+            )
+        return self
 
 
 class EvaluationSettings(Frozen):
@@ -212,16 +239,18 @@ class EvaluationSettings(Frozen):
 
     every: PositiveInt = 1
     """epochs between evaluations; the last epoch is always evaluated"""
-    batch_size: PositiveInt = 1
+    batch_size: Batch = 1
     """images per process and forward pass; 1 as published: padding in larger batches changes results slightly"""
-    max_dets: PositiveInt | None = None
+    max_dets: Annotated[PositiveInt, at_most(1_000_000, "all detections of an image are in memory at once")] | None = (
+        None
+    )
     """maximum number of detections per image; null for 100, or for the largest number of objects in an image if that is greater"""
 
 
 class Settings(Frozen):
     """All settings of a run."""
 
-    preset: str = ""
+    preset: FolderName = ""
     """name of the preset that these settings are based on"""
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
@@ -233,6 +262,11 @@ class Settings(Frozen):
     def _consistent(self) -> "Settings":
         if self.train.query_groups > 1 and self.model.decoder == "detr":
             raise ValueError("train.query_groups needs model.decoder=conditional")
+        if self.model.queries * self.train.query_groups > MOST_QUERIES:
+            raise ValueError(
+                f"model.queries={self.model.queries} times train.query_groups={self.train.query_groups} is above "
+                f"{MOST_QUERIES:,}, more than fits into memory; make one of them smaller"
+            )
         return self
 
     def resolved(self) -> "Settings":

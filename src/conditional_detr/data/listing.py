@@ -1,9 +1,10 @@
 """What the files of a data layout say, before it is compared with the images."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -57,3 +58,44 @@ class Listing:
             owners=(np.cumsum(~left_out) - 1)[self.owners[rows]],
             **objects,
         )
+
+
+class ObjectArrays(TypedDict):
+    """Arrays of the objects of a listing, in its form."""
+
+    owners: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+
+
+class Objects:
+    """Collector of the objects of a listing. Boxes without area are counted in ``problems`` and left out."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+        self._owners, self._labels = array("q"), array("q")
+        self._boxes, self._areas, self._crowd = array("d"), array("d"), array("b")
+
+    def add(
+        self, owner: int, label: int, box: Sequence[float], *, name: str, area: float = 0.0, crowd: bool = False
+    ) -> None:
+        """Add an object. owner: index of its image. box: x, y, width, height. name: of the object, for messages."""
+        if box[2] <= 0 or box[3] <= 0:
+            self._problems.add("without_area", name)
+            return
+        self._owners.append(owner)
+        self._labels.append(label)
+        self._boxes.extend(box)
+        self._areas.append(area)
+        self._crowd.append(crowd)
+
+    def arrays(self) -> ObjectArrays:
+        return {
+            "owners": np.array(self._owners, dtype=np.int64),
+            "labels": np.array(self._labels, dtype=np.int64),
+            "boxes": np.array(self._boxes, dtype=np.float64).reshape(-1, 4),
+            "areas": np.array(self._areas, dtype=np.float64),
+            "crowd": np.array(self._crowd, dtype=bool),
+        }

@@ -3,12 +3,33 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path, PurePosixPath
 
 from conditional_detr.data.images import SUFFIXES
 from conditional_detr.data.problems import Problems
 from conditional_detr.errors import DataError
+
+# Image files that are not read.
+OTHER_SUFFIXES = frozenset(
+    {
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".dng",
+        ".cr2",
+        ".nef",
+        ".arw",
+        ".svg",
+        ".jfif",
+        ".pgm",
+        ".ppm",
+        ".tga",
+    }
+)
 
 
 class Folder:
@@ -50,13 +71,74 @@ class Folder:
 
 def images_below(folder: Path) -> list[str]:
     """Return the image files in a folder at any depth, by suffix, relative to it and sorted. Hidden ones are left out."""
-    found: list[str] = []
+    return files_below(folder, SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: Set[str]) -> list[str]:
+    """Return the files with these suffixes (in lower case) in a folder at any depth, as ``images_below`` does."""
+    return sorted(_walk(folder, suffixes))
+
+
+def any_below(folder: Path, suffixes: Set[str]) -> bool:
+    """Tell whether ``files_below`` finds anything. It stops at the first file."""
+    return next(_walk(folder, suffixes), None) is not None
+
+
+def files_in(folder: Path, suffixes: Set[str]) -> list[str]:
+    """Return the names of files with these suffixes (in lower case) in a folder itself, sorted. Hidden ones are left out."""
+    _, _, files = next(os.walk(folder), ("", [], []))
+    return sorted(_with_suffix(files, suffixes))
+
+
+def _walk(folder: Path, suffixes: Set[str]) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
-        place = Path(parent).relative_to(folder)
-        names = (file for file in files if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES)
-        found += [(place / file).as_posix() for file in names]
-    return sorted(found)
+        place = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if place == "." else f"{place}/"
+        yield from (f"{prefix}{file}" for file in _with_suffix(files, suffixes))
+
+
+def _with_suffix(files: Iterable[str], suffixes: Set[str]) -> Iterable[str]:
+    return (file for file in files if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes)
+
+
+# Split -> names of its files and folders in lower case, in groups of equal rank, the best first.
+_SPLIT_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "train": (("train", "training"),),
+    "val": (("val", "valid", "validation", "dev"), ("test", "testing")),
+}
+
+
+def is_test(name: str) -> bool:
+    """Tell whether a file or folder is named as a test split, which stands in for a missing validation split."""
+    return _plain(name) in _SPLIT_NAMES["val"][1]
+
+
+def of_split(names: Iterable[str], split: str) -> list[str]:
+    """Return the names of files or folders that mean a split: train, Train, train2017 or train.txt. Several if none is better."""
+    names = sorted(names)
+    ranks = ([name for name in names if _plain(name) in group] for group in _SPLIT_NAMES[split])
+    return next((rank for rank in ranks if rank), [])
+
+
+def _plain(name: str) -> str:
+    return name.partition(".")[0].rstrip("0123456789").lower()
+
+
+def split_folders(parent: Path, split: str, fits: Callable[[Path], bool]) -> list[Path]:
+    """Return the subfolders that are named as a split and fit. Several if none is better."""
+    _, folders, _ = next(os.walk(parent), ("", [], []))
+    return [parent / name for name in of_split((name for name in folders if fits(parent / name)), split)]
+
+
+def child(parent: Path, *names: str) -> Path | None:
+    """Return the first of these files or folders that exists, in any case of letters."""
+    try:
+        present = sorted(os.listdir(parent), reverse=True)  # of names that differ in case, capitals come last and win
+    except OSError:
+        return None
+    by_name = {name.lower(): name for name in present}
+    return next((parent / by_name[name.lower()] for name in names if name.lower() in by_name), None)
 
 
 def _keys(name: str) -> Iterable[str]:

@@ -43,6 +43,52 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "objects are marked as difficult and are treated as crowds",
         "set data.voc_difficult=keep to train with them",
     ),
+    # Pascal VOC, YOLO and Hugging Face
+    "similar_category": (
+        "warning",
+        "categories differ from another only in case or spaces",
+        "give both one name if they mean the same",
+    ),
+    "outline": (
+        "note",
+        "objects are polygons or rotated boxes, and the upright box around each is used",
+        "write boxes if these are not right",
+    ),
+    "without_file": (
+        "note",
+        "images have no label file and are taken as images without objects",
+        "write an empty file where that is right, and add the missing ones",
+    ),
+    "unannotated": (
+        "warning",
+        "images are not annotated and are left out",
+        "annotate them; an image without objects needs an annotation file, or a row, too",
+    ),
+    "unsupported": (
+        "warning",
+        "images are in a format that is not read, and are left out",
+        "convert them to JPEG or PNG",
+    ),
+    "other_name": (
+        "warning",
+        "annotation files name another existing image than the one they are called after, which is used",
+        "correct the name inside, or rename the files",
+    ),
+    "one_based": (
+        "note",
+        "corners are at 1 and none is at 0, as if pixels were counted from 1",
+        "set data.voc_one_based=true for data of the original Pascal VOC; leave it for labelImg, which writes 1 in place of 0",
+    ),
+    "test_split": (
+        "note",
+        "test split is used for validation, because there is no other",
+        "set data.val_fraction to hold out training images instead",
+    ),
+    "unnamed": (
+        "note",
+        "categories have no names and are called by their numbers",
+        "set data.categories, or name them in the files",
+    ),
     # boxes
     "without_area": ("warning", "boxes have no area and are left out of training", "correct or remove them"),
     "outside": ("warning", "boxes lie outside their image and are left out of training", "correct or remove them"),

@@ -16,6 +16,7 @@ from conditional_detr.errors import DataError
 
 MANY_CROWDS = 0.2  # part of the annotations from which crowds are a warning; COCO has 0.012
 MANY_BEYOND = 0.1  # part of the boxes beyond their image from which they are tested for being corners
+LARGEST = 1e9  # pixels; no coordinate is as large
 _DECIMALS = 6  # of pixels, for boxes given as fractions: removes the rounding error of the multiplication
 
 
@@ -89,6 +90,9 @@ def choose_layout(settings: DataSettings, split: Split) -> Layout:
 
 def annotations_from(listing: Listing, settings: DataSettings, on_header: OnDone | None = None) -> Annotations:
     """Compare a listing with the headers of its images, count what is wrong with its boxes, and return the annotations."""
+    absurd = np.flatnonzero(~(np.abs(listing.boxes) < LARGEST).all(axis=1))
+    if len(absurd):
+        raise DataError(f"{listing.source}: box {listing.annotation(int(absurd[0]))} lies beyond any image; correct it")
     headers = read_headers(listing.folder, listing.file_names, on_header)
     listing, headers = _of_right_size(*_readable(listing, headers, settings), settings)
     boxes, sizes = _in_upright_frame(listing, headers, settings)
@@ -232,11 +236,10 @@ def _count_problems(listing: Listing, boxes: np.ndarray, sizes: np.ndarray) -> N
     count("many_crowds" if crowds > MANY_CROWDS * len(crowd) else "crowd", crowd)
     if not len(boxes):
         return
-    finite = np.isfinite(boxes).all(1)  # ``Annotations.of`` refuses the others
-    x, y, w, h = np.where(finite[:, None], boxes, 0).T
+    x, y, w, h = boxes.T
     height, width = sizes[listing.owners].T
     positive = (w > 0) & (h > 0)
-    count("without_area", finite & ~positive & ~crowd)
+    count("without_area", ~positive & ~crowd)
     outside = positive & ~crowd & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
     beyond = positive & ~crowd & ~outside & ((x < -1) | (y < -1) | (x + w > width + 1) | (y + h > height + 1))
     as_corners = (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)

@@ -137,15 +137,18 @@ def evaluate_detector(
 def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
     """Return a map from category ids of the model to category ids of the data.
 
-    Categories match by id and name, otherwise by name alone, ignoring case. Categories that the data lacks are left out. Raises
-    ``DataError`` when the model lacks a category of the data.
+    Categories match by id and name, otherwise by name alone, ignoring case. Categories that the data lacks are left out.
+    Categories of the data without boxes do not matter. Raises ``DataError`` when the model lacks any other.
     """
+    used = np.bincount(data.labels, minlength=len(data.categories)) > 0
     by_name = {name.casefold(): id_ for id_, name in zip(model.ids, model.names, strict=True)}
     found: dict[int, int] = {}
-    for id_, name in zip(data.categories.ids, data.categories.names, strict=True):
+    for has_boxes, id_, name in zip(used, data.categories.ids, data.categories.names, strict=True):
         same = id_ in model.ids and model.name_of(id_).casefold() == name.casefold()
         own = id_ if same else by_name.get(name.casefold())
         if own is None:
+            if not has_boxes:
+                continue
             raise DataError(
                 f"{data.source} has category {name!r}, which the model does not know (it knows {', '.join(model.names)}); "
                 f"evaluate on data with the categories it was trained on"

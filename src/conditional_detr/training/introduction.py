@@ -16,7 +16,8 @@ def introduce(setup: Setup, max_dets: int) -> None:
     logger.info(f"training on {described(train)}")
     if val is not None:
         logger.info(f"evaluating on {described(val)}, {max_dets} detections per image")
-    logger.info(category_table(train.categories))
+    for row in category_table(train.categories):
+        logger.info(row)
     from_nothing = settings.backbone_weights is None and settings.init_from is None
     if isinstance(settings.backbone, str) and from_nothing and len(train) < FEW_IMAGES:
         logger.warning(
@@ -34,7 +35,7 @@ def introduce(setup: Setup, max_dets: int) -> None:
     logger.info(f"{everything / 1e6:.2f} million parameters, {trained / 1e6:.2f} million train; {processes}")
 
 
-def category_table(categories: Categories) -> str:
-    """Return a table with one line per category: logit index, category id and name."""
+def category_table(categories: Categories) -> list[str]:
+    """Return the rows of a table of the categories: logit index, category id and name."""
     rows = zip(range(len(categories)), categories.ids, categories.names, strict=True)
-    return "\n".join(["logit  category id  name", *(f"{i:5d}  {id_:11d}  {name}" for i, id_, name in rows)])
+    return ["logit  category id  name", *(f"{i:5d}  {id_:11d}  {name}" for i, id_, name in rows)]

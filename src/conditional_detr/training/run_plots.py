@@ -10,7 +10,7 @@ from PIL import Image
 
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.images import read_image
-from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves
+from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves, write_picture
 from conditional_detr.runs import Metrics
 from conditional_detr.structures import Detections
 
@@ -37,7 +37,8 @@ class SampleImages:
             if image_id in detections
         ]
         if pairs:
-            page_of_pairs(pairs, ("ground truth", f"predictions, score from {SHOWN_ABOVE}")).save(file, quality=90)
+            page = page_of_pairs(pairs, ("ground truth", f"predictions, score from {SHOWN_ABOVE}"))
+            write_picture(page, file, quality=90)
 
     def _pair(self, index: int, found: Detections) -> tuple[Image.Image, Image.Image]:
         data = self.data

@@ -8,7 +8,7 @@ from conditional_detr.config import DataSettings
 from conditional_detr.data.listing import Listing
 
 Split = Literal["train", "val"]
-LAYOUTS = ("coco",)
+LAYOUTS = ("coco", "voc", "yolo")
 
 
 @runtime_checkable

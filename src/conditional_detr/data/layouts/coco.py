@@ -2,7 +2,8 @@
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +44,8 @@ _UNSPLIT = (
 _FALSE = frozenset({"", "0", "0.0", "false", "f", "no", "n", "none", "null"})
 _TRUE = frozenset({"1", "1.0", "true", "t", "yes", "y"})
 _LARGEST_SIDE = 2**31 - 1
+_LARGEST = 1e300
+_NUMBERS = frozenset({int, float})
 
 
 def recognize(root: Path, split: Split) -> bool:
@@ -222,32 +225,37 @@ def _objects(
     owners, labels, boxes, areas, crowd = array("q"), array("q"), array("d"), array("d"), array("b")
     seen: set[object] = set()
     for i, record in enumerate(annotations):
-        given: Any = record.get("id")
-        own = f"{file}: annotation {given!r:.40}" if given is not None else f"{file}: entry {i} of annotations"
-        if isinstance(given, (int, str, float)):
-            if given in seen:
-                problems.add("repeated_id", f"id {given!r:.40}")
-            seen.add(given)
-        image_id = _id(record, "image_id", own, problems)
-        if image_id not in position:
-            problems.add("orphan", f"annotation {given!r:.40} of image {image_id}")
-            continue
-        own = f"{own} of {names[position[image_id]]}"
-        category_id = _id(record, "category_id", own, problems)
-        if category_id not in index_of:
-            raise DataError(
-                f"{own} has category_id {category_id}, which the file does not list; add it to categories, or remove the "
-                f"annotation"
-            )
-        box = _box(record, own, problems)
-        area = number(record.get("area")) or 0.0
-        if area <= 0 < box[2] * box[3]:
-            problems.add("area", f"annotation {given!r:.40} of {names[position[image_id]]}: {record.get('area')!r:.40}")
-        owners.append(position[image_id])
+        # Most entries are as they should be: these first tests decide quickly, and the functions look closer.
+        given, image_id, category_id, box = map(record.get, ("id", "image_id", "category_id", "bbox"))
+        name = given if given is not None else f"at place {i}"
+        if not isinstance(given, (int, str, float)):
+            given = None
+        elif given in seen:
+            problems.add("repeated_id", f"id {given!r:.40}")
+        seen.add(given)
+        if type(image_id) is not int or image_id not in position:
+            image_id = _id(record, "image_id", f"{file}: annotation {name!s:.40}", problems)
+            if image_id not in position:
+                problems.add("orphan", f"annotation {name!s:.40} of image {image_id}")
+                continue
+        place = position[image_id]
+        if type(category_id) is not int or category_id not in index_of:
+            category_id = _category_id(record, index_of, f"{file}: annotation {name!s:.40} of {names[place]}", problems)
+        if type(box) is not list or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)) or not _finite(box):
+            box = _box(record, f"{file}: annotation {name!s:.40} of {names[place]}", problems)
+        area: Any = record.get("area")
+        if type(area) not in _NUMBERS or not 0 < area < _LARGEST:
+            area = number(area) or 0.0
+            if area <= 0 < box[2] * box[3]:
+                problems.add("area", f"annotation {name!s:.40} of {names[place]}: {record.get('area')!r:.40}")
+        is_crowd: Any = record.get("iscrowd", 0)
+        if type(is_crowd) is not int or is_crowd not in (0, 1):
+            is_crowd = _is_crowd(is_crowd, f"{file}: annotation {name!s:.40} of {names[place]}")
+        owners.append(place)
         labels.append(index_of[category_id])
         boxes.extend(box)
         areas.append(max(area, 0.0))
-        crowd.append(_is_crowd(record, own))
+        crowd.append(is_crowd)
     return {
         "owners": np.array(owners, dtype=np.int64),
         "boxes": np.array(boxes, dtype=np.float64).reshape(-1, 4),
@@ -255,6 +263,20 @@ def _objects(
         "areas": np.array(areas, dtype=np.float64),
         "crowd": np.array(crowd, dtype=bool),
     }
+
+
+def _finite(box: list[Any]) -> bool:
+    """Tell whether all numbers are finite. The sum is NaN if one is; a whole number can be too large for a float."""
+    return max(map(abs, box)) < _LARGEST and isfinite(sum(box))
+
+
+def _category_id(record: Record, known: Mapping[int, int], own: str, problems: Problems) -> int:
+    found = _id(record, "category_id", own, problems)
+    if found not in known:
+        raise DataError(
+            f"{own} has category_id {found}, which the file does not list; add it to categories, or remove the annotation"
+        )
+    return found
 
 
 def _box(record: Record, own: str, problems: Problems) -> list[float]:
@@ -270,8 +292,7 @@ def _box(record: Record, own: str, problems: Problems) -> list[float]:
     return box
 
 
-def _is_crowd(record: Record, own: str) -> bool:
-    given: Any = record.get("iscrowd")
+def _is_crowd(given: object, own: str) -> bool:
     text = str(given).strip().lower()
     if not isinstance(given, (bool, int, float, str, type(None))) or text not in _FALSE | _TRUE:
         raise DataError(f"{own} has iscrowd {given!r:.60}; write 0 for a single object, 1 for a crowd")
