@@ -51,10 +51,10 @@ OPTIONS = {
 }
 
 
-def check_picture(out: Path, inputs: Iterable[Path]) -> None:
+def check_picture(out: Path, inputs: Iterable[Path], argument: str = "--out") -> None:
     """Raise ``SettingsError`` when ``out`` has no known image suffix, or would overwrite an input."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
-        raise SettingsError(f"--out {out} has no known suffix; end the name in .png, .jpg or .pdf")
+        raise SettingsError(f"{argument} {out} has no known suffix; end the name in .png, .jpg or .pdf")
     if any(out.resolve() == path.resolve() for path in inputs):
         raise SettingsError(f"{out} would be replaced by a picture of that name; give another with --out")
 

@@ -165,6 +165,14 @@ class DataSettings(Frozen):
     workers: Annotated[int, Field(ge=0), at_most(1024, "each is a process")] = 2
     """data-loading processes per training process; 0 to load in the training process itself"""
 
+    def files_of(self, split: Literal["train", "val", "test"]) -> tuple[Path | None, Path | None]:
+        """Return the given annotation file and image folder of a split. A test split is looked for under ``root`` alone."""
+        if split == "test":
+            return None, None
+        if split == "val":
+            return self.val_annotations, self.val_images
+        return self.train_annotations, self.train_images
+
     @model_validator(mode="after")
     def _consistent(self) -> "DataSettings":
         if self.crop_min > self.crop_max:

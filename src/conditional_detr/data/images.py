@@ -75,13 +75,17 @@ def open_image(image: ImageLike, name: str = "image") -> Image.Image:
     raise ImageError(f"{name} is of type {type(image).__name__}; give {_KINDS}")
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read."""
+def read_image(path: str | Path, smallest: int = 0) -> Image.Image:
+    """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read.
+
+    smallest: for a small picture, the minimum length of its sides in pixels. A JPEG file is then decoded at a fraction of its
+    size, in half the time, and in gray. All of the file is read nonetheless.
+    """
     if is_url(path):
         return _decode(io.BytesIO(_download(str(path))), str(path))
     try:
         with Path(path).open("rb") as file:
-            return _decode(file, str(path))
+            return _decode(file, str(path), smallest)
     except FileNotFoundError as error:
         raise ImageError(f"image {path} does not exist; check the path") from error
     except IsADirectoryError as error:
@@ -94,9 +98,11 @@ def read_image(path: str | Path) -> Image.Image:
         ) from error
 
 
-def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
+def _decode(file: io.BufferedIOBase, name: str, smallest: int = 0) -> Image.Image:
     try:
         with Image.open(cast(BinaryIO, file)) as image:
+            if smallest:
+                image.draft("L", (smallest, smallest))
             image.load()
     except UnidentifiedImageError as error:
         file.seek(0, io.SEEK_END)

@@ -106,12 +106,13 @@ def _with_suffix(files: Iterable[str], suffixes: Set[str]) -> Iterable[str]:
 _SPLIT_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "train": (("train", "training"),),
     "val": (("val", "valid", "validation", "dev"), ("test", "testing")),
+    "test": (("test", "testing"),),
 }
 
 
 def is_test(name: str) -> bool:
     """Tell whether a file or folder is named as a test split, which stands in for a missing validation split."""
-    return _plain(name) in _SPLIT_NAMES["val"][1]
+    return _plain(name) in _SPLIT_NAMES["test"][0]
 
 
 def of_split(names: Iterable[str], split: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.headers import QUARTER_TURNS, Headers, OnDone, read_headers
-from conditional_detr.data.layouts import LAYOUTS, Layout, Split, load
+from conditional_detr.data.layouts import LAYOUTS, SPLITS, Layout, Split, load
 from conditional_detr.data.layouts.coco import read_file
 from conditional_detr.data.listing import Listing
 from conditional_detr.data.splitting import held_out
@@ -28,7 +28,7 @@ def read_split(settings: DataSettings, split: Split, on_header: OnDone | None = 
     """
     if split == "val" and settings.val == "none":
         raise DataError("data.val=none says that there is no validation data; leave it out to evaluate")
-    if settings.val_fraction:
+    if settings.val_fraction and split != "test":
         if settings.val_annotations is not None or settings.val == "none":
             other = "data.val=none" if settings.val == "none" else "data.val_annotations"
             raise DataError(f"data.val_fraction holds out training images, which contradicts {other}; leave out one")
@@ -61,16 +61,15 @@ def _read(settings: DataSettings, split: Split, on_header: OnDone | None) -> Ann
 
 def choose_layout(settings: DataSettings, split: Split) -> Layout:
     """Return the layout of a split. Raises ``DataError`` when none fits and when several do."""
-    explicit = settings.train_annotations if split == "train" else settings.val_annotations
     root = settings.root
-    if explicit is not None:
+    if settings.files_of(split)[0] is not None:
         return load("coco")
     if root is None:
         raise DataError(f"no data: set data.root to a folder, or data.{split}_annotations and data.{split}_images")
     if not root.exists():
         raise DataError(f"data.root {root} does not exist; give the folder of the data set, or a YOLO data.yaml")
-    names = LAYOUTS if settings.layout == "auto" else (settings.layout,)
-    found = [name for name in names if load(name).recognize(root, split)]
+    names = _layouts(settings)
+    found = _recognized(settings, split)
     if len(found) > 1:
         raise DataError(
             f"{root} has {split} annotations in several layouts: {' and '.join(found)}; "
@@ -78,11 +77,36 @@ def choose_layout(settings: DataSettings, split: Split) -> Layout:
         )
     if not found:
         looked = "; ".join(f"{name}: {load(name).LOOKED_FOR}" for name in names)
-        remedy = f"set data.{split}_annotations"
+        remedy = f"set data.{split}_annotations" if split != "test" else "choose another split"
         if split == "val":
             remedy += ", or data.val_fraction=0.1 to hold out training images, or data.val=none to train without"
         raise DataError(f"{root} holds no {split} annotations (looked for {looked}); {remedy}")
     return load(found[0])
+
+
+def _layouts(settings: DataSettings) -> tuple[str, ...]:
+    return LAYOUTS if settings.layout == "auto" else (settings.layout,)
+
+
+def _recognized(settings: DataSettings, split: Split) -> list[str]:
+    """Return the layouts in which ``root`` contains a split."""
+    root = settings.root
+    return [] if root is None else [name for name in _layouts(settings) if load(name).recognize(root, split)]
+
+
+def existing_splits(settings: DataSettings) -> list[Split]:
+    """Return the splits that a data set has. Raises ``DataError`` when it has none."""
+    found: list[Split] = []
+    for split in SPLITS:
+        if split == "val" and settings.val_fraction:
+            found.append(split)
+        elif split == "val" and settings.val == "none":
+            continue
+        elif settings.files_of(split)[0] is not None or _recognized(settings, split):
+            found.append(split)
+    if not found:
+        choose_layout(settings, "train")  # raises the sentence that says what was looked for
+    return found
 
 
 # --- from what the files list to annotations ---

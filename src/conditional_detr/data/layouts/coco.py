@@ -22,7 +22,7 @@ from conditional_detr.record import Categories
 LOOKED_FOR = "annotations/instances_SPLIT2017.json, annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json"
 
 Record = dict[str, Any]
-_SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation")}
+_SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 # Files of a split, and files that hold a whole data set, which is taken for training.
 _FILES = (
     "annotations/instances_{}2017.json",
@@ -53,8 +53,7 @@ def recognize(root: Path, split: Split) -> bool:
 
 
 def read(settings: DataSettings, split: Split) -> Listing:
-    images = settings.train_images if split == "train" else settings.val_images
-    file = settings.train_annotations if split == "train" else settings.val_annotations
+    file, images = settings.files_of(split)
     if file is None:
         assert settings.root is not None
         files = _annotation_files(settings.root, split)
