@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 
 from conditional_detr import files
 from conditional_detr.errors import DataError
-from conditional_detr.files import read_json, whole_file, write_text
+from conditional_detr.files import read_json, whole_file, whole_folder, write_text
 from tests.conftest import in_fork
 from tests.test_strict_json import TEXTS
 
@@ -189,3 +190,45 @@ def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
     assert in_fork(write) == 0
+
+
+def write_parts(out, error=None):
+    with whole_folder(out) as partial:
+        (partial / "sub").mkdir()
+        (partial / "sub" / "x").write_text("x")
+        (partial / "y").write_text("y")
+        assert not (out / "y").exists()
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_is_whole_or_not_there(tmp_path, existed):
+    out = tmp_path / "new" / "out"
+    if existed:
+        out.mkdir(parents=True)
+    for error in (KeyboardInterrupt, OSError):
+        with pytest.raises(error):
+            write_parts(out, error)
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        assert out.exists() == existed
+    write_parts(out)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == ["sub", "sub/x", "y"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_folder_that_can_not_be_moved_in_whole_is_emptied_again(tmp_path, monkeypatch):
+    moves = []
+
+    def replace(source, target):
+        if moves:
+            raise OSError(5, "broken", str(target))
+        moves.append(target)
+        shutil.move(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="broken"):
+        write_parts(tmp_path / "out")
+    assert moves
+    assert list((tmp_path / "out").iterdir()) == []

@@ -2,6 +2,7 @@
 
 import colorsys
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,27 @@ def page(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.
             sheet.paste(picture, (gap + column * (cell + gap), y))
         y += height + gap
     return sheet
+
+
+def page_of_pictures(pictures: Sequence[tuple[Image.Image, str]], cell: int) -> Image.Image:
+    """Return a page of pictures with their captions below. cell: length in pixels that no side of a picture exceeds."""
+    gap, caption_height = 8, 20
+    font = ImageFont.load_default(12)
+    columns = math.ceil(math.sqrt(len(pictures) * 4 / 3))  # pages are wider than high, as screens are
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture, _ in row) + caption_height + gap for row in rows]
+    page = Image.new("RGB", (gap + min(columns, len(pictures)) * (cell + gap), gap + sum(heights)), (255, 255, 255))
+    pen = ImageDraw.Draw(page)
+    y = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, (picture, caption) in enumerate(row):
+            x = gap + column * (cell + gap)
+            page.paste(picture, (x, y))
+            while len(caption) > 4 and pen.textlength(caption, font=font) > cell:
+                caption = f"…{caption[max(2, len(caption) // 20) :]}"  # the end of a path tells more than its beginning
+            pen.text((x, y + picture.height + 2), caption, fill=(0, 0, 0), font=font)
+        y += height
+    return page
 
 
 def plot_curves(

@@ -1,4 +1,4 @@
-"""Atomic writes, where a file is written completely or not at all and is on disk before what relies on it, and careful reading."""
+"""Atomic writes, where a file or folder is written completely or not at all and is on disk before what relies on it, and careful reading."""
 
 import errno
 import hashlib
@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -65,6 +66,34 @@ def sync(path: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Generator[Path]:
+    """Yield a temporary folder to write to. ``path`` must not exist, or be an empty folder.
+
+    On success it is renamed to ``path``, or its contents are moved there, because an empty folder may be a mounted disk or the
+    current folder. On failure all is deleted.
+    """
+    existed = path.exists()
+    partial = path / ".partial" if existed else path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    moved: list[Path] = []
+    try:
+        yield partial
+        if not existed:
+            os.replace(partial, path)
+            return
+        for each in sorted(partial.iterdir()):
+            moved.append(path / each.name)
+            os.replace(each, moved[-1])
+        partial.rmdir()
+    except BaseException:
+        for each in (partial, *moved):
+            shutil.rmtree(each, ignore_errors=True)
+            each.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -99,6 +99,10 @@ COMMANDS = [
     "convert",
     "demo",
     "dataset",
+    "dataset check",
+    "dataset show",
+    "dataset convert",
+    "dataset split",
     "dataset shapes",
 ]
 

@@ -70,10 +70,10 @@ def check_output(file: Path, inputs: Iterable[Path] = ()) -> None:
         raise SettingsError(f"{file} would be replaced by a file of that name; give another name")
 
 
-def check_picture(out: Path, inputs: Iterable[Path]) -> None:
+def check_picture(out: Path, inputs: Iterable[Path], argument: str = "--out") -> None:
     """Raise ``SettingsError`` when ``out`` has no known image suffix, and as ``check_output`` does."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
-        raise SettingsError(f"--out {out} has no known suffix; end the name in .png, .jpg or .pdf")
+        raise SettingsError(f"{argument} {out} has no known suffix; end the name in .png, .jpg or .pdf")
     check_output(out, inputs)
 
 

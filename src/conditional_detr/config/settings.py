@@ -141,7 +141,7 @@ class DataSettings(Frozen):
     exif: Literal["auto", "upright", "raw"] = "auto"
     """frame of boxes in images with an EXIF orientation; upright: as viewers show the image; raw: as its pixels are stored; auto: upright, with a warning where sizes do not confirm it"""
     on_error: Literal["stop", "skip"] = "stop"
-    """images that can't be used; stop: save a state and end with a message; skip: leave them out, and tell which"""
+    """images that are missing, damaged or of another size than the annotations say; stop: save a state and end with a message; skip: leave them out, and tell which"""
     strict: bool = False
     """refuse data with problems that are otherwise warnings"""
     flip: Fraction = 0.5
@@ -192,6 +192,14 @@ class DataSettings(Frozen):
     """training: batch portrait and landscape images separately, for less padding"""
     workers: Annotated[int, Field(ge=0), at_most(1024, "each is a process")] = 2
     """data-loading processes per training process; 0 to load in the training process itself"""
+
+    def files_of(self, split: Literal["train", "val", "test"]) -> tuple[Path | None, Path | None]:
+        """Return the given annotation file and image folder of a split. A test split is looked for under ``root`` alone."""
+        if split == "test":
+            return None, None
+        if split == "val":
+            return self.val_annotations, self.val_images
+        return self.train_annotations, self.train_images
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataSettings":
