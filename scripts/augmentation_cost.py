@@ -16,8 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 
 from conditional_detr.config import DataSettings, load_settings
-from conditional_detr.data.layouts import read_split
 from conditional_detr.data.loading import training_images
+from conditional_detr.data.reading import read_split
 from conditional_detr.errors import InputError
 
 IMAGES, REPEATS = 60, 3

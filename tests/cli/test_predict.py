@@ -20,7 +20,7 @@ from torch import nn
 from conditional_detr.cli.inputs import find_images
 from conditional_detr.cli.predictions import Predictions
 from conditional_detr.config import load_settings
-from conditional_detr.data.layouts.coco import read_coco
+from conditional_detr.data.reading import read_coco
 from conditional_detr.inference.detector import Detector
 from conditional_detr.record import Categories
 from tests.checkpoints.models import randomized, save_checkpoint

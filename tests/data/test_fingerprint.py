@@ -6,8 +6,12 @@ import pytest
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.fingerprint import changes, fingerprint
-from conditional_detr.data.layouts import read_data
+from conditional_detr.data.reading import read_split
 from conditional_detr.data.shapes import write_shapes
+
+
+def both_splits(settings):
+    return read_split(settings, "train"), read_split(settings, "val")
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +23,19 @@ def root(tmp_path_factory):
 
 def test_a_copy_has_the_same(root, tmp_path):
     shutil.copytree(root, tmp_path / "copy")
-    first, second = (fingerprint(*read_data(DataSettings(root=each))) for each in (root, tmp_path / "copy"))
+    first, second = (fingerprint(*both_splits(DataSettings(root=each))) for each in (root, tmp_path / "copy"))
     assert changes(first, second) == []
 
 
 def test_what_changed_is_counted(root, tmp_path):
-    before = fingerprint(*read_data(DataSettings(root=root)))
+    before = fingerprint(*both_splits(DataSettings(root=root)))
     copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "val2017" / "000001.png").write_bytes(b"x")
     file = copy / "annotations" / "instances_train2017.json"
     file.write_text(
         file.read_text().replace('"category_id": 1', '"category_id": 2').replace('"width": 96', '"width": 97', 1)
     )
-    found = changes(before, fingerprint(*read_data(DataSettings(root=copy))))
+    found = changes(before, fingerprint(*both_splits(DataSettings(root=copy))))
     assert found[0] == "1 of 4 training images have another name, size or place in the list"
     assert found[1].endswith("training images have other boxes, categories or crowds")
     assert found[2:] == ["1 of 2 validation images have another image file"]
@@ -39,7 +43,7 @@ def test_what_changed_is_counted(root, tmp_path):
 
 def test_a_missing_image_and_missing_validation_data_are_changes(root, tmp_path):
     copy = shutil.copytree(root, tmp_path / "copy")
-    train, val = read_data(DataSettings(root=copy))
+    train, val = both_splits(DataSettings(root=copy))
     before = fingerprint(train, val)
     (copy / "train2017" / "000003.png").unlink()
     assert changes(before, fingerprint(train, None)) == [

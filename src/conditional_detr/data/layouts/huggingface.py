@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from conditional_detr.config import DataSettings
 from conditional_detr.data.class_names import OBJECT_KEYS, declared_names
 from conditional_detr.data.layouts import Split
