@@ -5,6 +5,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def _fork(action: Callable[[], object]) -> int:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+@contextmanager
+def no_room_for_files_over(size: int):
+    """As on a disk that fills up: files can't grow beyond a size in bytes."""
+    import resource  # only on POSIX
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def load_weight_rule():

@@ -61,6 +61,10 @@ class RunFolder:
             return replace(self, lock=FileLock(self.path / _LOCK))
         except BusyError as error:
             raise CheckpointError(f"{self.path} is in use by {error}; wait until that run ends, or stop it") from error
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path / _LOCK} can't be written ({error.strerror}); a run needs a folder that it can write to"
+            ) from error
 
     def release(self) -> None:
         if self.lock is not None:
@@ -147,24 +151,26 @@ def create_run(settings: Settings) -> RunFolder:
     names = [stem] if name else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     try:
         (output / stem).parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise CheckpointError(f"{error.filename} is not a folder; give another train.output") from error
-    run = next((run for each in names if (run := _claimed(output / each)) is not None), None)
-    if run is None:
-        raise CheckpointError(f"{output / name} exists; give another train.name, or resume that run")
-    run.write_config(settings)
-    sync(run.path.parent)
+        run = next((run for each in names if (run := _claimed(output / each)) is not None), None)
+        if run is None:
+            raise CheckpointError(f"{output / stem} exists; give another train.name, or resume that run")
+        run.write_config(settings)
+        sync(run.path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename} can't be written ({error.strerror}); give another train.output"
+        ) from error
     return run
 
 
 def _claimed(path: Path) -> RunFolder | None:
     """Return the locked run folder at ``path``, created where it is missing; None where something or someone is in it."""
+    if path.exists() and not (path.is_dir() and _is_unused(path)):
+        return None
+    path.mkdir(exist_ok=True)
     try:
-        path.mkdir(exist_ok=True)
-        if not _is_unused(path):
-            return None
-        run = RunFolder(path).locked()
-    except (FileExistsError, CheckpointError):
+        run = RunFolder(path, FileLock(path / _LOCK))
+    except BusyError:
         return None
     if _is_unused(path):
         return run

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from conditional_detr.checkpoints.conversion import convert
 from conditional_detr.checkpoints.safe_load import load_pth
@@ -26,7 +27,7 @@ from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
 from tests.checkpoints.models import randomized, save_checkpoint, small
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED, needs_shared, no_room_for_files_over
 from tests.explain.test_convergence import VERSION_3
 from tests.training.test_loop import changed
 
@@ -199,6 +200,48 @@ def test_evaluate(run, shapes_root, tmp_path):
     assert json.loads(other.stdout) == values  # the checkpoint alone knows the image sizes
     recorded = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert json.loads(cdetr("evaluate", run, "--json").stdout)["AP"] == pytest.approx(recorded["AP"], abs=1e-6)
+
+
+def test_saved_predictions_replace_nothing_else(run, shapes_root, tmp_path):
+    annotations = shapes_root / "annotations" / "instances_val2017.json"
+    before = annotations.read_bytes()
+    refused(cdetr("evaluate", run, "--save-predictions", annotations), "would be replaced by a file of that name")
+    assert annotations.read_bytes() == before
+    (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("link.json", "pipe.json", "."):
+        refused(cdetr("evaluate", run, "--save-predictions", tmp_path / name), "is a link, a folder or a device")
+
+
+def test_a_full_disk_does_not_cost_the_metrics(run, tmp_path):
+    (tmp_path / "results.json").write_text("before")
+    with no_room_for_files_over(1000):
+        result = cdetr("evaluate", run, "--save-predictions", tmp_path / "results.json")
+    assert result.returncode == 1
+    assert "AP50" in result.stdout
+    assert "error: " in result.stderr
+    assert "File too large" in result.stderr
+    assert (tmp_path / "results.json").read_text() == "before"
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+@pytest.mark.parametrize("to", ["official", "mmdetection"])
+def test_a_full_disk_leaves_no_part_of_a_checkpoint(to, tmp_path):
+    save_checkpoint(randomized(small()), tmp_path / "model")
+    with no_room_for_files_over(2**20):
+        result = cdetr("convert", tmp_path / "model", tmp_path / "new.pth", "--to", to)
+    assert result.returncode == 1
+    assert re.fullmatch("error: .*File too large\n", result.stderr)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_failed_conversion_is_not_in_the_way_of_the_next(tmp_path):
+    save_checkpoint(randomized(small()), tmp_path / "model")
+    with no_room_for_files_over(2**20), contextlib.suppress(SafetensorError):
+        cdetr("convert", tmp_path / "model", tmp_path / "new", "--to", "huggingface")
+    assert os.listdir(tmp_path / "new") == []
+    result = cdetr("convert", tmp_path / "model", tmp_path / "new", "--to", "huggingface")
+    assert result.returncode == 0, result.stderr
 
 
 def test_mistakes_in_evaluation_are_refused(run, tmp_path):
@@ -446,6 +489,9 @@ def test_benchmark(run, monkeypatch):
 def test_benchmark_refuses():
     refused(cdetr("benchmark", "nothing"), "nothing is no preset, file or folder; presets: conditional-detr_r")
     refused(cdetr("benchmark", "--size", "640"), "--size 640: give height and width in pixels")
+    refused(
+        cdetr("benchmark", "--size", "100000x100000"), "--size 100000x100000: give a size of at most 33554432 pixels"
+    )
     refused(cdetr("benchmark", "conditional-detr_tiny_shapes", "train.epochs=1"), "only model.* settings")
     refused(cdetr("benchmark", "--train", "--compile"), "--compile is for predictions")
     refused(cdetr("benchmark", "detr_tiny_shapes", "--against", "transformers"), "leave out --against")

@@ -3,13 +3,11 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from conditional_detr.inference.detector import Detector
 from conditional_detr.record import Categories
 from tests.checkpoints.models import randomized, save_checkpoint
 from tests.cli.test_commands import cdetr, refused
+from tests.conftest import no_room_for_files_over
 
 COUNT = 6
 NAMES = ("one", "[red]two[/red]\x1b[31m", "three")
@@ -66,17 +65,6 @@ def lines(out: Path) -> list[dict]:
     """The lines of images, without the first and the last."""
     found = [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()]
     return [line for line in found if "file_name" in line]
-
-
-@contextmanager
-def no_room_for_files_over(size: int):
-    """As on a disk that fills up: files can't grow beyond a size in bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def after(count: int, act, monkeypatch) -> None:

@@ -135,7 +135,7 @@ def test_images_that_vanish_end_the_run_with_a_state(workers, step, own_data, do
     run = RunFolder(own_data.train.output / "run")
     saved = int(state_names(run)[0].removeprefix("step-"))
     assert step <= saved < 4
-    assert f"a state of step {saved} is saved; resume once the cause is mended" in caplog.messages
+    assert f"step {saved} is saved; resume once the cause is mended" in caplog.messages
     assert metrics(loop.resume(run.path).run) == metrics(done)
 
 

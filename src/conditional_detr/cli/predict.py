@@ -145,7 +145,7 @@ def _summarize(results: Predictions, threshold: float, as_json: bool) -> None:
         which = "no image has" if len(empty) == len(done) else f"{len(empty)} of {len(done)} images have no"
         say(
             f"{which} objects with a score from {threshold:g}; the best score in them is {score:g} "
-            f"({best.image['file_name']}): lower --threshold to see more",
+            f"({best.image.file_name}): lower --threshold to see more",
             err=True,
         )
     if failed := len(results.files) - len(done):

@@ -24,12 +24,21 @@ _IN_MEMORY = 64 * 2**20  # bytes of lines that are kept in memory when there is 
 _LONGEST_SIDE = 65_500  # of a JPEG in Pillow
 
 
-class Line(NamedTuple):
-    """Line of an image in the file. start, length: its place in bytes. image: what identifies the image."""
+class Image(NamedTuple):
+    """What identifies an image and its picture, so that their line holds. URLs have no size and time."""
 
+    file_name: str
+    bytes: int | None
+    mtime_ns: int | None
+    picture: str
+
+
+class Line(NamedTuple):
+    """Line of an image in the file. start, length: its place in bytes."""
+
+    image: Image
     start: int
     length: int
-    image: dict[str, Any]
     failed: bool
     objects: int
     best_score: float
@@ -46,7 +55,7 @@ class Predictions:
         self.info: dict[str, Any] = {}
         self._categories: list[dict[str, Any]] = []
         self._pictures = outputs.picture_names(files)
-        self._images: dict[str | Path, dict[str, Any]] = {}
+        self._images: dict[str | Path, Image] = {}
         self._lines: dict[str | Path, Line] = {}
         self._stack = contextlib.ExitStack()
         self._file: BinaryIO
@@ -67,15 +76,16 @@ class Predictions:
     def begin(self, detector: "Detector", threshold: float, batch_size: int) -> tuple[list[str | Path], str]:
         """Open the file of lines. Return the images to be computed, and a remark on earlier results, which may be empty.
 
-        Images of an earlier command keep their lines when the model, both numbers and the file of the image are still the same. The other images of a batch must keep theirs too, because
-        scores depend on the padding of a batch. Raises ``SettingsError`` when another command is writing into the folder.
+        Images of an earlier command keep their lines when the model, both numbers and the file of the image are still the
+        same. The other images of a batch must keep theirs too, because scores depend on the padding of a batch. Raises
+        ``SettingsError`` when another command is writing into the folder.
         """
         self.info = outputs.information(
             threshold=threshold, batch_size=batch_size, runtime=detector.runtime, model=_fingerprint(detector)
         )
         categories = zip(detector.categories.ids, detector.categories.names, strict=True)
         self._categories = [{"id": id_, "name": name} for id_, name in categories]
-        self._images = {file: self._identity(file) for file in self.files}
+        self._images = {file: self._image(file) for file in self.files}
         if self.out is None:
             temporary = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the stack closes it
             self._file = cast(BinaryIO, self._stack.enter_context(temporary))
@@ -114,14 +124,13 @@ class Predictions:
         except OSError:
             pass  # a file system without locks
 
-    def _identity(self, file: str | Path) -> dict[str, Any]:
-        """Return what identifies an image and its picture. URLs are not looked at again."""
+    def _image(self, file: str | Path) -> Image:
         size = time = None
         if isinstance(file, Path):
             with contextlib.suppress(OSError):
                 found = file.stat()
                 size, time = found.st_size, found.st_mtime_ns
-        return {"file_name": str(file), "bytes": size, "mtime_ns": time, "picture": self._pictures[file]}
+        return Image(str(file), size, time, self._pictures[file])
 
     def _open(self, path: Path) -> None:
         # Unbuffered: every line is in the file at once, and a full disk is noticed with the line that does not fit.
@@ -137,7 +146,7 @@ class Predictions:
                 if not text.endswith(b"\n"):
                     break
                 if line := _parsed(text, end):
-                    earlier[line.image["picture"]] = line
+                    earlier[line.image.picture] = line
                 end += len(text)
         self._open(path)
         self._file.truncate(end)
@@ -183,10 +192,12 @@ class Predictions:
         self._append(file, {"error": str(error)})
 
     def _append(self, file: str | Path, record: dict[str, Any]) -> None:
-        text = json.dumps({**self._images[file], **record}).encode() + b"\n"  # in ASCII: names may be invalid text
+        text = (
+            json.dumps({**self._images[file]._asdict(), **record}).encode() + b"\n"
+        )  # in ASCII: names may be invalid text
         line = _parsed(text, self._write(text))
         assert line is not None
-        self._lines[file] = line
+        self._lines[file] = line._replace(image=self._images[file])  # one copy in memory
 
     def _write(self, text: bytes) -> int:
         """Append a line completely or not at all, and return its place."""
@@ -253,15 +264,20 @@ def _list(key: str, records: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _parsed(text: bytes, start: int) -> Line | None:
-    """Read the line of an image. Return None for another line."""
+    """Read the line of an image. Return None for another line, and for one that is damaged."""
     try:
         record: dict[str, Any] = json.loads(text)
-        image = {key: record[key] for key in ("file_name", "bytes", "mtime_ns", "picture")}
+        image = Image(*(record[key] for key in Image._fields))
         failed = "error" in record
-        objects, best_score = (0, 0.0) if failed else (len(record["objects"]), float(record["best_score"]))
+        if failed:
+            return Line(image, start, len(text), failed, 0, 0.0)
+        for each in record["objects"]:
+            _, _, width, height = map(float, each["bbox"])
+            _ = width * height, float(each["score"]), each["category_id"]
+        _ = hash(image), record["width"] * record["height"]
+        return Line(image, start, len(text), failed, len(record["objects"]), float(record["best_score"]))
     except (LookupError, TypeError, ValueError):
         return None
-    return Line(start, len(text), image, failed, objects, best_score)
 
 
 def _fingerprint(detector: "Detector") -> str:

@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 
 class Failure(NamedTuple):
-    """An image file that can't be used, and why."""
+    """The name of an image file that can't be used, as in the annotations, and why."""
 
     image: str
     error: InputError
@@ -110,7 +110,7 @@ class AnnotatedImages(Dataset[Loaded]):
                 read = partial(self._read_in_place, index, place, failures)
                 return Loaded(self._sample(read, epoch, index, place), failures)
             except InputError as error:
-                failures.append(Failure(str(self.annotations.path(place)), error))
+                failures.append(Failure(self.annotations.file_names[place], error))
         return Loaded(None, failures)
 
     def _places(self, index: int) -> list[int]:
@@ -126,7 +126,7 @@ class AnnotatedImages(Dataset[Loaded]):
             try:
                 return self.read(each)
             except InputError as error:
-                failures.append(Failure(str(self.annotations.path(each)), error))
+                failures.append(Failure(self.annotations.file_names[each], error))
         raise failures[-1].error
 
     def draws(self, index: int, epochs: Sequence[int]) -> list[Sample]:

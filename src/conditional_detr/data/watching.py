@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 class _Watch:
-    """Handler of SIGCHLD that calls another one, torch's, only within its own ``with`` block.
+    """Handler of SIGCHLD that calls another one, torch's, only while a batch is awaited.
 
     torch's raises an error wherever the main thread is. In the middle of an optimizer step, that would leave weights that
     belong to no step and can't be saved.
@@ -28,18 +28,19 @@ class _Watch:
         if self.waiting:
             self._pass_on()
 
-    def __enter__(self) -> None:
-        self.waiting = True
-        if self.pending:
-            self._pass_on()
-
-    def __exit__(self, *_: object) -> None:
-        self.waiting = False
+    @contextmanager
+    def awaiting(self) -> Generator[None]:
+        try:
+            self.waiting = True
+            if self.pending:
+                self._pass_on()
+            yield
+        finally:
+            self.waiting = False
 
     def _pass_on(self) -> None:
         self.pending = False
-        if callable(self.handler):
-            self.handler(signal.SIGCHLD, None)
+        self.handler(signal.SIGCHLD, None)
 
 
 def watched(loader: Iterable[Item]) -> Generator[Item]:
@@ -51,7 +52,7 @@ def watched(loader: Iterable[Item]) -> Generator[Item]:
     with _watch() as watch:
         while True:
             try:
-                with watch:
+                with watch.awaiting():
                     item = next(items)
             except StopIteration:
                 return
@@ -61,20 +62,18 @@ def watched(loader: Iterable[Item]) -> Generator[Item]:
                     raise
                 raise RunError(
                     f"a loading process was killed, most often because memory ran out ({text.rstrip('.')}); "
-                    f"resume with a smaller data.workers or train.batch_size"
+                    f"set a smaller data.workers or batch size"
                 ) from error
             yield item
 
 
 @contextmanager
 def _watch() -> Generator[_Watch]:
-    """Put a watch in the place of torch's handler, unless another loader of this thread has."""
-    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
-        yield _Watch(None)
-        return
-    previous = signal.getsignal(signal.SIGCHLD)
-    if isinstance(previous, _Watch):
-        yield previous
+    """Put a watch in the place of torch's handler, unless another loader has. Without loading processes there is none."""
+    main = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
+    if isinstance(previous, _Watch) or not callable(previous):
+        yield previous if isinstance(previous, _Watch) else _Watch(None)
         return
     watch = _Watch(previous)
     signal.signal(signal.SIGCHLD, watch)

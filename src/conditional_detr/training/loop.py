@@ -1,8 +1,8 @@
 """The training loop: optimizer steps, evaluations after epochs, and states to resume from."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,7 +152,8 @@ class _Loop:
     def __init__(self, setup: Setup, validation: Validation | None, folder: RunFolder, reporter: Reporter) -> None:
         self.setup, self.validation, self.folder, self.reporter = setup, validation, folder, reporter
         main = setup.accelerator.is_main_process
-        self.board = TensorBoard(folder.path / "tensorboard") if main else None
+        with folder.writing():
+            self.board = TensorBoard(folder.path / "tensorboard") if main else None
         self.batches, self.steps_per_epoch = setup.batches()
         train = setup.settings.train
         self.total_steps = train.epochs * self.steps_per_epoch
@@ -204,13 +205,10 @@ class _Loop:
         )
 
     def _step(self, request: StopRequest) -> bool:
-        """Do one optimizer step. Return True if any process was asked to stop. Save a state before an error of the data."""
+        """Do one optimizer step. Return True if any process was asked to stop."""
         factor = learning_rate_factor(self.setup.settings.train, self.setup.progress.step, self.total_steps)
-        try:
+        with self._saving_before_errors():
             stopped = train_step(self.setup, self.batches, factor, request.requested, self.folder.states)
-        except (InputError, RunError):
-            self._save_before_error()
-            raise
         self.reporter.step(measurements(self.setup, self.steps_per_epoch, everywhere=False))
         return stopped
 
@@ -218,19 +216,23 @@ class _Loop:
         save_state(self.setup, self.folder, self.setup.terms)
         self.saved_step = self.setup.progress.step
 
-    def _save_before_error(self) -> None:
+    @contextmanager
+    def _saving_before_errors(self) -> Generator[None]:
+        """Save a state before an error of the data, which is one of all processes, ends the run."""
         step = self.setup.progress.step
         try:
-            if step != self.saved_step:
-                self._save()
-        except RunError as error:
-            logger.warning(f"no state of step {step} is saved: {error}")
-        else:
-            logger.info(
-                f"a state of step {step} is saved; resume once the cause is mended"
-                if step
-                else "nothing is trained yet"
-            )
+            yield
+        except (InputError, RunError):
+            try:
+                if step != self.saved_step:
+                    self._save()
+            except RunError as error:
+                logger.warning(f"no state of step {step} is saved: {error}")
+            else:
+                logger.info(
+                    f"step {step} is saved; resume once the cause is mended" if step else "nothing is trained yet"
+                )
+            raise
 
     def _at_end_of_epoch(self) -> bool:
         step = self.setup.progress.step
@@ -261,7 +263,8 @@ class _Loop:
         """Evaluate the model, write and record it. Return False when asked to stop before the end of the evaluation."""
         found = None
         if self.validation is not None:
-            found = self.validation.detect(self.setup.evaluated_model, lambda: request.requested)
+            with self._saving_before_errors():
+                found = self.validation.detect(self.setup.evaluated_model, lambda: request.requested)
             if found is None:
                 return False
         on_main(self.setup.accelerator, partial(self._write_model, found))

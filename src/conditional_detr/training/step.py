@@ -137,9 +137,8 @@ def measurements(setup: Setup, steps_per_epoch: int, everywhere: bool) -> Metric
     window = torch.tensor(progress.window, dtype=torch.float64).mean(0).float()
     if everywhere:
         window = cast(Tensor, setup.accelerator.reduce(window.to(setup.accelerator.device), "mean"))
-        share_left_out(setup)
     loss, *terms, grad_norm, seconds, waited = window.tolist()
-    return {
+    record: Metrics = {
         "kind": "train",
         "step": progress.step,
         "epoch": progress.step / steps_per_epoch,
@@ -151,5 +150,9 @@ def measurements(setup: Setup, steps_per_epoch: int, everywhere: bool) -> Metric
         "images_per_second": setup.images_per_step / seconds,
         "data_wait": waited / seconds,
         "seconds": progress.seconds,
-        **({"left_out": len(progress.left_out.names)} if setup.settings.data.on_error == "skip" else {}),
     }
+    if setup.settings.data.on_error == "skip":
+        if everywhere:
+            share_left_out(setup)
+        record["left_out"] = len(progress.left_out.names)
+    return record

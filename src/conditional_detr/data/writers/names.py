@@ -14,6 +14,7 @@ from conditional_detr.data.writers import Splits
 
 # Characters that XML or a list of one name a line can't hold.
 _AWKWARD = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_LONGEST = 240  # bytes of a name without suffix; file systems take 255 with it
 _FLAG = re.compile(r"\s(?=-?[01]$)")  # space before what lists of Pascal VOC take for a flag
 
 
@@ -51,7 +52,7 @@ def flat_names(splits: Splits, shared: bool) -> dict[Split, list[str]]:
             names = [
                 path.name if counts[_key(path.stem)] == 1 else "_".join([*first, *path.parts]) for path in paths[split]
             ]
-            found[split] = [_unique(*_divided(name), taken) for name in names]
+            found[split] = [_unique(*_visible(name), taken) for name in names]
     return found
 
 
@@ -63,9 +64,14 @@ def _plain(data: Annotations, index: int) -> PurePosixPath:
     stem = _FLAG.sub("_", stem.strip())
     if suffix.lower() not in SUFFIXES:
         stem, suffix = f"{stem}{suffix}", _suffix_of_content(data, index)
-    if not stem or stem.startswith("."):  # hidden files are left out of folders
-        stem = f"_{stem[1:]}"
-    return PurePosixPath(*parts[:-1], f"{stem}{suffix}")
+    return PurePosixPath(*parts[:-1], f"{stem or '_'}{suffix}")
+
+
+def _visible(name: str) -> tuple[str, str]:
+    """Return stem and suffix of a name that is not that of a hidden file, which readers leave out, and not too long for a file."""
+    stem, suffix = _divided(name)
+    stem = stem.encode()[-_LONGEST:].decode(errors="ignore")
+    return (f"_{stem[1:]}" if stem.startswith(".") else stem), suffix
 
 
 def _suffix_of_content(data: Annotations, index: int) -> str:
