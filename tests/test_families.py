@@ -96,10 +96,10 @@ def test_a_checkpoint_format(monkeypatch, tmp_path):
 
     def read(given) -> Parsed:
         assert (given.path / "mine.json").is_file()
-        return formats.load("huggingface").read(given._replace(path=given.path / "inside"))._replace(format="mine")
+        return formats.load("huggingface").read(given._replace(path=given.path / "inside"))
 
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, "mine"))
-    for user in ("conversion", "opening", "state"):
+    for user in ("conversion", "folders", "state"):
         monkeypatch.setattr(f"conditional_detr.checkpoints.{user}.FORMATS", formats.FORMATS)
     module(
         monkeypatch,

@@ -73,7 +73,7 @@ def test_a_newer_version_is_refused():
         {"input_size": {"sides": [1, 2], "rule": "?", "padded": None, "boxes": "image"}},
         {"input_size": {"sides": [6000, 6000], "rule": "published", "padded": None, "boxes": "image"}},
         {"input_size": {"sides": [0, 2], "rule": "fit", "padded": None, "boxes": "image"}},
-        {"input_size": {"sides": [1, 2], "rule": "fit", "padded": [10**6, 1], "boxes": "image"}},
+        {"input_size": {"sides": [1, 2], "rule": "fit", "padded": [10**8, 1], "boxes": "image"}},
         {"architecture": 5},
     ],
 )

@@ -17,6 +17,7 @@ LONGEST_LINE = 2**24  # bytes; AP of every class of the largest data sets takes 
 _NUMBERS = {
     "train": ("step", "epoch", "loss"),
     "evaluation": ("step", "epoch", "AP", "AP50"),
+    "model": ("step", "epoch"),
     "resume": ("step",),
 }
 _ROUNDING = 1e-6

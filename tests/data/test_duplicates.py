@@ -90,4 +90,4 @@ def test_a_file_that_vanished_is_named(tmp_path):
     picture(0).save(tmp_path / "a.png")
     os.symlink(tmp_path / "nowhere.png", tmp_path / "b.png")
     _, damaged = thumbnails([tmp_path / "a.png", tmp_path / "b.png"])
-    assert "b.png does not exist" in damaged[1]
+    assert "b.png is a link to a file that does not exist" in damaged[1]

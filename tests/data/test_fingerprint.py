@@ -30,11 +30,13 @@ def test_a_copy_has_the_same(root, tmp_path):
 def test_what_changed_is_counted(root, tmp_path):
     before = fingerprint(*both_splits(DataSettings(root=root)))
     copy = shutil.copytree(root, tmp_path / "copy")
-    (copy / "val2017" / "000001.png").write_bytes(b"x")
+    picture = copy / "val2017" / "000001.png"
+    picture.write_bytes(picture.read_bytes() + b"x")
     file = copy / "annotations" / "instances_train2017.json"
     file.write_text(
-        file.read_text().replace('"category_id": 1', '"category_id": 2').replace('"width": 96', '"width": 97', 1)
+        file.read_text().replace('"category_id": 1', '"category_id": 2').replace("000001.png", "renamed.png", 1)
     )
+    (copy / "train2017" / "000001.png").rename(copy / "train2017" / "renamed.png")
     found = changes(before, fingerprint(*both_splits(DataSettings(root=copy))))
     assert found[0] == "1 of 4 training images have another name, size or place in the list"
     assert found[1].endswith("training images have other boxes, categories or crowds")

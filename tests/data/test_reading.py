@@ -118,7 +118,7 @@ def test_missing_images_and_those_of_another_size_can_be_left_out(tmp_path):
 def test_a_frame_that_explains_all_sizes_is_asked_for_even_if_images_may_be_left_out(tmp_path):
     file = data_set(tmp_path, [("a.png", plain()), ("b.png", plain())])
     exif = Image.Exif()
-    exif[headers.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     plain().save(tmp_path / "b.png", exif=exif)
     with pytest.raises(DataError, match=r"b\.png is 12 x 8 as stored and 8 x 12 after .*; set data\.exif=raw"):
         read_split(DataSettings(val_annotations=file, on_error="skip"), "val")

@@ -23,7 +23,7 @@ def introduce(setup: Setup, validation: Validation | None) -> None:
     train, val, settings, model = setup.train_data, setup.val_data, setup.settings.model, setup.model
     logger.info(f"training on {described(train)}")
     if validation is None:
-        logger.info("no evaluation (data.val=none): the newest model is kept")
+        logger.info("without evaluation (data.val=none), so the newest model is kept")
     else:
         logger.info(f"evaluating on {described(validation.data)}, {validation.max_dets} detections per image")
     for row in category_table(train.categories):
