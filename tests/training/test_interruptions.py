@@ -20,7 +20,7 @@ from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
 from conditional_detr.training.report import Reporter
 from conditional_detr.training.stopping import stop_requests
-from tests.cli.test_commands import cdetr, refused
+from tests.cli.test_commands import cdetr
 from tests.conftest import in_fork
 from tests.training.test_loop import changed, metrics, warnings_in
 
@@ -166,7 +166,9 @@ def test_images_that_can_not_be_used_are_left_out_where_asked(own_data, caplog):
     told = cdetr("evaluate", summary.run.path, "--json")
     assert json.loads(told.stdout)["AP"] == pytest.approx(summary.best["AP"], abs=1e-6)
     assert "1 of 3 images were left out; AP counts them as without detections" in told.stderr
-    refused(cdetr("evaluate", summary.run.path, "data.on_error=stop"), r"000002\.png is damaged")
+    stopped = cdetr("evaluate", summary.run.path, "data.on_error=stop")
+    assert stopped.returncode == 2
+    assert "000002.png is damaged" in stopped.stderr.splitlines()[-1]
 
 
 def test_images_left_out_before_a_resume_are_still_counted(own_data):

@@ -68,13 +68,13 @@ def command(
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
         task = progress.add_task("reading headers")
         data = read_split(resolved.data, "val", lambda done, total: progress.update(task, completed=done, total=total))
-        typer.echo(f"evaluating on {described(data)}", err=True)
-        tell_problems(data, logging.getLogger(__name__))
         if save_predictions is not None:
             check_output(save_predictions, [data.source])
             save_predictions.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=save_predictions.parent):
                 pass  # fails before the evaluation if the file can't be written
+        say(f"evaluating on {described(data)}", err=True)
+        tell_problems(data, logging.getLogger(__name__))
         progress.reset(task, description="evaluating", total=len(data))
         metrics, results = evaluate_detector(
             detector,

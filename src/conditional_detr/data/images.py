@@ -173,7 +173,8 @@ def _decode(file: io.BufferedIOBase, name: str, smallest: int = 0) -> Image.Imag
 
 def _header(file: io.BufferedIOBase, name: str) -> tuple[int, int, int]:
     with _opened(file, name) as image:
-        orientation: Any = image.getexif().get(ORIENTATION, 1)
+        # For PNG, ``image.getexif`` would decode all pixels, because EXIF data may follow them.
+        orientation: Any = Image.Image.getexif(image).get(ORIENTATION, 1)
         return image.height, image.width, int(orientation) if orientation in range(2, 9) else 1
 
 
