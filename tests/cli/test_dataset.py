@@ -103,7 +103,8 @@ def test_show_replaces_a_file_only_when_asked_to(root, tmp_path):
     refused(cdetr("dataset", "show", root, out), "mine.jpg exists; name another file, or replace it with --overwrite")
     assert out.read_text() == "precious"
     assert cdetr("dataset", "show", root, out, "--overwrite").returncode == 0
-    assert Image.open(out).format == "JPEG"
+    with Image.open(out) as picture:
+        assert picture.format == "JPEG"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from conditional_detr.cli.evaluate import print_table
 from conditional_detr.cli.log import say, show_log
@@ -44,14 +46,15 @@ def test_names_are_shown_as_they_are_but_act_on_nothing(capsys, tmp_path):
 
 
 def test_the_table_of_an_evaluation(capsys, tmp_path):
-    (tmp_path / "x.png").touch()
+    Image.new("RGB", (1, 1)).save(tmp_path / "x.png")
     content = {
         "images": [{"id": 1, "file_name": "x.png", "width": 1, "height": 1}],
         "annotations": [],
-        "categories": [{"id": 1, "name": NASTY}],
+        "categories": [{"id": 1, "name": "a"}],
     }
     (tmp_path / "x.json").write_text(json.dumps(content))
-    print_table(CocoMetrics({"AP": 0.5}, {1: 0.5}, 100), read_coco(tmp_path / "x.json", [tmp_path]))
+    data = replace(read_coco(tmp_path / "x.json", [tmp_path]), categories=Categories((1,), (NASTY,)))
+    print_table(CocoMetrics({"AP": 0.5}, {1: 0.5}, 100), data)
     assert SHOWN in capsys.readouterr().out
 
 

@@ -41,7 +41,7 @@ def command(
     from conditional_detr.config import DataSettings, Settings, settings_from
     from conditional_detr.data.check import described, tell_problems
     from conditional_detr.data.reading import read_split
-    from conditional_detr.evaluation.coco import evaluate_detector
+    from conditional_detr.evaluation.coco import evaluate_detector, match_categories
     from conditional_detr.inference.detector import Detector
     from conditional_detr.runs import open_run
 
@@ -73,6 +73,7 @@ def command(
             save_predictions.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=save_predictions.parent):
                 pass  # fails before the evaluation if the file can't be written
+        match_categories(detector.categories, data)  # fails before anything is printed
         say(f"evaluating on {described(data)}", err=True)
         tell_problems(data, logging.getLogger(__name__))
         progress.reset(task, description="evaluating", total=len(data))

@@ -46,7 +46,7 @@ class _StandardError:
 
 def standard_error() -> Console:
     """Return a console on standard error, which goes on without a terminal once that is closed."""
-    return Console(file=cast("IO[str]", _StandardError()), highlight=False, soft_wrap=True)
+    return Console(file=cast("IO[str]", _StandardError()), highlight=False, soft_wrap=True, emoji=False)
 
 
 class Reporter:

@@ -117,7 +117,7 @@ def _rows(splits: "Sequence[Statistics]") -> list[list[str]]:
         row("  in an image, fewest / median / most", (_range(each.objects_per_image) for each in splits)),
         row("  small / medium / large, as COCO", (f"{each.small} / {each.medium} / {each.large}" for each in splits)),
         row("  side in pixels, 5% / median / 95%", (_middle(each.side) for each in splits)),
-        row("  side in % of the image", (_middle(each.relative_side, 100) for each in splits)),
+        row("  side in % of the image", (_middle(each.relative_side, 100.0) for each in splits)),
         row("  width / height", (_middle(each.box_aspect) for each in splits)),
         row("crowds", (each.crowds for each in splits)),
         row("unusable boxes", (each.unusable for each in splits)),
@@ -128,7 +128,7 @@ def _range(spread: "Spread") -> str:
     return " / ".join(f"{value:.4g}" for value in (spread.smallest, spread.middle, spread.largest))
 
 
-def _middle(spread: "Spread | None", factor: float = 1) -> str:
+def _middle(spread: "Spread | None", factor: float = 1.0) -> str:
     if spread is None:
         return "-"
     return " / ".join(f"{factor * value:.3g}" for value in (spread.low, spread.middle, spread.high))
