@@ -96,7 +96,8 @@ def test_changed_data_is_told(run, caplog):
     edit_annotations(run, "val", lambda content: content["images"].append({**content["images"][0], "id": 99}))
     Image.new("RGB", (96, 96)).save(run.path.parent / "shapes" / "train2017" / "000005.png")
     loop.resume(run.path)
-    assert warnings_in(caplog) == [
+    told = warnings_in(caplog)
+    assert [text for text in told if "are listed twice" not in text] == [
         "the data changed since step-4: 2 of 8 training images have other boxes, categories or crowds, 1 of 8 training images "
         "have another image file, 4 instead of 3 validation images; the run goes on with it as it is now, so its results are "
         "those of no single data set"
