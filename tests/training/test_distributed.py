@@ -125,7 +125,7 @@ def in_two_processes(action: Callable[[], None], folder: Path) -> list[str]:
     def one(rank: int) -> None:
         files[rank].write_text("")
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, OMP_NUM_THREADS="1")
         AcceleratorState._reset_state(reset_partial_state=True)
         try:
             action()
