@@ -248,6 +248,16 @@ def test_a_full_disk_keeps_what_is_done(what, model, photos, tmp_path):
     assert read(out) == read(tmp_path / "whole")
 
 
+def test_a_folder_that_is_removed_meanwhile(model, photos, tmp_path, monkeypatch):
+    after(4, lambda: shutil.rmtree(tmp_path / "out"), monkeypatch)
+    result = cdetr("predict", model, photos, "--out", tmp_path / "out")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        rf"error: .*3\.jpg can't be written \(.*\): 3 of {COUNT} images are done, but .* was removed; give the same command again\n",
+        result.stderr,
+    )
+
+
 def test_what_has_changed_is_computed_again(model, photos, tmp_path, computed):
     out = tmp_path / "out"
     cdetr("predict", model, photos, "--out", out)

@@ -128,6 +128,8 @@ def _kept(results: Predictions) -> str:
     done = f"{len(results.done)} of {len(results.files)} images are done"
     if results.out is None:
         return f"{done}, and the JSON holds them"
+    if results.done and not (results.out / LINES).exists():
+        return f"{done}, but {results.out / LINES} was removed; give the same command again"
     if not results.done:
         return f"{done}; give the same command again"
     stale = f"; {DATA} there is of an earlier command" if (results.out / DATA).exists() else ""
