@@ -148,20 +148,24 @@ def test_a_model_that_computes_nan_says_so(photos, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_keep_what_is_done(number, model, photos, tmp_path, monkeypatch, computed):
+def test_signals_keep_what_is_done(number, model, photos, tmp_path, monkeypatch):
     before = signal.getsignal(number)
-    with monkeypatch.context() as patch:
-        after(4, lambda: signal.raise_signal(number), patch)
-        result = cdetr("predict", model, photos, "--out", tmp_path / "out")
+    after(4, lambda: signal.raise_signal(number), monkeypatch)
+    result = cdetr("predict", model, photos, "--out", tmp_path / "out")
     assert result.returncode == 1
     assert signal.getsignal(number) == before
     assert re.fullmatch(
         rf"error: interrupted: 3 of {COUNT} images are done and kept in .*detections\.jsonl; the same command goes on from there\n",
         result.stderr,
     )
-    names = ["0.jpg", "1.jpg", "2.jpg", "detections.jsonl"]
-    assert sorted(os.listdir(tmp_path / "out")) == names
+    assert sorted(os.listdir(tmp_path / "out")) == ["0.jpg", "1.jpg", "2.jpg", "detections.jsonl"]
     assert len(lines(tmp_path / "out")) == 3
+
+
+def test_the_same_command_goes_on(model, photos, tmp_path, monkeypatch, computed):
+    with monkeypatch.context() as patch:
+        after(4, lambda: signal.raise_signal(signal.SIGTERM), patch)
+        cdetr("predict", model, photos, "--out", tmp_path / "out")
     computed.clear()
     result = cdetr("predict", model, photos, "--out", tmp_path / "out")
     assert result.returncode == 0
@@ -244,6 +248,16 @@ def test_a_full_disk_keeps_what_is_done(what, model, photos, tmp_path):
     assert read(out) == read(tmp_path / "whole")
 
 
+def test_a_folder_that_is_removed_meanwhile(model, photos, tmp_path, monkeypatch):
+    after(4, lambda: shutil.rmtree(tmp_path / "out"), monkeypatch)
+    result = cdetr("predict", model, photos, "--out", tmp_path / "out")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        rf"error: .*3\.jpg can't be written \(.*\): 3 of {COUNT} images are done, but .* was removed; give the same command again\n",
+        result.stderr,
+    )
+
+
 def test_what_has_changed_is_computed_again(model, photos, tmp_path, computed):
     out = tmp_path / "out"
     cdetr("predict", model, photos, "--out", out)
@@ -277,12 +291,14 @@ def test_other_settings_replace_finished_results_and_keep_unfinished_ones(model,
     with monkeypatch.context() as patch:
         after(3, lambda: signal.raise_signal(signal.SIGINT), patch)
         result = cdetr("predict", model, photos, "--out", out, "--threshold", 0.25)
-    assert "detections.jsonl is of threshold 0.5; its results are replaced" in result.stderr
+    assert "detections.jsonl was written with threshold 0.5; its results are replaced" in result.stderr
     assert "detections.json there is of an earlier command" in result.stderr
     assert read(out)["info"]["threshold"] == 0.5
     unfinished = (out / "detections.jsonl").read_text()
     result = cdetr("predict", model, photos, "--out", out, "--threshold", 0.75)
-    assert re.search(r"is of threshold 0\.25 and not finished; it is kept as .*detections-1\.jsonl", result.stderr)
+    assert re.search(
+        r"was written with threshold 0\.25 and not finished; it is kept as .*detections-1\.jsonl", result.stderr
+    )
     assert (out / "detections-1.jsonl").read_text() == unfinished
     assert read(out)["info"]["threshold"] == 0.75
     assert len(read(out)["images"]) == COUNT
@@ -290,7 +306,7 @@ def test_other_settings_replace_finished_results_and_keep_unfinished_ones(model,
     nn.init.normal_(checkpoint.model.class_head.bias)
     save_checkpoint(checkpoint, tmp_path / "other")
     result = cdetr("predict", tmp_path / "other", photos, "--out", out, "--threshold", 0.75)
-    assert "detections.jsonl is of another model; its results are replaced" in result.stderr
+    assert "detections.jsonl was written with another model; its results are replaced" in result.stderr
 
 
 def test_images_of_the_same_name_do_not_take_each_other_s_results(model, photos, tmp_path, computed):

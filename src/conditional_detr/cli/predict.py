@@ -100,22 +100,22 @@ def _detect(
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Generator[None]:
-    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does. Signals that are ignored, as by nohup, stay ignored."""
+    """Let the signals that stop a run interrupt the block as Ctrl-C does. Under nohup, which ignores SIGHUP, it stays ignored."""
+    from conditional_detr.data.loading import STOP_SIGNALS
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    always = (signal.SIGINT, signal.SIGTERM)  # a shell ignores SIGINT for what it starts in the background
+    numbers = [each for each in STOP_SIGNALS if each in always or signal.getsignal(each) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         numbers = []  # only the main thread may handle signals
-    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _show(results: Predictions, as_json: bool) -> None:
@@ -128,6 +128,8 @@ def _kept(results: Predictions) -> str:
     done = f"{len(results.done)} of {len(results.files)} images are done"
     if results.out is None:
         return f"{done}, and the JSON holds them"
+    if results.done and not (results.out / LINES).exists():
+        return f"{done}, but {results.out / LINES} was removed; give the same command again"
     if not results.done:
         return f"{done}; give the same command again"
     stale = f"; {DATA} there is of an earlier command" if (results.out / DATA).exists() else ""

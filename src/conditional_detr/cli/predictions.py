@@ -97,18 +97,18 @@ class Predictions:
             changed = outputs.differences(outputs.read_info(path), self.info)
             if not changed:
                 return self._go_on(path)
-            remark = f"{path} is of {changed}; its results are replaced"
+            remark = f"{path} was written with {changed}; its results are replaced"
             if not outputs.last_line(path):  # of an image: its command did not finish
                 kept = outputs.unused(path)
                 os.replace(path, kept)
-                remark = f"{path} is of {changed} and not finished; it is kept as {kept}"
+                remark = f"{path} was written with {changed} and not finished; it is kept as {kept}"
         with whole_file(path) as partial:
             partial.write_text(json.dumps({"info": self.info}) + "\n")
         self._open(path)
         return list(self.files), remark
 
     def _lock(self, out: Path) -> None:
-        """Lock the folder until the end of this command."""
+        """Lock the folder itself, which leaves no file behind, until the end of this command."""
         try:
             import fcntl
         except ImportError:  # Windows
@@ -192,9 +192,8 @@ class Predictions:
         self._append(file, {"error": str(error)})
 
     def _append(self, file: str | Path, record: dict[str, Any]) -> None:
-        text = (
-            json.dumps({**self._images[file]._asdict(), **record}).encode() + b"\n"
-        )  # in ASCII: names may be invalid text
+        # JSON in ASCII, because names may be invalid text.
+        text = json.dumps({**self._images[file]._asdict(), **record}).encode() + b"\n"
         line = _parsed(text, self._write(text))
         assert line is not None
         self._lines[file] = line._replace(image=self._images[file])  # one copy in memory
@@ -268,14 +267,14 @@ def _parsed(text: bytes, start: int) -> Line | None:
     try:
         record: dict[str, Any] = json.loads(text)
         image = Image(*(record[key] for key in Image._fields))
-        failed = "error" in record
-        if failed:
-            return Line(image, start, len(text), failed, 0, 0.0)
+        hash(image)  # raises TypeError for lists and objects in the place of texts and numbers
+        if "error" in record:
+            return Line(image, start, len(text), True, 0, 0.0)
         for each in record["objects"]:
             _, _, width, height = map(float, each["bbox"])
-            _ = width * height, float(each["score"]), each["category_id"]
-        _ = hash(image), record["width"] * record["height"]
-        return Line(image, start, len(text), failed, len(record["objects"]), float(record["best_score"]))
+            _ = width * height, each["score"], each["category_id"]
+        _ = record["width"], record["height"]
+        return Line(image, start, len(text), False, len(record["objects"]), float(record["best_score"]))
     except (LookupError, TypeError, ValueError):
         return None
 
