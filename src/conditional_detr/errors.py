@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return the end of a sentence that suggests the known word nearest to ``word``, or an empty text."""
-    near = difflib.get_close_matches(word[:60], known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    by_lower_case = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word[:60].lower(), by_lower_case, n=1, cutoff=0.5)
+    return f" (did you mean {by_lower_case[near[0]]!r}?)" if near else ""
 
 
 def newer_version(source: object, what: str, version: int, newest: int) -> str:

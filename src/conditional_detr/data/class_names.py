@@ -1,6 +1,5 @@
 """Find the names of categories in the descriptions of Hugging Face data sets."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +8,7 @@ from conditional_detr.config.core_yaml import YAMLError, read_yaml
 from conditional_detr.data.numbers import whole_number
 from conditional_detr.data.text_files import read_text
 from conditional_detr.errors import DataError
+from conditional_detr.strict_json import JSONError, read_json_text
 
 OBJECT_KEYS = ("objects", "annotations")
 CATEGORY_KEYS = ("category", "categories", "category_id", "label", "labels", "class", "classes", "class_id")
@@ -47,8 +47,8 @@ def _head_of(file: Path) -> object:
 
 def _json_of(file: Path) -> object:
     try:
-        return json.loads(read_text(file))
-    except (DataError, ValueError, RecursionError):
+        return read_json_text(read_text(file))
+    except (DataError, JSONError):
         return None
 
 

@@ -1,7 +1,6 @@
 """Read Parquet files of the Hugging Face hub, and unpack the images in them. Needs pyarrow, the extra "parquet"."""
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from conditional_detr.errors import DataError
 from conditional_detr.files import cache_folder
+from conditional_detr.strict_json import read_json_text
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -41,8 +41,8 @@ class Parquet:
         """Return the description of the columns that the library datasets stores, or None."""
         metadata = cast("dict[bytes, bytes]", self._opened.schema_arrow.metadata or {})
         try:
-            return json.loads(metadata.get(b"huggingface", b"null"))
-        except (ValueError, RecursionError):
+            return read_json_text(metadata.get(b"huggingface", b"null").decode())
+        except ValueError:
             return None
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -188,6 +188,10 @@ class Problems:
             first = self._found.get(kind) or Problem(kind, 0, self.source, str(example))
             self._found[kind] = replace(first, count=first.count + count)
 
+    def has(self, kind: str) -> bool:
+        """Tell whether a fault of this kind was counted."""
+        return kind in self._found
+
     def found(self) -> tuple[Problem, ...]:
         """Return the problems, warnings first."""
         return in_order(self._found.values())

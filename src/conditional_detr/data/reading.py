@@ -226,7 +226,8 @@ def _count_problems(listing: Listing, boxes: np.ndarray, sizes: np.ndarray) -> N
 
     crowd = listing.crowd
     crowds = int(crowd.sum())
-    count("many_crowds" if crowds > MANY_CROWDS * len(crowd) else "crowd", crowd)
+    if not problems.has("difficult"):  # these are the crowds of Pascal VOC, and counted already
+        count("many_crowds" if crowds > MANY_CROWDS * len(crowd) else "crowd", crowd)
     if not len(boxes):
         return
     x, y, w, h = boxes.T

@@ -1,6 +1,5 @@
 """Read the rows of Hugging Face data sets: lines of metadata.jsonl, and what a row says of an image and its objects."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from reprlib import repr as shown  # short, and of any depth
@@ -11,6 +10,7 @@ import numpy as np
 from conditional_detr.data.class_names import CATEGORY_KEYS, OBJECT_KEYS
 from conditional_detr.data.numbers import number, whole_number
 from conditional_detr.errors import DataError
+from conditional_detr.strict_json import read_json_text
 
 Row = tuple[str, dict[str, Any]]  # place for messages, and values by column
 
@@ -39,9 +39,9 @@ def lines_of(file: Path) -> Iterator[Row]:
             if not text:
                 continue
             try:
-                values: Any = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                reason = " ".join(str(error).split())[:100]
+                values: Any = read_json_text(text.decode())
+            except ValueError as error:  # JSONError and UnicodeDecodeError are among them
+                reason = " ".join(str(error).split())[:200]
                 raise DataError(
                     f"{file}:{i} is not a JSON object on one line ({reason}); write the file again"
                 ) from error

@@ -21,6 +21,17 @@ def read_bytes(file: Path) -> bytes:
         raise DataError(f"{file} can't be read ({getattr(error, 'strerror', None) or error}); check it") from error
 
 
+def read_head(file: Path, size: int) -> bytes:
+    """Return the first bytes of a file; none if it can't be read, or is no file."""
+    try:
+        if not file.is_file():  # as above
+            return b""
+        with file.open("rb") as opened:
+            return opened.read(size)
+    except OSError:
+        return b""
+
+
 def read_text(file: Path) -> str:
     """Return a text in UTF-8, without byte order mark. Raises ``DataError`` for anything else."""
     try:

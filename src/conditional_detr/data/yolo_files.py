@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from conditional_detr.config.core_yaml import MOST_BYTES, YAMLError, read_yaml
 from conditional_detr.data.numbers import whole_number
-from conditional_detr.data.text_files import read_lines, read_names, read_text
+from conditional_detr.data.text_files import read_head, read_lines, read_names, read_text
 from conditional_detr.errors import DataError
 
 Box = tuple[float, float, float, float]
@@ -55,11 +55,7 @@ def find_data_files(root: Path) -> list[Path]:
 
 def _head_matches(file: Path, key: re.Pattern[str]) -> bool:
     """Tell whether a text file has a key. Text that is not valid YAML can have it too, so that reading tells what is wrong."""
-    try:
-        with file.open("rb") as opened:
-            return file.is_file() and key.search(opened.read(MOST_BYTES).decode("utf-8-sig", "replace")) is not None
-    except OSError:
-        return False
+    return key.search(read_head(file, MOST_BYTES).decode("utf-8-sig", "replace")) is not None
 
 
 def read_data_file(file: Path) -> DataFile:

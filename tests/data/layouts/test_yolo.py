@@ -288,7 +288,7 @@ def test_darknet(tmp_path):
 
 @pytest.mark.parametrize("images", ["images/{}", "{}/images", "Images/{}2017", "{}"])
 @pytest.mark.parametrize("names", ["classes.txt", "obj.names", "cats.names", "labels/classes.txt"])
-@pytest.mark.parametrize("val", ["val", "valid", "test"])
+@pytest.mark.parametrize("val", ["valid", "test"])
 def test_folders_per_split(tmp_path, images, names, val):
     beside = images == "{}"
     for split, name in (("train", "a.png"), (val, "b.png")):
@@ -514,6 +514,19 @@ def test_a_pipe_is_not_read(tmp_path):
     assert "it is not a file" in refused(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+@pytest.mark.parametrize(
+    "name",
+    ["data.yaml", "x.yaml", "obj.data", "train.txt", "a.txt", "a.xml", "train/a.xml", "metadata.jsonl", "x.parquet"],
+)
+def test_recognizing_a_layout_reads_no_pipe(tmp_path, name):
+    image(tmp_path / "a.png")
+    (tmp_path / "train").mkdir()
+    os.mkfifo(tmp_path / name)
+    for layout in (voc, yolo):
+        assert not layout.recognize(tmp_path, "train")
+
+
 WORDS = st.one_of(
     st.sampled_from(["0", "1", "0.5", "-0.1", "1e5", "nan", ",", "\t", "\n", "\r\n", "#", "\ufeff"]),
     st.floats().map(str),
@@ -523,7 +536,7 @@ WORDS = st.one_of(
 
 
 @given(content=st.one_of(st.binary(max_size=40), st.lists(WORDS, max_size=14).map(" ".join)))
-@limits(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@limits(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_is_read_or_refused_in_a_sentence(tmp_path, content):
     file = tmp_path / "a.txt"
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
@@ -542,7 +555,7 @@ def test_any_content_is_read_or_refused_in_a_sentence(tmp_path, content):
         st.one_of(WORDS, st.sampled_from(["train: images", "names: [a]", "nc: 1", "val:", "- b", "path: /"]))
     ).map("\n".join)
 )
-@limits(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@limits(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_data_yaml_is_read_or_refused_in_a_sentence(tmp_path, text):
     if not (tmp_path / "images").exists():
         labeled(tmp_path / "images", "a.png", line="0 0.5 0.5 0.1 0.1")

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -25,16 +25,15 @@ from conditional_detr.data.locating import (
     split_folders,
 )
 from conditional_detr.data.problems import Problems
-from conditional_detr.data.text_files import check_names, count_similar, find_names, read_lines
+from conditional_detr.data.text_files import check_names, count_similar, find_names, read_head, read_lines
 from conditional_detr.data.voc_xml import XMLAnnotation, read_xml
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
 
 LOOKED_FOR = "Annotations/*.xml with or without ImageSets/Main/SPLIT.txt, SPLIT/*.xml"
 
-XMLFiles = dict[
-    str, XMLAnnotation
-]  # name relative to the folder of annotations -> contents, in the order of the images
+# Name of an XML file, relative to the folder of annotations -> its contents, in the order of the images.
+XMLFiles = dict[str, XMLAnnotation]
 
 _XML = {".xml"}
 _ANNOTATIONS = ("Annotations", "xml", "xmls")
@@ -156,11 +155,7 @@ def _has_annotations(folder: Path) -> bool:
 
 def _holds_annotations(folder: Path) -> bool:
     """Tell whether a folder itself holds annotations of Pascal VOC rather than other XML."""
-    for name in files_in(folder, _XML)[:_LOOKED_AT]:
-        with (folder / name).open("rb") as file:
-            if _ROOT_ELEMENT.search(file.read(_HEAD)):
-                return True
-    return False
+    return any(_ROOT_ELEMENT.search(read_head(folder / name, _HEAD)) for name in files_in(folder, _XML)[:_LOOKED_AT])
 
 
 def _xml_names(place: _Place) -> list[str]:
@@ -308,7 +303,7 @@ def _categories(settings: DataSettings, base: Path, place: _Place, files: XMLFil
 def _objects(
     settings: DataSettings,
     place: _Place,
-    files: Mapping[str, XMLAnnotation],
+    files: XMLFiles,
     categories: Categories,
     problems: Problems,
 ) -> ObjectArrays:

@@ -26,7 +26,7 @@ from conditional_detr.data.locating import (
     split_folders,
 )
 from conditional_detr.data.problems import Problems
-from conditional_detr.data.text_files import count_similar, find_names, read_lines
+from conditional_detr.data.text_files import count_similar, find_names, read_head, read_lines
 from conditional_detr.data.yolo_files import DataFile, Line, find_data_files, read_data_file, read_labels
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
@@ -195,8 +195,7 @@ def _beside(folder: Path) -> bool:
 
 
 def _is_label_file(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return _LINE.match(opened.read(200).decode("utf-8-sig", "replace").lstrip()) is not None
+    return _LINE.match(read_head(file, 200).decode("utf-8-sig", "replace").lstrip()) is not None
 
 
 # --- images ---
@@ -211,12 +210,14 @@ def _images(sources: Sequence[Path], found: _Split, setting: str, problems: Prob
             others = files_below(source, OTHER_SUFFIXES)
             problems.add("unsupported", source / others[0] if others else "", len(others))
             if not below:
-                raise DataError(f"{source} holds no images ({', '.join(sorted(SUFFIXES))}); correct {found.source}")
+                raise DataError(
+                    f"{source} holds no images ({', '.join(sorted(SUFFIXES))}); correct the path, or add images"
+                )
             images += [os.path.join(source, name) for name in below]
         elif source.suffix.lower() == ".txt":
             images += _listed(source, found, setting, problems)
         else:
-            raise DataError(f"{source} is neither a folder of images nor a .txt list of them; correct {found.source}")
+            raise DataError(f"{source} is neither a folder of images nor a .txt list of them; correct the path")
     return images
 
 
