@@ -1,7 +1,6 @@
 """Boxes, pages and curves are drawn as asked."""
 
 import os
-import resource
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 
 from conditional_detr.drawing import color_of, draw_boxes, page, plot_curves, write_picture
 from conditional_detr.structures import Detections
+from tests.conftest import no_room_for_files_over
 
 
 def test_box_is_drawn_where_it_is():
@@ -56,14 +56,8 @@ def test_pictures_are_whole_or_not_there(suffix, tmp_path):
     file = tmp_path / f"x{suffix}"
     write_picture(picture, file)
     before = file.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as on a disk that fills up
-    try:
-        with pytest.raises(OSError, match="too large"):
-            write_picture(picture, file)
-        with pytest.raises(OSError, match="too large"):
-            write_picture(picture, tmp_path / f"new{suffix}")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for path in (file, tmp_path / f"new{suffix}"):
+        with no_room_for_files_over(len(before) // 2), pytest.raises(OSError, match="too large"):
+            write_picture(picture, path)
     assert os.listdir(tmp_path) == [file.name]
     assert file.read_bytes() == before

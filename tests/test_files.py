@@ -1,8 +1,11 @@
 """Atomic writes: a file is complete or absent, with the mode of other new files. Whatever a JSON file holds, reading it ends."""
 
+import errno
 import gzip
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,8 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from conditional_detr import files
 from conditional_detr.errors import DataError
-from conditional_detr.files import read_json, whole_file, write_text
+from conditional_detr.files import read_json, whole_file, whole_folder, write_text
+from tests.conftest import in_fork
 from tests.test_strict_json import TEXTS
 
 
@@ -49,10 +54,10 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 
 def refusal(file: Path) -> str:
     """Return the sentence that refuses a JSON file, which takes no time."""
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(DataError) as caught:
         read_json(file, DataError, "export it again")
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert str(caught.value).startswith(f"{file} ")
     assert str(caught.value).endswith("; export it again")
     return str(caught.value).removeprefix(f"{file} ").removesuffix("; export it again")
@@ -144,3 +149,86 @@ def test_any_file_is_read_or_refused(tmp_path, content):
     if sentence is not None:
         assert sentence.startswith(f"{file} ")
         assert "\n" not in sentence
+
+
+def test_a_file_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(
+        "os.fsync", lambda file: events.append("folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file")
+    )
+    replace = os.replace
+    monkeypatch.setattr("os.replace", lambda *paths: (events.append("rename"), replace(*paths)))
+    write_text(tmp_path / "x", "text")
+    assert events == ["file", "rename", "folder"]
+
+
+def test_a_file_system_that_can_not_sync_folders_is_no_error(tmp_path, monkeypatch):
+    def sync(file):
+        raise OSError(errno.EINVAL if stat.S_ISDIR(os.fstat(file).st_mode) else errno.EIO, "no")
+
+    monkeypatch.setattr("os.fsync", sync)
+    files.sync(tmp_path)
+    (tmp_path / "x").touch()
+    with pytest.raises(OSError, match="no") as caught:
+        files.sync(tmp_path / "x")
+    assert caught.value.filename == str(tmp_path / "x")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the limit stays with the process")
+def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path):
+    """A limit on the size of files stands for a full disk."""
+
+    def write() -> None:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        for name in ("text", "tensors"):
+            with pytest.raises(OSError, match="File too large") as caught, files.whole_file(tmp_path / name) as partial:
+                partial.write_bytes(bytes(2000)) if name == "text" else save_file({"x": torch.zeros(1000)}, partial)
+            assert caught.value.filename == str(tmp_path / name)
+        assert list(tmp_path.iterdir()) == []
+
+    assert in_fork(write) == 0
+
+
+def write_parts(out, error=None):
+    with whole_folder(out) as partial:
+        (partial / "sub").mkdir()
+        (partial / "sub" / "x").write_text("x")
+        (partial / "y").write_text("y")
+        assert not (out / "y").exists()
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_is_whole_or_not_there(tmp_path, existed):
+    out = tmp_path / "new" / "out"
+    if existed:
+        out.mkdir(parents=True)
+    for error in (KeyboardInterrupt, OSError):
+        with pytest.raises(error):
+            write_parts(out, error)
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        assert out.exists() == existed
+    write_parts(out)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == ["sub", "sub/x", "y"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_folder_that_can_not_be_moved_in_whole_is_emptied_again(tmp_path, monkeypatch):
+    moves = []
+
+    def replace(source, target):
+        if moves:
+            raise OSError(5, "broken", str(target))
+        moves.append(target)
+        shutil.move(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="broken"):
+        write_parts(tmp_path / "out")
+    assert moves
+    assert list((tmp_path / "out").iterdir()) == []

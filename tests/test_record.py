@@ -67,10 +67,13 @@ def test_a_newer_version_is_refused():
         {"categories": {"ids": [1.5], "names": ["a"]}},
         {"categories": {"ids": [1, 1], "names": ["a", "b"]}},
         {"categories": {"ids": [1]}},
+        {"categories": {"ids": [2**63], "names": ["a"]}},
         {"categories": 7},
         {"input_size": {"sides": [1, 2, 3], "rule": "fit", "padded": None, "boxes": "image"}},
         {"input_size": {"sides": [1, 2], "rule": "?", "padded": None, "boxes": "image"}},
         {"input_size": {"sides": [6000, 6000], "rule": "published", "padded": None, "boxes": "image"}},
+        {"input_size": {"sides": [0, 2], "rule": "fit", "padded": None, "boxes": "image"}},
+        {"input_size": {"sides": [1, 2], "rule": "fit", "padded": [10**6, 1], "boxes": "image"}},
         {"architecture": 5},
     ],
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ImageError,
         InputError,
         NonFiniteError,
+        RunError,
         SettingsError,
     )
     from conditional_detr.evaluation.coco import CocoMetrics, evaluate_detector
@@ -57,6 +58,7 @@ _HOMES = {
     "NonFiniteError": "errors",
     "Predictions": "structures",
     "Reporter": "training.report",
+    "RunError": "errors",
     "RunFolder": "runs",
     "Settings": "config",
     "SettingsError": "errors",
@@ -98,6 +100,7 @@ __all__ = [
     "NonFiniteError",
     "Predictions",
     "Reporter",
+    "RunError",
     "RunFolder",
     "Settings",
     "SettingsError",

@@ -2,6 +2,7 @@
 
 import colorsys
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,25 +69,47 @@ def page(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.
     return sheet
 
 
+def page_of_pictures(pictures: Sequence[tuple[Image.Image, str]], cell: int) -> Image.Image:
+    """Return a page of pictures with their captions below. cell: length in pixels that no side of a picture exceeds."""
+    gap, caption_height = 8, 20
+    font = ImageFont.load_default(12)
+    columns = math.ceil(math.sqrt(len(pictures) * 4 / 3))  # pages are wider than high, as screens are
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture, _ in row) + caption_height + gap for row in rows]
+    page = Image.new("RGB", (gap + min(columns, len(pictures)) * (cell + gap), gap + sum(heights)), (255, 255, 255))
+    pen = ImageDraw.Draw(page)
+    y = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, (picture, caption) in enumerate(row):
+            x = gap + column * (cell + gap)
+            page.paste(picture, (x, y))
+            while len(caption) > 4 and pen.textlength(caption, font=font) > cell:
+                caption = f"…{caption[max(2, len(caption) // 20) :]}"  # the end of a path tells more than its beginning
+            pen.text((x, y + picture.height + 2), caption, fill=(0, 0, 0), font=font)
+        y += height
+    return page
+
+
 def plot_curves(
     losses: Sequence[tuple[float, float]], evaluations: Sequence[tuple[float, float, float]], file: Path
 ) -> None:
     """Plot loss, AP and AP50 over epochs into an image file.
 
-    losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1.
+    losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1. Without any, loss is plotted alone.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    loss_axes, ap_axes = figure.subplots(1, 2)
+    loss_axes, *others = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
     loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color="tab:red")
     loss_axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     epochs = [epoch for epoch, _, _ in evaluations]
-    ap_axes.plot(epochs, [ap for _, ap, _ in evaluations], marker=".", label="AP")
-    ap_axes.plot(epochs, [ap50 for _, _, ap50 in evaluations], marker=".", label="AP50")
-    ap_axes.set(xlabel="epoch", ylabel="validation AP", ylim=(0, 1))
-    ap_axes.legend(loc="lower right")
-    for axes in (loss_axes, ap_axes):
+    for axes in others:
+        axes.plot(epochs, [ap for _, ap, _ in evaluations], marker=".", label="AP")
+        axes.plot(epochs, [ap50 for _, _, ap50 in evaluations], marker=".", label="AP50")
+        axes.set(xlabel="epoch", ylabel="validation AP", ylim=(0, 1))
+        axes.legend(loc="lower right")
+    for axes in (loss_axes, *others):
         axes.grid(alpha=0.3)
     write_picture(figure, file, dpi=110)
 

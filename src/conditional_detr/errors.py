@@ -1,4 +1,4 @@
-"""Exceptions that users may see: an input is invalid, or training diverged."""
+"""Exceptions that users may see: an input is invalid, a run can't go on, or training diverged."""
 
 import difflib
 from collections.abc import Sequence
@@ -46,6 +46,13 @@ class ImageError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint, run folder, state or export that can't be opened or does not fit."""
+
+
+class RunError(RuntimeError):
+    """A run that can't go on for a reason outside its input: a full disk, a removed folder, a killed loading process.
+
+    The message is one sentence with the remedy.
+    """
 
 
 class NonFiniteError(ArithmeticError):

@@ -1,8 +1,12 @@
-"""Atomic writes, where a file is written completely or not at all, and careful reading."""
+"""Atomic writes, where a file or folder is written completely or not at all and is on disk before what relies on it, and careful reading."""
 
+import errno
+import hashlib
 import json
 import math
 import os
+import re
+import shutil
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,32 +14,101 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
+from safetensors import SafetensorError
+
 from conditional_detr.errors import InputError
 from conditional_detr.strict_json import JSONError, read_json_text
+
+_CHUNK = 2**20  # bytes
+_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP)  # some network file systems can't sync a folder
 
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
     """Yield a temporary path in the folder of ``path`` to write to.
 
-    On success it is renamed to ``path``, with the mode of an ordinary new file. On failure it is deleted.
+    On success it is renamed to ``path``, with the mode of an ordinary new file, and is on disk. On failure it is deleted. An
+    ``OSError`` names ``path``, also where safetensors wrote.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
     try:
+        partial.unlink(missing_ok=True)
         partial.touch()
         mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
         partial.chmod(mode)  # safetensors creates files that only their owner can read
+        sync(partial)
         os.replace(partial, path)
+        sync(path.parent)
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+    except OSError as error:
+        if error.filename not in (None, str(partial)):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Return when a file, or the names in a folder, are on disk."""
+    folder, windows = path.is_dir(), os.name == "nt"
+    if folder and windows:  # which can't open folders
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not folder or error.errno not in _NOT_SYNCED:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Generator[Path]:
+    """Yield a temporary folder to write to. ``path`` must not exist, or be an empty folder.
+
+    On success it is renamed to ``path``, or its contents are moved there, because an empty folder may be a mounted disk or the
+    current folder. On failure all is deleted.
+    """
+    existed = path.exists()
+    partial = path / ".partial" if existed else path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    moved: list[Path] = []
+    try:
+        yield partial
+        if not existed:
+            os.replace(partial, path)
+            return
+        for each in sorted(partial.iterdir()):
+            moved.append(path / each.name)
+            os.replace(each, moved[-1])
+        partial.rmdir()
+    except BaseException:
+        for each in (partial, *moved):
+            shutil.rmtree(each, ignore_errors=True)
+            each.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file under another name and rename it, so that readers never see a partial file."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def checksum(file: Path) -> str:
+    """Return the SHA-256 of a regular file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open_regular(file) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_json(file: Path, kind: type[InputError], remedy: str, *, finite: bool = True) -> dict[str, Any]:

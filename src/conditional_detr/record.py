@@ -358,7 +358,7 @@ def read_record(values: Any, source: object) -> StoredRecord:
             dict(given.get("architecture") or {}),
             None
             if categories is None
-            else Categories(tuple(map(_whole, categories["ids"])), tuple(map(str, categories["names"]))),
+            else Categories(tuple(map(_id, categories["ids"])), tuple(map(str, categories["names"]))),
             None if size is None else _input_size(size),
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -384,6 +384,12 @@ def _input_size(given: Mapping[str, Any]) -> InputSize:
         None if padded is None else (_whole(padded[0]), _whole(padded[1])),
         given["boxes"],
     )
+
+
+def _id(value: Any) -> int:
+    if not -(2**63) <= _whole(value) < 2**63:
+        raise ValueError(f"category id {value} has more than 64 bits")
+    return value
 
 
 def _whole(value: Any) -> int:

@@ -62,7 +62,7 @@ def _no_constant(name: str) -> NoReturn:
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise _RefusedError(f"{text[:40]} is too large a number", re.escape(text))
+        raise _RefusedError(f"{text[:40]} is too large a number", re.escape(text[:100]))
     return value
 
 
@@ -70,17 +70,20 @@ def _located(text: str, refused: _RefusedError) -> str:
     """Return what was refused, with its key and place. The text before that place is valid JSON."""
     pattern = f"|(?<![0-9.eE+-]){refused.pattern}" if refused.pattern else ""
     objects: list[dict[str, None]] = [{}]  # keys of the objects around the place
-    for match in re.finditer(rf"(?P<string>{_STRING})(?P<colon>\s*:)?|[{{}}]{pattern}", text):
-        if match[0] == "{":
-            objects.append({})
-        elif match[0] == "}":
-            objects.pop()
-        elif match["colon"]:
-            key: str = json.loads(match["string"])
+    for match in re.finditer(rf"({_STRING})(\s*:)?|[{{}}]{pattern}", text):
+        string, colon = match.groups()
+        if colon:
+            key: str = json.loads(string) if "\\" in string else string[1:-1]
             if key in objects[-1] and not refused.pattern:
                 return f"the key {key[:40]!r} is given twice{_place(text, match.start())}"
             objects[-1][key] = None
-        elif not match["string"]:
+        elif string:
+            continue
+        elif match[0] == "{":
+            objects.append({})
+        elif match[0] == "}":
+            objects.pop()
+        else:
             key = next(reversed(objects[-1]), "")
             return f"{refused.what}{f', at the key {key[:40]!r}' if key else ''}{_place(text, match.start())}"
     return refused.what

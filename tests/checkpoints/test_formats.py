@@ -320,8 +320,9 @@ def test_untold_heads_are_said(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda c: c["model"].pop("query_embed.weight"), "holds no weights of Conditional DETR or DETR"),
-        (lambda c: c["model"].pop("bbox_embed.layers.1.bias"), r"box_head\.layers\.1\.bias is missing"),
+        (lambda c: c["model"].pop("query_embed.weight"), r": query_embed\.weight is missing; give complete weights"),
+        (lambda c: c["model"].pop("bbox_embed.layers.1.bias"), r" bbox_embed\.layers\.1\.bias is missing"),
+        (lambda c: c["model"]["backbone.0.body.bn1.running_var"].neg_(), r"bn1\.running_var holds negative variances"),
         (lambda c: c["model"].pop("input_proj.weight"), r"input_proj\.weight is missing"),
         (lambda c: c["model"].update({"detr.mask_head.x": torch.zeros(1)}), "is not part of a Conditional DETR"),
         (lambda c: c["model"].update({"input_proj.bias": torch.zeros(64, dtype=torch.int)}), r"holds torch\.int32"),
@@ -331,13 +332,37 @@ def test_untold_heads_are_said(tmp_path):
         (lambda c: setattr(c["args"], "position_embedding", "learned"), "position_embedding='learned'"),
         (lambda c: setattr(c["args"], "masks", True), "masks=True, which is not supported"),
         (lambda c: setattr(c["args"], "activation", "gelu"), "activation='gelu', which is not supported"),
-        (lambda c: c.update(model={"detr.query_embed.weight": torch.zeros(2)}), "is a segmentation model of DETR"),
+        (
+            lambda c: c["model"].update({"bbox_attention.k_linear.bias": torch.zeros(1)}),
+            "is a segmentation model of DETR",
+        ),
+        (
+            lambda c: [c["model"].pop(f"class_embed.{kind}") for kind in ("weight", "bias")],
+            r": class_embed is missing, the class head; train a new one with model\.init_from",
+        ),
+        (lambda c: c["model"].pop("class_embed.bias"), r": class_embed\.bias is missing"),
+        (
+            lambda c: [c["model"].pop(name) for name in list(c["model"]) if name.startswith("backbone")],
+            r": backbone\.0\.body\.\* is missing",
+        ),
+        (
+            lambda c: [c["model"].pop(name) for name in list(c["model"]) if "decoder.layers" in name],
+            r": transformer\.decoder\.layers\.0\.linear1\.weight is missing",
+        ),
+        (
+            lambda c: [c["model"].pop(name) for name in list(c["model"]) if "decoder.layers.1.norm" in name],
+            r"transformer\.decoder\.layers\.1\.norm1\.weight is missing \(and 5 more\)",
+        ),
+        (
+            lambda c: c["model"].pop("backbone.0.body.layer1.0.conv1.weight"),
+            r"backbone\.0\.body\.layer1\.0\.conv1\.weight is missing",
+        ),
         (
             lambda c: (
                 c["model"].update({"query_embed.weight": torch.zeros(2_000_000, 1)}),
                 setattr(c["args"], "num_queries", 2_000_000),
             ),
-            r"decoder\.query_position\.weight has shape \[2000000, 1\] instead of \[2000000, 64\]",
+            r"query_embed\.weight has shape \[2000000, 1\] instead of \[2000000, 64\]",
         ),
         (lambda c: c["model"].update({"query_embed.weight": torch.zeros(2_000_000, 0)}), "is empty, of shape"),
         (lambda c: setattr(c["args"], "nheads", 7), "multiple of 4 and of heads"),
@@ -364,11 +389,15 @@ def test_other_sources_are_one_sentence(tmp_path):
     torch.save(load_file(hub / "model.safetensors"), tmp_path / "hub.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"a": 1}, tmp_path / "other.pth")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "model.safetensors").write_bytes((hub / "model.safetensors").read_bytes())
     for source, sentence in {
         hub / "model.safetensors": "give the folder, with config.json in it",
         tmp_path / "hub.pth": "part of a Hugging Face checkpoint",
+        tmp_path / "moved" / "model.safetensors": "part of a Hugging Face checkpoint",
         tmp_path / "list.pth": "holds a list instead of named weights",
-        tmp_path / "other.pth": "holds entries that are not weights",
+        tmp_path
+        / "other.pth": r"holds no weights of Conditional DETR or DETR \(without tensors, its entries are 'a'\)",
         tmp_path / "nothing.pth": "does not exist",
     }.items():
         with pytest.raises(InputError, match=sentence) as caught:

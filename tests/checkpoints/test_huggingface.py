@@ -6,6 +6,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -321,6 +323,31 @@ def test_sizes_that_transformers_knows(processor, expected, tmp_path):
         assert load_checkpoint(tmp_path).input_size == expected
 
 
+def test_a_folder_without_a_preprocessor(tiny_settings, tmp_path, caplog):
+    """As when only the model was saved. What the model's record says comes before transformers' default."""
+    saved = randomized(tiny_settings, size=InputSize((96, 128)))
+    save_checkpoint(saved, tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    processor = json.loads(file.read_text())
+    file.unlink()
+    assert load_checkpoint(tmp_path).input_size == saved.input_size
+    assert "has no preprocessor_config.json: images are scaled to (96, 128) pixels (published, as" in caplog.text
+    damage(tmp_path, lambda config: config.pop("conditional_detr"))
+    assert load_checkpoint(tmp_path).input_size == InputSize((800, 1333), rule="transformers")
+    assert "scaled to (800, 1333) pixels (the default of transformers)" in caplog.text
+    assert load_checkpoint(tmp_path, boxes="padded").input_size.boxes == "padded"
+    nested = tmp_path / "processor_config.json"  # form of transformers 5, which comes first there too
+    nested.write_text(json.dumps({"image_processor": {**processor, "size": {"height": 64, "width": 32}}}))
+    assert load_checkpoint(tmp_path).input_size == InputSize((64, 32), rule="stretch")
+    nested.write_text(json.dumps({"processor_class": "SomeProcessor"}))  # older form, with nothing of images in it
+    file.write_text(json.dumps(processor))
+    assert load_checkpoint(tmp_path).input_size == saved.input_size
+    for text in ("", "{", "[]", "<html></html>"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"preprocessor_config\.json (is not valid JSON|must hold a JSON object)"):
+            load_checkpoint(tmp_path)
+
+
 def test_a_dilated_backbone_of_another_shape_stays_ours(tmp_path, tiny_settings):
     """Neither timm nor transformers supports it, but the checkpoint of a run still opens."""
     dilated = randomized(tiny_settings.model_copy(update={"dilation": True}))
@@ -472,3 +499,50 @@ def test_wrong_backbone_weights_are_one_sentence(tmp_path):
         with pytest.raises(InputError, match=name) as caught:
             load_backbone_weights(backbone, Architecture(), tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+# --- fuzz: any JSON at any place of the two settings files ---
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+) | st.sampled_from([10**400, 2**63, -1, 0.0, "9" * 5000, [[]] * 1000, {"height": 1e300, "width": 1}])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    shape = BackboneShape(block="basic", depths=(1,), widths=(16,), stem_width=8)
+    save_checkpoint(randomized(ModelSettings(backbone=shape, batch_norm="frozen", **SMALL)), folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(data=st.data())
+def test_any_settings_open_or_are_refused(name, data, saved, tmp_path):
+    content = json.loads((saved / name).read_text())
+    place = content
+    while True:
+        key = data.draw(
+            st.sampled_from(
+                [*place, "size", "pad_size", "id2label", "backbone_config", "backbone_kwargs", "do_pad", "max_size"]
+            )
+        )
+        if not isinstance(place.get(key), dict) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(ANYTHING)
+    for each in saved.iterdir():
+        target = tmp_path / each.name
+        if each.name == name:
+            target.write_text(json.dumps(content))
+        elif not target.exists():
+            target.symlink_to(each)
+    try:
+        load_checkpoint(tmp_path)
+    except InputError as error:
+        assert len(str(error)) < 2000  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017

@@ -1,11 +1,13 @@
 """Fine-tuning from any checkpoint: matching weights are kept, others replaced, and both are reported."""
 
+import re
 import shlex
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from conditional_detr.checkpoints.coco_categories import COCO_91
+from conditional_detr.checkpoints.coco_categories import COCO_80, COCO_91
 from conditional_detr.checkpoints.conversion import convert
 from conditional_detr.checkpoints.initialization import initialize
 from conditional_detr.checkpoints.opening import open_checkpoint
@@ -66,6 +68,40 @@ def test_queries_grow_and_shrink(queries, message):
     assert torch.equal(state[name][:common], start.model.state_dict()[name][:common])
     assert torch.equal(state[name][common:], fresh[name][common:])
     assert message in messages
+
+
+@pytest.mark.parametrize("decoder", ["conditional", "detr"])
+@pytest.mark.parametrize(
+    ("to", "head"),
+    [
+        ("official", "class_embed"),
+        ("mmdetection", "bbox_head.fc_cls"),
+        ("huggingface", "class_labels_classifier"),
+    ],
+)
+def test_weights_without_a_class_head_get_a_new_one(to, head, decoder, tmp_path):
+    """They open for fine-tuning only, whatever the file says of categories."""
+    original = randomized(small(decoder), COCO_80)
+    out = tmp_path / (to if to == "huggingface" else f"{to}.pth")
+    convert(original, out, to)
+    if to == "huggingface":
+        values = load_file(out / "model.safetensors")
+        save_file({name: value for name, value in values.items() if head not in name}, out / "model.safetensors")
+    else:
+        content = torch.load(out, weights_only=False)
+        values = content["model" if to == "official" else "state_dict"]
+        for name in [name for name in values if head in name]:
+            del values[name]
+        torch.save(content, out)
+    with pytest.raises(InputError, match=rf": {re.escape(head)} is missing, the class head; train a new one with"):
+        open_checkpoint(out)
+    start = open_checkpoint(out, headless=True)
+    assert len(start.categories) == 0
+    fresh, state, messages = started(start, SHAPES)
+    assert messages[1] == "class head: new for all 3 categories, because the checkpoint has none"
+    for name, value in state.items():
+        kept = fresh if name.startswith("class_head") else original.model.state_dict()
+        assert torch.equal(value, kept[name]), name
 
 
 def test_frames_of_boxes_are_told():

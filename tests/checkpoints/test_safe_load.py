@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from conditional_detr.checkpoints.opening import open_checkpoint
-from conditional_detr.checkpoints.safe_load import load_pth
+from conditional_detr.checkpoints.safe_load import load_pth, load_weights
 from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
@@ -146,6 +146,19 @@ def test_objects_of_libraries_become_stand_ins(tmp_path):
     assert type(content["array"]).__module__.startswith("conditional_detr")
 
 
+def test_settings_of_lightning_become_stand_ins(tmp_path):
+    """As it saves settings of OmegaConf."""
+    code = (
+        b"}"
+        + text("hyper_parameters")
+        + b"comegaconf.dictconfig\nDictConfig\n)\x81}"
+        + text("x")
+        + b"ctyping\nAny\nsbs."
+    )
+    pickled(tmp_path / "x.ckpt", code)
+    assert type(load_pth(tmp_path / "x.ckpt")["hyper_parameters"]).__name__ == "DictConfig"
+
+
 def test_damaged_files_are_one_sentence(tmp_path):
     good = tmp_path / "good.pth"
     torch.save({"model": {"a": torch.zeros(100)}}, good)
@@ -154,6 +167,9 @@ def test_damaged_files_are_one_sentence(tmp_path):
     (tmp_path / "cut.pth").write_bytes(data[: len(data) // 2])
     (tmp_path / "text.pth").write_text("hello, this is not a model")
     (tmp_path / "page.pth").write_text("<!DOCTYPE html><html>Quota exceeded</html>")
+    (tmp_path / "pointer.pth").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 174070784\n"
+    )
     with zipfile.ZipFile(tmp_path / "photos.pth", "w") as archive:
         archive.writestr("a.jpg", "x")
     with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
@@ -167,7 +183,8 @@ def test_damaged_files_are_one_sentence(tmp_path):
         "empty": "is empty",
         "cut": "damaged or no .pth file",
         "text": "damaged or no .pth file",
-        "page": "damaged or no .pth file",
+        "page": "is a web page, not weights",
+        "pointer": "is a Git LFS pointer, not the weights themselves; run: git lfs pull",
         "photos": "is a zip file but no .pth file of weights",
         "bomb": "is compressed",
         "large": "claims to hold more than its size",
@@ -175,10 +192,34 @@ def test_damaged_files_are_one_sentence(tmp_path):
         "nowhere": "can't be read",
     }
     for name, sentence in sentences.items():
-        with pytest.raises(InputError, match=sentence) as caught:
-            load_pth(tmp_path / f"{name}.pth")
-        assert f"{name}.pth" in str(caught.value)
-        assert "\n" not in str(caught.value)
+        for load in (load_pth, load_weights):
+            with pytest.raises(InputError, match=sentence) as caught:
+                load(tmp_path / f"{name}.pth")
+            assert f"{name}.pth" in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+
+def test_the_content_decides_and_not_the_name(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "x.pth")
+    torch.save({"a": torch.ones(2)}, tmp_path / "x.safetensors")
+    torch.save({"a": torch.ones(2)}, tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
+    for name in ("x.pth", "x.safetensors", "old.safetensors"):
+        assert torch.equal(load_weights(tmp_path / name)["a"], torch.ones(2))
+    for name in ("page.safetensors", "pointer.safetensors"):
+        (tmp_path / name).write_text(
+            "<html>" if name.startswith("page") else "version https://git-lfs.github.com/spec/v1"
+        )
+        with pytest.raises(InputError, match=r"is a web page|is a Git LFS pointer"):
+            load_weights(tmp_path / name)
+
+
+def test_a_pickled_model_is_refused_with_what_to_save(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"wants to call torch\.nn\.modules\.linear\.Linear.*save the state_dict\(\)"):
+        load_pth(tmp_path / "x.pth")
+    pickled(tmp_path / "x.pth", b"cultralytics.nn.tasks\nDetectionModel\n)R.")
+    with pytest.raises(InputError, match="holds a model of Ultralytics"):
+        load_pth(tmp_path / "x.pth")
 
 
 def test_a_safetensors_header_can_not_claim_more_than_the_file(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from conditional_detr.cli.evaluate import print_table
 from conditional_detr.cli.log import say, show_log
 from conditional_detr.cli.tables import aligned
-from conditional_detr.data.layouts.coco import read_coco
+from conditional_detr.data.reading import read_coco
 from conditional_detr.evaluation.coco import CocoMetrics
 from conditional_detr.record import Categories
 from conditional_detr.training.introduction import category_table

@@ -98,6 +98,32 @@ def test_unreadable_images_are_named_or_left_out(tmp_path, content, reason):
     assert [(each.kind, each.count) for each in data.problems if each.level == "warning"] == [("unreadable", 1)]
 
 
+def test_missing_images_and_those_of_another_size_can_be_left_out(tmp_path):
+    images = [(f"{name}.png", plain()) for name in "abcd"]
+    file = data_set(tmp_path, images, [(i, [i, 1, 2, 2]) for i in range(4)])
+    (tmp_path / "b.png").unlink()
+    plain().resize((24, 16)).save(tmp_path / "c.png")
+    with pytest.raises(DataError, match=r"1 of 4 images .* b\.png; .*data\.on_error=skip"):
+        read_coco(file, [tmp_path])
+    data = read_split(DataSettings(val_annotations=file, on_error="skip"), "val")
+    assert list(data.file_names) == ["a.png", "d.png"]
+    assert data.boxes[data.objects(1)].tolist() == [[3, 1, 2, 2]]
+    left_out = {each.kind: each.images for each in data.problems if each.level == "warning"}
+    assert left_out == {
+        "missing": (f"{tmp_path / 'b.png'} does not exist",),
+        "wrong_size": (f"{tmp_path / 'c.png'} is 24 x 16, but the annotations say 12 x 8",),
+    }
+
+
+def test_a_frame_that_explains_all_sizes_is_asked_for_even_if_images_may_be_left_out(tmp_path):
+    file = data_set(tmp_path, [("a.png", plain()), ("b.png", plain())])
+    exif = Image.Exif()
+    exif[headers.ORIENTATION] = 6
+    plain().save(tmp_path / "b.png", exif=exif)
+    with pytest.raises(DataError, match=r"b\.png is 12 x 8 as stored and 8 x 12 after .*; set data\.exif=raw"):
+        read_split(DataSettings(val_annotations=file, on_error="skip"), "val")
+
+
 def test_a_pipe_among_the_images_is_named(tmp_path):
     file = data_set(tmp_path, [("a.png", plain())])
     (tmp_path / "a.png").unlink()

@@ -4,40 +4,54 @@ import re
 import reprlib
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+import torch
 from pydantic import ValidationError
 
-from conditional_detr.checkpoints.checkpoint import Checkpoint, Origin, Parsed, State, load_strictly
+from conditional_detr.checkpoints.checkpoint import HEAD, Checkpoint, Origin, Parsed, State, load_strictly
 from conditional_detr.errors import CheckpointError
 from conditional_detr.model.backbones import families
 from conditional_detr.model.network import describe_network
-from conditional_detr.record import Architecture, ModelRecord
+from conditional_detr.record import Architecture, ModelRecord, backbone_names
 
 _PUBLISHED = Architecture()
+_FIRST_LAYER = "decoder.layers.0.feed_forward.linear1.weight"
 
 
-def build_checkpoint(parsed: Parsed, dilation: bool | None, source: object) -> Checkpoint:
+def build_checkpoint(parsed: Parsed, dilation: bool | None, source: object, headless: bool = False) -> Checkpoint:
     """Build the network of a file's parameters and load them.
 
-    dilation: True for a DC5 model, for files that do not say so themselves. Raises ``CheckpointError`` when the file
-    contradicts itself or ``dilation``, when a parameter is missing, or when neither says whether it is a DC5 model.
+    dilation: True for a DC5 model, for files that do not say so themselves. headless: accept weights without a class head; the
+    checkpoint has no categories then. Raises ``CheckpointError`` when the file contradicts itself or ``dilation``, when a
+    parameter is missing, or when neither says whether it is a DC5 model.
     """
     state = parsed.state
-    architecture = _architecture(state, parsed.declared, dilation, source)
-    classes = architecture.classes(len(state.values["class_head.weight"]))
-    if classes < 1:
+    visible = _visible(state, source)
+    if not state.has_head and not headless:
+        raise CheckpointError(
+            f"{source}: {state.name(HEAD[0]).removesuffix('.weight')} is missing, the class head; train a new one with "
+            f"model.init_from, or give complete weights"
+        )
+    architecture = _architecture(visible, parsed.declared, dilation, source)
+    classes = state.classes(architecture.softmax)
+    if classes < 1 and state.has_head:
         raise CheckpointError(f"{source} has no classes; give weights of a detector")
     if len(parsed.categories) != classes:
         raise CheckpointError(f"{source} names {len(parsed.categories)} classes, but its class head has {classes}")
+    values = state.values
+    if not state.has_head:
+        rows = architecture.logits(0)
+        values = values | {HEAD[0]: torch.zeros(rows, architecture.channels), HEAD[1]: torch.zeros(rows)}
     model = describe_network(architecture, classes)
-    load_strictly(model, state.values, source)
-    origin = Origin(parsed.format, state.layout.name, state.names, parsed.left_out)
+    load_strictly(model, values, source, state.name)
+    origin = Origin(state.format, state.layout.name, state.names, parsed.left_out)
     return Checkpoint(model.eval(), ModelRecord(architecture, parsed.categories, parsed.input_size), origin)
 
 
-def _architecture(state: State, declared: Mapping[str, Any], dilation: bool | None, source: object) -> Architecture:
-    visible = _visible(state, source)
+def _architecture(
+    visible: Mapping[str, Any], declared: Mapping[str, Any], dilation: bool | None, source: object
+) -> Architecture:
     for key, value in visible.items():
         if key in declared and declared[key] != value:
             raise CheckpointError(
@@ -74,26 +88,38 @@ def _architecture(state: State, declared: Mapping[str, Any], dilation: bool | No
 
 
 def _visible(state: State, source: object) -> dict[str, Any]:
-    """Read settings from the shapes and names of parameters. Raises ``CheckpointError`` naming a missing parameter."""
+    """Read settings from the shapes and names of parameters. Raises ``CheckpointError`` naming what is missing."""
     values = state.values
     backbone = {name.removeprefix("backbone."): value for name, value in values.items() if name.startswith("backbone.")}
+    layers = _count(values, r"decoder\.layers\.(\d+)\.")
+    hidden = next((name for name in values if name.endswith("feed_forward.linear1.weight")), None)
+    needed = ["input_proj.weight", "decoder.query_position.weight", hidden or _FIRST_LAYER]
+    missing = [state.name(name) for name in needed if name not in values]
+    if not backbone:
+        missing.append(f"{state.prefix}{state.layout.backbone}*")
+    if missing or not layers:
+        first = missing[0] if missing else state.name(_FIRST_LAYER)
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise CheckpointError(f"{source}: {first} is missing{more}; give complete weights")
     try:
-        feed_forward = next(len(values[name]) for name in values if name.endswith("feed_forward.linear1.weight"))
         recognized = (family.recognize(backbone) for family in families())
         return {
             "decoder": state.decoder,
             "backbone": next(found for found in recognized if found is not None),
             "channels": len(values["input_proj.weight"]),
-            "feed_forward": feed_forward,
+            "feed_forward": len(values[cast(str, hidden)]),
             "encoder_layers": _count(values, r"encoder\.layers\.(\d+)\."),
-            "decoder_layers": _count(values, r"decoder\.layers\.(\d+)\."),
+            "decoder_layers": layers,
             "queries": len(values["decoder.query_position.weight"]),
         }
     except KeyError as error:
-        raise CheckpointError(f"{source}: {error.args[0]} is missing; give complete weights") from error
-    except (StopIteration, IndexError, TypeError) as error:
         raise CheckpointError(
-            f"{source} lacks whole layers, or their shapes are not those of a DETR; give complete weights"
+            f"{source}: {state.name(f'backbone.{error.args[0]}')} is missing; give complete weights"
+        ) from error
+    except StopIteration as error:
+        known = ", ".join(backbone_names())
+        raise CheckpointError(
+            f"{source}: its backbone is none of {known}, or is not complete; give complete weights of one"
         ) from error
 
 

@@ -43,10 +43,13 @@ def initialize(
         for name in ("class_head.weight", "class_head.bias"):
             head = own[name].clone()
             head[kept] = state[name][taken]
-            if architecture.softmax:  # the row of "no object"
+            if architecture.softmax and start.categories:  # the row of "no object"
                 head[-1] = state[name][-1]
             state[name] = head
-        messages.append(_about_classes(categories, kept, len(start.categories)))
+        if start.categories:
+            messages.append(_about_classes(categories, kept, len(start.categories)))
+        else:
+            messages.append(f"class head: new for all {len(categories)} categories, because the checkpoint has none")
 
     name = "decoder.query_position.weight"
     ours, theirs = len(own[name]), len(state[name])

@@ -6,7 +6,6 @@ can see different contents in one file, and one of them runs code (TorchScript).
 
 import argparse
 import os
-import stat
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -18,8 +17,21 @@ from conditional_detr.checkpoints.archive import START, Unfit, read_archive
 from conditional_detr.checkpoints.legacy import read_legacy
 from conditional_detr.checkpoints.unpickling import Refused
 from conditional_detr.errors import CheckpointError
+from conditional_detr.files import open_regular
 
 _VISITS = 1_000_000  # entries in containers; shared ones count each time
+
+
+def load_weights(file: Path) -> Any:
+    """Return the content of a ``.pth`` or ``.safetensors`` file. The content decides, whatever the name.
+
+    Raises ``CheckpointError`` as ``load_pth`` and ``load_safetensors`` do.
+    """
+    start = _start(file)
+    pickled = start.startswith((START, b"\x80"))
+    if start[8:9] == b"{" or (file.suffix == ".safetensors" and not pickled):
+        return load_safetensors(file)
+    return load_pth(file)
 
 
 def load_pth(file: Path) -> Any:
@@ -28,12 +40,10 @@ def load_pth(file: Path) -> Any:
     Tensors that share memory in the file share it here. Raises ``CheckpointError`` for a file that can't be read, is no such
     file, names something that is not allowed, or claims to hold more than it does.
     """
+    _start(file)
     try:
-        with _open(file) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size == 0:
-                raise CheckpointError(f"{file} is empty; download it again")
-            return _read(stream, size, file)
+        with open_regular(file) as stream:
+            return _read(stream, os.fstat(stream.fileno()).st_size, file)
     except OSError as error:
         raise CheckpointError(f"{file} can't be read ({error.strerror or error}); check the path") from error
 
@@ -43,21 +53,28 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
 
     Raises ``CheckpointError`` for a file that can't be read.
     """
+    _start(file)
     try:
-        _open(file).close()
         return load_file(file)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{file} does not exist; check the path") from error
     except Exception as error:  # damaged bytes can end in any of them
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{file} can't be read ({reason}); copy or download it again") from error
 
 
-def _open(file: Path) -> BufferedReader:
-    """Open a regular file. Refuse pipes and devices, because reading from them may never end."""
-    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(None, "it is not a file")
-    return file.open("rb")
+def _start(file: Path) -> bytes:
+    """Return the first bytes of a file. Raises ``CheckpointError`` when they can't be those of weights."""
+    try:
+        with open_regular(file) as stream:
+            start = stream.read(512)
+    except OSError as error:
+        raise CheckpointError(f"{file} can't be read ({error.strerror or error}); check the path") from error
+    if not start:
+        raise CheckpointError(f"{file} is empty; download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{file} is a Git LFS pointer, not the weights themselves; run: git lfs pull")
+    if start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise CheckpointError(f"{file} is a web page, not weights; download the file that the page is about")
+    return start
 
 
 def _read(stream: BufferedReader, size: int, file: Path) -> Any:
@@ -69,8 +86,13 @@ def _read(stream: BufferedReader, size: int, file: Path) -> Any:
     except Unfit as error:
         raise CheckpointError(f"{file} {error}") from error
     except Refused as error:
+        if str(error).startswith("ultralytics."):
+            raise CheckpointError(
+                f"{file} holds a model of Ultralytics ({error}), such as YOLO, which was not run; give a Conditional DETR or DETR"
+            ) from error
         raise CheckpointError(
-            f"{file} wants to call {error}, which no file of weights needs; nothing was run: take it from another source"
+            f"{file} wants to call {error}, which no file of weights needs; nothing was run: save the state_dict() of the model "
+            f"instead of the model, or take the file from another source"
         ) from error
     except Exception as error:  # damaged bytes can end in any of them
         raise CheckpointError(f"{file} is damaged or no .pth file of weights; download it again") from error

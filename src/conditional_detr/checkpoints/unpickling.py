@@ -2,7 +2,7 @@
 
 A pickle names functions and calls them, so an untrusted one can do anything. The unpickler here builds tensors, plain
 containers and ``argparse.Namespace``, and nothing else. Objects that weights do not need (mmengine's logs, NumPy's
-scalars) become empty stand-ins. Anything else is refused by its name. Values of the file are checked before any function of
+scalars, OmegaConf's settings) become empty stand-ins. Anything else is refused by its name. Values of the file are checked before any function of
 torch gets them.
 """
 
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 UnpicklingError = pickle.UnpicklingError
 
 _STAND_INS = re.compile(
-    r"(mmengine|mmcv|mmdet|numpy|pathlib|datetime)(\.\w+)+|_codecs\.encode|copyreg\._reconstructor"
-    r"|collections\.(Counter|defaultdict|deque)"
+    r"(mmengine|mmcv|mmdet|lightning|lightning_fabric|pytorch_lightning|omegaconf|numpy|pathlib|datetime|typing)(\.\w+)+"
+    r"|_codecs\.encode|copyreg\._reconstructor|collections\.(Counter|defaultdict|deque)"
     r"|builtins\.(getattr|object|set|frozenset|slice|complex|range|list|dict|tuple|int|float|str|bytes|bytearray|bool)"
 )
 _DTYPES = re.compile(r"torch\.(bool|b?float\d\w*|u?int\d+|complex\d+)")

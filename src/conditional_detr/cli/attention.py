@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from conditional_detr.cli.log import say
-from conditional_detr.cli.options import Boxes, Dilation, Source, check_picture
+from conditional_detr.cli.options import Boxes, Dilation, Names, Source, check_picture
 from conditional_detr.errors import SettingsError
 
 MOST = 20  # maximum number of detections in a picture
@@ -25,6 +25,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
+    names: Names = None,
 ) -> None:
     """Plot the attention of a detector as in Figure 1 of the paper: combined, spatial and content part of every head."""
     from conditional_detr.explain.attention_maps import explain
@@ -40,7 +41,7 @@ def command(
         check_picture(picture, [image])
     if len(query or ()) > MOST:
         raise SettingsError(f"{len(query or ())} queries do not fit into a picture; give at most {MOST}, or use Python")
-    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
     explanation = explain(detector, image, layer, query, top)
     out.parent.mkdir(parents=True, exist_ok=True)
     plot_attention_maps(explanation, pictures["attention"])

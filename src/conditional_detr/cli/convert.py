@@ -8,7 +8,7 @@ import typer
 
 from conditional_detr.checkpoints.formats import FORMATS
 from conditional_detr.cli.log import say
-from conditional_detr.cli.options import Boxes, Dilation, Source
+from conditional_detr.cli.options import Boxes, Dilation, Names, Source
 from conditional_detr.cli.tables import aligned
 
 
@@ -27,13 +27,14 @@ def command(
     ] = None,
     dilation: Dilation = None,
     boxes: Boxes = None,
+    names: Names = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Write a checkpoint in another format, such as: cdetr convert model.pth out --to huggingface"""
     from conditional_detr.checkpoints.conversion import convert
     from conditional_detr.checkpoints.opening import open_checkpoint
 
-    checkpoint = open_checkpoint(source, dilation, boxes)
+    checkpoint = open_checkpoint(source, dilation, boxes, names=names)
     rows, remarks = convert(checkpoint, out, to, timm_backbone)
     assert checkpoint.origin is not None  # it was opened
     source_format = checkpoint.origin.format

@@ -2,14 +2,16 @@
 
 import json
 import logging
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from conditional_detr.cli.log import console, say
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Optimize, Source, optimized
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, check_output, optimized
 from conditional_detr.errors import SettingsError
+from conditional_detr.files import write_text
 from conditional_detr.text import printable
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def command(
     compile: Compile = False,
     dilation: Dilation = None,
     boxes: Boxes = None,
+    names: Names = None,
 ) -> None:
     """Measure the COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.progress import Progress
@@ -48,7 +51,7 @@ def command(
             raise SettingsError(
                 f"{override!r}: evaluation takes data.* and evaluation.* settings, such as data.root=FOLDER"
             )
-    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes)
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
     if optimize or compile:
         optimized(detector, compile)
     run = Path(source)
@@ -62,14 +65,16 @@ def command(
     values = given.model_dump()
     resolved = settings_from({**values, "data": {**values["data"], **sides}}, overrides)
     detector.set_sides((resolved.data.eval_short_side, resolved.data.eval_max_size))
-    if save_predictions is not None:  # fail before the evaluation if the file can't be written
-        save_predictions.parent.mkdir(parents=True, exist_ok=True)
-        save_predictions.touch()
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
         task = progress.add_task("reading headers")
         data = read_split(resolved.data, "val", lambda done, total: progress.update(task, completed=done, total=total))
         typer.echo(f"evaluating on {described(data)}", err=True)
         tell_problems(data, logging.getLogger(__name__))
+        if save_predictions is not None:
+            check_output(save_predictions, [data.source])
+            save_predictions.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=save_predictions.parent):
+                pass  # fails before the evaluation if the file can't be written
         progress.reset(task, description="evaluating", total=len(data))
         metrics, results = evaluate_detector(
             detector,
@@ -77,14 +82,15 @@ def command(
             resolved.evaluation,
             resolved.data.workers,
             lambda done: progress.update(task, completed=done),
+            resolved.data.on_error,
         )
-    if save_predictions is not None:
-        save_predictions.write_text(json.dumps(results), encoding="utf-8")
-        say(f"{len(results)} detections written to {save_predictions}", err=True)
     if as_json:
         typer.echo(json.dumps(as_record(metrics, data)))
     else:
         print_table(metrics, data)
+    if save_predictions is not None:  # last, because a full disk must not cost the metrics
+        write_text(save_predictions, json.dumps(results))
+        say(f"{len(results)} detections written to {save_predictions}", err=True)
 
 
 def as_record(metrics: "CocoMetrics", data: "Annotations") -> dict[str, Any]:

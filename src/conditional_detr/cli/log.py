@@ -18,12 +18,16 @@ def say(*lines: object, err: bool = False) -> None:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Log handler that prints above the live progress line, if there is one."""
+    """Log handler that prints warnings in color."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.levelno >= logging.WARNING
-        text = printable(f"warning: {record.getMessage()}" if warning else record.getMessage())
-        console().print(text, style="yellow" if warning else "", markup=False)
+        note(f"warning: {record.getMessage()}" if warning else record.getMessage(), "yellow" if warning else "")
+
+
+def note(line: object, style: str = "") -> None:
+    """Print a line to standard error, above the live progress line if there is one."""
+    console().print(printable(line), style=style, markup=False)
 
 
 _console: "Console | None" = None
@@ -33,9 +37,9 @@ def console() -> "Console":
     """Return the shared console on standard error. It is created on first use, because rich is slow to import."""
     global _console
     if _console is None:
-        from rich.console import Console
+        from conditional_detr.training.report import standard_error
 
-        _console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        _console = standard_error()
     return _console
 
 

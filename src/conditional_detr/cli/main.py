@@ -11,7 +11,7 @@ import typer
 from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, predict, train
 from conditional_detr.cli.log import say, show_log
 from conditional_detr.cli.options import OPTIONS
-from conditional_detr.errors import InputError, NonFiniteError
+from conditional_detr.errors import InputError, NonFiniteError, RunError
 from conditional_detr.text import printable
 
 app = typer.Typer(
@@ -66,7 +66,7 @@ def _run() -> int:
     except InputError as error:
         option = OPTIONS.get(error.argument or "")
         return _fail(f"{error} (here: {option})" if option else error, 2)
-    except NonFiniteError as error:
+    except (NonFiniteError, RunError) as error:
         return _fail(error, 1)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -1,5 +1,6 @@
 """Arguments that several commands share, with their checks."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -29,6 +30,15 @@ Boxes = Annotated[
         show_default=False,
     ),
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|NAME,...",
+        help="Names of the categories of SOURCE, for files without them: a text file with a name in every line, a COCO annotation "
+        "file, a YOLO data.yaml, or the names with commas.",
+        show_default=False,
+    ),
+]
 Optimize = Annotated[
     bool,
     typer.Option("--optimize", help="Run faster: equal results within rounding on a CPU, half precision on a GPU."),
@@ -45,18 +55,26 @@ Compile = Annotated[
 OPTIONS = {
     "dilation": "--dc5 or --no-dc5; in training model.dilation=true or false",
     "boxes": "--boxes",
+    "names": "--names",
     "timm_backbone": "--timm-backbone",
     "threshold": "--threshold",
     "batch_size": "--batch-size",
 }
 
 
-def check_picture(out: Path, inputs: Iterable[Path]) -> None:
-    """Raise ``SettingsError`` when ``out`` has no known image suffix, or would overwrite an input."""
+def check_output(file: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise ``SettingsError`` when a file to be written would replace a link, a folder, a device or an input."""
+    if os.path.lexists(file) and (file.is_symlink() or not file.is_file()):
+        raise SettingsError(f"{file} is a link, a folder or a device, which a file would replace; give another name")
+    if any(os.path.realpath(file) == os.path.realpath(path) for path in inputs):
+        raise SettingsError(f"{file} would be replaced by a file of that name; give another name")
+
+
+def check_picture(out: Path, inputs: Iterable[Path], argument: str = "--out") -> None:
+    """Raise ``SettingsError`` when ``out`` has no known image suffix, and as ``check_output`` does."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
-        raise SettingsError(f"--out {out} has no known suffix; end the name in .png, .jpg or .pdf")
-    if any(out.resolve() == path.resolve() for path in inputs):
-        raise SettingsError(f"{out} would be replaced by a picture of that name; give another with --out")
+        raise SettingsError(f"{argument} {out} has no known suffix; end the name in .png, .jpg or .pdf")
+    check_output(out, inputs)
 
 
 def optimized(detector: "Detector", compile: bool) -> None:

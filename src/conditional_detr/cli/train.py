@@ -77,13 +77,31 @@ def tell(summary: "Summary") -> None:
     if not summary.finished:
         say(f"stopped after step {summary.step} and saved everything; resume with: cdetr train --resume {run}")
         return
-    best = summary.best
-    if best is not None and best["AP"] >= 0:
-        say(f"best AP {best['AP']:.3f} (AP50 {best['AP50']:.3f}) after epoch {best['epoch']:g}")
-    say(f"best model   {summary.run.best_model}")
-    say(f"last model   {summary.run.last_model}")
-    say(f"curves       {summary.run.plots / 'curves.png'}")
-    say(f"pictures     {summary.run.plots / 'predictions.jpg'}")
-    say(f"augmented    {summary.run.augmented}")
+    if summary.model_epoch is not None:
+        say(_about_the_model(summary))
+    for what, path in (
+        ("best model", summary.run.best_model),
+        ("last model", summary.run.last_model),
+        ("curves", summary.run.plots / "curves.png"),
+        ("pictures", summary.run.plots / "predictions.jpg"),
+        ("augmented", summary.run.augmented),
+    ):
+        if path.exists():
+            say(f"{what:12s} {path}")
     say(f"metrics      {summary.run.metrics}")
     say(f"predict with: cdetr predict {run} IMAGE ...")
+
+
+def _about_the_model(summary: "Summary") -> str:
+    """Return which epoch the best model is of, and why it is the best."""
+    best, epoch = summary.best, f"after epoch {summary.model_epoch:.4g}"
+    if best is not None and best["AP"] > 0:
+        text = f"best AP {best['AP']:.3f} (AP50 {best['AP50']:.3f}) {epoch}"
+    else:
+        reason = "there is no evaluation"
+        if best is not None:
+            reason = "AP is 0 in all evaluations" if best["AP"] == 0 else "AP can't be measured without boxes to find"
+        text = f"{reason}: the best model is the newest, {epoch}"
+    if summary.left_out:
+        text += f"; {summary.left_out} images that can't be used were left out"
+    return text

@@ -61,12 +61,16 @@ def _migrated(tree: Tree, name: str) -> Tree:
 
 CHANGEABLE = (
     "data.root",
+    "data.layout",
+    "data.strict",
+    "data.hub",
     "data.hub",
     "data.train_annotations",
     "data.train_images",
     "data.val_annotations",
     "data.val_images",
     "data.workers",
+    "data.on_error",
     "train.epochs",
     "train.max_steps",
     "train.lr",
@@ -80,6 +84,26 @@ CHANGEABLE = (
     "evaluation.batch_size",
     "evaluation.max_dets",
 )
+
+
+# Where a run is and how it is started; no part of what it computes.
+_PLACE = ("train.output", "train.name", "train.resume")
+
+
+def differences(before: Settings, after: Settings) -> dict[str, str]:
+    """Return the keys whose values differ, with both values as text: ``8 -> 4``. Name and place of the run do not count."""
+    old, new = (
+        {f"{section}.{key}": value for section, fields in each for key, value in fields}
+        for each in (
+            [(name, part) for name, part in settings.resolved() if name != "preset"] for settings in (before, after)
+        )
+    )
+    return {key: f"{old[key]} -> {new[key]}" for key in new if key not in _PLACE and old[key] != new[key]}
+
+
+def fixed(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the changes that can't happen within a run."""
+    return {key: change for key, change in changes.items() if key not in CHANGEABLE}
 
 
 def changed_within_run(settings: Settings, overrides: Sequence[str], run: Path) -> Settings:

@@ -141,7 +141,7 @@ class DataSettings(Frozen):
     exif: Literal["auto", "upright", "raw"] = "auto"
     """frame of boxes in images with an EXIF orientation; upright: as viewers show the image; raw: as its pixels are stored; auto: upright, with a warning where sizes do not confirm it"""
     on_error: Literal["stop", "skip"] = "stop"
-    """images that can't be used; stop: end with a message; skip: leave them out, and tell how many"""
+    """images that are missing, damaged or of another size than the annotations say; stop: save a state and end with a message; skip: leave them out, and tell which"""
     strict: bool = False
     """refuse data with problems that are otherwise warnings"""
     flip: Fraction = 0.5
@@ -169,7 +169,7 @@ class DataSettings(Frozen):
     mosaic_until: Fraction = 0.8
     """mosaic: fraction of train.epochs with mosaics; the last epochs have none"""
     min_visible: Fraction = 0.25
-    """scale jitter and mosaic: fraction of a box that a cut must leave, if it does not leave the center; other objects are dropped"""
+    """scale jitter and mosaic: minimum fraction of a box inside a cut; with less, an object is dropped unless its center is inside"""
     vertical_flip: Fraction = 0.0
     """training: probability of a vertical flip, for images without an up"""
     quarter_turns: Fraction = 0.0
@@ -192,6 +192,14 @@ class DataSettings(Frozen):
     """training: batch portrait and landscape images separately, for less padding"""
     workers: Annotated[int, Field(ge=0), at_most(1024, "each is a process")] = 2
     """data-loading processes per training process; 0 to load in the training process itself"""
+
+    def files_of(self, split: Literal["train", "val", "test"]) -> tuple[Path | None, Path | None]:
+        """Return the given annotation file and image folder of a split. A test split is looked for under ``root`` alone."""
+        if split == "test":
+            return None, None
+        if split == "val":
+            return self.val_annotations, self.val_images
+        return self.train_annotations, self.train_images
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataSettings":
@@ -267,6 +275,8 @@ class TrainSettings(Frozen):
     """parent folder of run folders"""
     name: FolderName = ""
     """name of the run folder; if empty, the name of the preset, with a number where needed"""
+    resume: Literal["never", "auto"] = "never"
+    """a run of this name that has begun; never: refuse; auto: resume it, so that one command starts a run and goes on with it"""
     log_every: PositiveInt = 10
     """optimizer steps between lines in metrics.jsonl"""
     save_every: PositiveInt = 1000
@@ -279,6 +289,8 @@ class TrainSettings(Frozen):
                 f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
                 f"make one of them smaller"
             )
+        if self.resume == "auto" and not self.name:
+            raise ValueError("resume=auto finds the run by its name; give train.name")
         return self
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.headers import OnDone
+from conditional_detr.data.layouts import Split
 from conditional_detr.data.problems import Problem, Problems, in_order
-from conditional_detr.data.reading import read_split, refuse_problems
+from conditional_detr.data.reading import existing_splits, read_split, refuse_problems
 from conditional_detr.data.splitting import shared_images
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
@@ -43,6 +44,17 @@ def read_checked(settings: DataSettings, queries: int, on_header: OnDone | None 
             [*(problem for problem in val.problems if problem.level == "warning"), *warnings] if val else warnings
         )
     return CheckedData(train, val, warnings)
+
+
+def read_splits(settings: DataSettings, on_header: OnDone | None = None) -> dict[Split, Annotations]:
+    """Read every split that a data set has, with the categories of the first. Raises ``DataError`` as ``read_split``."""
+    found: dict[Split, Annotations] = {}
+    for split in existing_splits(settings):
+        data = read_split(settings, split, on_header)
+        if split == "test" and "val" in found and found["val"].source == data.source:
+            continue  # it stands in for the missing validation split
+        found[split] = fitted(data, next(iter(found.values()), data).categories)
+    return found
 
 
 def fitted(val: Annotations, train: Categories) -> Annotations:
@@ -132,7 +144,10 @@ def training_warnings(train: Annotations, val: Annotations | None, queries: int,
             f"{train.source}"
         )
     if val is not None and not val.usable.any():
-        found.append(f"{val.source} has no boxes: AP can't be measured; add annotated validation images")
+        found.append(
+            f"{val.source} has no boxes: AP can't be measured, and the newest model is kept as the best; "
+            f"add annotated validation images"
+        )
     return found
 
 

@@ -40,6 +40,10 @@ class Headers:
         turned = np.isin(self.orientations, QUARTER_TURNS)[:, None]
         return np.where(turned, self.sizes[:, ::-1], self.sizes)
 
+    def without(self, left_out: np.ndarray) -> "Headers":
+        """Return the headers without some of the images, and all that are unreadable. left_out: bool ``[images]``."""
+        return Headers(self.sizes[~left_out], self.orientations[~left_out], {})
+
 
 def read_headers(folder: Path, names: Sequence[str], on_done: OnDone | None = None) -> Headers:
     """Return the headers of image files. Those of large data sets are remembered by name, size and time of change."""

@@ -11,6 +11,7 @@ import stat
 import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
@@ -89,11 +90,15 @@ def open_image(image: ImageLike, name: str = "image") -> Image.Image:
     raise ImageError(f"{name} is of type {type(image).__name__}; give {_KINDS}")
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read."""
+def read_image(path: str | Path, smallest: int = 0) -> Image.Image:
+    """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read.
+
+    smallest: for a small picture, the minimum length of its sides in pixels. A JPEG file is then decoded at a fraction of its
+    size, in half the time, and in gray. All of the file is read nonetheless.
+    """
     if is_url(path):
         return _decode(io.BytesIO(_download(str(path))), str(path))
-    return _from_file(path, _decode)
+    return _from_file(path, partial(_decode, smallest=smallest))
 
 
 def read_header(path: str | Path) -> tuple[int, int, int]:
@@ -158,8 +163,10 @@ def _check_shape(image: Image.Image, name: str) -> None:
         )
 
 
-def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
+def _decode(file: io.BufferedIOBase, name: str, smallest: int = 0) -> Image.Image:
     with _opened(file, name) as image:
+        if smallest:
+            image.draft("L", (smallest, smallest))
         image.load()
     return _rotated(to_rgb(image, name), name)
 
@@ -221,9 +228,10 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
         scaled = Image.fromarray(_eight_bits(values.astype(np.uint16), name))
         scaled.info = {key: value for key, value in image.info.items() if key == "exif"}
         return scaled.convert("RGB")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    try:
+        return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"{name} has pixels of mode {image.mode} ({error}); convert it to RGB") from error
 
 
 def from_array(pixels: np.ndarray, name: str = "image") -> Image.Image:

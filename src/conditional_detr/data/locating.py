@@ -106,12 +106,13 @@ def _with_suffix(files: Iterable[str], suffixes: Set[str]) -> Iterable[str]:
 _SPLIT_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "train": (("train", "training"),),
     "val": (("val", "valid", "validation", "dev"), ("test", "testing")),
+    "test": (("test", "testing"),),
 }
 
 
 def is_test(name: str) -> bool:
     """Tell whether a file or folder is named as a test split, which stands in for a missing validation split."""
-    return _plain(name) in _SPLIT_NAMES["val"][1]
+    return _plain(name) in _SPLIT_NAMES["test"][0]
 
 
 def of_split(names: Iterable[str], split: str) -> list[str]:
@@ -149,13 +150,20 @@ def _keys(name: str) -> Iterable[str]:
 
 
 def locate_images(
-    names: Sequence[str], tiers: Sequence[Sequence[Path]], *, source: Path, setting: str, problems: Problems
-) -> tuple[Path, list[str]]:
-    """Return the folder that holds the images, and the names of the files in it.
+    names: Sequence[str],
+    tiers: Sequence[Sequence[Path]],
+    *,
+    source: Path,
+    setting: str,
+    problems: Problems,
+    skip: bool = False,
+) -> tuple[Path, list[str | None]]:
+    """Return the folder that holds the images, and the names of the files in it, None for missing ones.
 
     tiers: folders that may hold the images, in groups of equal rank, the best first. setting: name of the setting for the
-    folder, for messages. Names that differ from those of the files are counted in ``problems``. Raises ``DataError`` when
-    images are missing, and when several folders of equal rank hold them all.
+    folder, for messages. Names that differ from those of the files are counted in ``problems``, and with ``skip`` missing
+    images too. Raises ``DataError`` when images are missing otherwise, when all are, and when several folders of equal rank
+    hold them all.
     """
     best: tuple[int, Folder, list[str | None]] | None = None
     tried: list[Path] = []
@@ -187,17 +195,17 @@ def locate_images(
         raise DataError(f"{names[0]}, the first image in {source}, is not in {looked}; set {setting}")
     _, folder, found = best
     missing = [name for name, file in zip(names, found, strict=True) if file is None]
-    if missing:
+    if missing and not skip:
         raise DataError(
             f"{len(missing)} of {len(names)} images in {source} are not in {folder.path}, the first is {missing[0]}; "
-            f"add the files or remove their entries"
+            f"add the files or remove their entries, or leave them out with data.on_error=skip"
         )
-    files = [file for file in found if file is not None]
-    changed = [(name, file) for name, file in zip(names, files, strict=True) if name != file]
+    problems.add_images("missing", [f"{folder.path / name} does not exist" for name in missing])
+    changed = [(name, file) for name, file in zip(names, found, strict=True) if file is not None and name != file]
     if changed:
         name, file = changed[0]
         problems.add("file_name", f"{name!r} is {file!r}", len(changed))
-    twice = [(file, count) for file, count in Counter(files).items() if count > 1]
+    twice = [(file, count) for file, count in Counter(found).items() if count > 1 and file is not None]
     if twice:
         problems.add("same_file", twice[0][0], sum(count - 1 for _, count in twice))
-    return folder.path, files
+    return folder.path, found

@@ -1,6 +1,6 @@
 """Faults and peculiarities of a data set that do not stop training. Each kind is told once, with its count and an example."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -131,6 +131,12 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "set data.exif=upright if that is right, data.exif=raw if boxes refer to the stored pixels",
     ),
     "unreadable": ("warning", "images can't be read and are left out", "replace or remove the files"),
+    "missing": ("warning", "images do not exist and are left out", "add the files or remove their entries"),
+    "wrong_size": (
+        "warning",
+        "images have another size than the annotations say and are left out",
+        "correct the annotations or the images",
+    ),
     # splits
     "other_ids": (
         "note",
@@ -157,12 +163,14 @@ class Problem:
     """One kind of fault in a data set.
 
     kind: a key of ``KINDS``. count: how often it occurs. source: file or folder of the annotations. example: the first one.
+    images: what is wrong with each image, for kinds of images that are left out.
     """
 
     kind: str
     count: int
     source: str
     example: str
+    images: tuple[str, ...] = ()
 
     @property
     def level(self) -> Level:
@@ -191,6 +199,12 @@ class Problems:
     def has(self, kind: str) -> bool:
         """Tell whether a fault of this kind was counted."""
         return kind in self._found
+
+    def add_images(self, kind: str, images: Sequence[str]) -> None:
+        """Count images that are left out. images: what is wrong with each."""
+        if images:
+            self.add(kind, images[0], len(images))
+            self._found[kind] = replace(self._found[kind], images=(*self._found[kind].images, *images))
 
     def found(self) -> tuple[Problem, ...]:
         """Return the problems, warnings first."""

@@ -9,7 +9,7 @@ from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.headers import QUARTER_TURNS, Headers, OnDone, read_headers
 from conditional_detr.data.hub import download
-from conditional_detr.data.layouts import LAYOUTS, Layout, Split, load
+from conditional_detr.data.layouts import LAYOUTS, SPLITS, Layout, Split, load
 from conditional_detr.data.layouts.coco import read_file
 from conditional_detr.data.listing import Listing
 from conditional_detr.data.splitting import held_out
@@ -29,7 +29,7 @@ def read_split(settings: DataSettings, split: Split, on_header: OnDone | None = 
     """
     if split == "val" and settings.val == "none":
         raise DataError("data.val=none says that there is no validation data; leave it out to evaluate")
-    if settings.val_fraction:
+    if settings.val_fraction and split != "test":
         if settings.val_annotations is not None or settings.val == "none":
             other = "data.val=none" if settings.val == "none" else "data.val_annotations"
             raise DataError(f"data.val_fraction holds out training images, which contradicts {other}; leave out one")
@@ -64,18 +64,18 @@ def _read(settings: DataSettings, split: Split, on_header: OnDone | None) -> Ann
 
 def choose_layout(settings: DataSettings, split: Split) -> Layout:
     """Return the layout of a split. Raises ``DataError`` when none fits and when several do."""
-    explicit = settings.train_annotations if split == "train" else settings.val_annotations
     root = settings.root
-    if explicit is not None:
+    if settings.files_of(split)[0] is not None:
         return load("coco")
     if root is None:
         raise DataError(
-            f"no data: set data.root to a folder, data.hub to a name on the Hugging Face hub, or data.{split}_annotations and data.{split}_images"
+            f"no data: set data.root to a folder, data.hub to a name on the Hugging Face hub, or data.{split}_annotations and "
+            f"data.{split}_images"
         )
     if not root.exists():
         raise DataError(f"data.root {root} does not exist; give the folder of the data set, or a YOLO data.yaml")
-    names = LAYOUTS if settings.layout == "auto" else (settings.layout,)
-    found = [name for name in names if load(name).recognize(root, split)]
+    names = _layouts(settings)
+    found = _recognized(settings, split)
     if len(found) > 1:
         raise DataError(
             f"{root} has {split} annotations in several layouts: {' and '.join(found)}; "
@@ -83,11 +83,36 @@ def choose_layout(settings: DataSettings, split: Split) -> Layout:
         )
     if not found:
         looked = "; ".join(f"{name}: {load(name).LOOKED_FOR}" for name in names)
-        remedy = f"set data.{split}_annotations"
+        remedy = f"set data.{split}_annotations" if split != "test" else "choose another split"
         if split == "val":
             remedy += ", or data.val_fraction=0.1 to hold out training images, or data.val=none to train without"
         raise DataError(f"{root} holds no {split} annotations (looked for {looked}); {remedy}")
     return load(found[0])
+
+
+def _layouts(settings: DataSettings) -> tuple[str, ...]:
+    return LAYOUTS if settings.layout == "auto" else (settings.layout,)
+
+
+def _recognized(settings: DataSettings, split: Split) -> list[str]:
+    """Return the layouts in which ``root`` contains a split."""
+    root = settings.root
+    return [] if root is None else [name for name in _layouts(settings) if load(name).recognize(root, split)]
+
+
+def existing_splits(settings: DataSettings) -> list[Split]:
+    """Return the splits that a data set has. Raises ``DataError`` when it has none."""
+    found: list[Split] = []
+    for split in SPLITS:
+        if split == "val" and settings.val_fraction:
+            found.append(split)
+        elif split == "val" and settings.val == "none":
+            continue
+        elif settings.files_of(split)[0] is not None or _recognized(settings, split):
+            found.append(split)
+    if not found:
+        choose_layout(settings, "train")  # raises the sentence that says what was looked for
+    return found
 
 
 # --- from what the files list to annotations ---
@@ -98,7 +123,8 @@ def annotations_from(listing: Listing, settings: DataSettings, on_header: OnDone
     absurd = np.flatnonzero(~(np.abs(listing.boxes) < LARGEST).all(axis=1))
     if len(absurd):
         raise DataError(f"{listing.source}: box {listing.annotation(int(absurd[0]))} lies beyond any image; correct it")
-    listing, headers = _readable(listing, read_headers(listing.folder, listing.file_names, on_header), settings)
+    headers = read_headers(listing.folder, listing.file_names, on_header)
+    listing, headers = _of_right_size(*_readable(listing, headers, settings), settings)
     boxes, sizes = _in_upright_frame(listing, headers, settings)
     _count_problems(listing, boxes, sizes)
     return Annotations.of(
@@ -127,30 +153,64 @@ def _readable(listing: Listing, headers: Headers, settings: DataSettings) -> tup
             f"{len(headers.unreadable)} of {len(listing.file_names)} images of {listing.source} can't be used: {first}; "
             f"replace or remove the files, or leave them out with data.on_error=skip"
         )
-    listing.problems.add("unreadable", first, len(headers.unreadable))
-    kept = np.array([i not in headers.unreadable for i in range(len(listing.file_names))])
-    if not kept.any():
+    listing.problems.add_images("unreadable", list(headers.unreadable.values()))
+    left_out = np.array([i in headers.unreadable for i in range(len(listing.file_names))])
+    if left_out.all():
         raise DataError(f"no image of {listing.source} can be used: {first}; replace the files")
-    return listing.without_images(~kept), Headers(headers.sizes[kept], headers.orientations[kept], {})
+    return listing.without_images(left_out), headers.without(left_out)
 
 
-def _in_upright_frame(listing: Listing, headers: Headers, settings: DataSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes in pixels of the upright images, float64 ``[objects, 4]``, and the sizes of these images.
+def _of_right_size(listing: Listing, headers: Headers, settings: DataSettings) -> tuple[Listing, Headers]:
+    """Leave out images of another size than the annotations say, if the settings say so, or raise ``DataError`` for them.
 
-    Raises ``DataError`` when an image has another size than the annotations say.
+    When all images are of another size, or all of these would fit with another ``data.exif``, ``DataError`` is raised anyway.
     """
     raw = settings.exif == "raw"
     expected = headers.sizes if raw else headers.upright
-    stated = listing.sizes
+    wrong = (listing.sizes > 0).all(1) & (listing.sizes != expected).any(1)
+    if not wrong.any():
+        return listing, headers
+    other = headers.upright if raw else headers.sizes
+    explained = bool((listing.sizes[wrong] == other[wrong]).all())
+    indices: list[int] = np.flatnonzero(wrong).tolist()
+    if explained or settings.on_error != "skip" or wrong.all():
+        if explained:
+            remedy = (
+                "set data.exif=upright" if raw else "set data.exif=raw, because the boxes refer to the stored pixels"
+            )
+        else:
+            remedy = "correct the annotations or the images"
+            remedy += "" if wrong.all() else ", or leave these out with data.on_error=skip"
+        raise DataError(
+            f"{listing.source}: {len(indices)} of {len(listing.file_names)} images have another size than the annotations "
+            f"say, so their boxes would be misplaced: {_sizes(listing, headers, indices[0])}; {remedy}"
+        )
+    listing.problems.add_images("wrong_size", [_sizes(listing, headers, index) for index in indices])
+    return listing.without_images(wrong), headers.without(wrong)
+
+
+def _sizes(listing: Listing, headers: Headers, index: int) -> str:
+    """Return the part of a sentence that tells the size of an image, and what the annotations say."""
+
+    def shown(size: np.ndarray) -> str:
+        return f"{size[1]} x {size[0]}"
+
+    what = f"is {shown(headers.sizes[index])}"
+    if headers.orientations[index] != 1:
+        what += f" as stored and {shown(headers.upright[index])} after its EXIF rotation"
+    return f"{listing.folder / listing.file_names[index]} {what}, but the annotations say {shown(listing.sizes[index])}"
+
+
+def _in_upright_frame(listing: Listing, headers: Headers, settings: DataSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes in pixels of the upright images, float64 ``[objects, 4]``, and the sizes of these images."""
+    raw = settings.exif == "raw"
     if listing.fractions:
+        expected = headers.sizes if raw else headers.upright
         scale = expected[listing.owners][:, [1, 0, 1, 0]]
         boxes = np.round(listing.boxes * scale, _DECIMALS)
     else:
         boxes = listing.boxes
-    known = (stated > 0).all(1)
-    wrong = np.flatnonzero(known & (stated != expected).any(1))
-    if len(wrong):
-        raise DataError(_wrong_size(listing, headers, wrong, raw))
+    known = (listing.sizes > 0).all(1)
     turned = headers.orientations != 1
     if turned.any():
         example = listing.file_names[int(np.flatnonzero(turned)[0])]
@@ -165,29 +225,6 @@ def _in_upright_frame(listing: Listing, headers: Headers, settings: DataSettings
     if raw:
         boxes = turned_boxes(boxes, headers.sizes[listing.owners], headers.orientations[listing.owners])
     return boxes, headers.upright
-
-
-def _wrong_size(listing: Listing, headers: Headers, wrong: np.ndarray, raw: bool) -> str:
-    """Return the sentence for images of another size than the annotations say."""
-    first = int(wrong[0])
-    other = headers.upright if raw else headers.sizes
-    explained = (listing.sizes[wrong] == other[wrong]).all(1)
-
-    def shown(size: np.ndarray) -> str:
-        return f"{size[1]} x {size[0]}"
-
-    if headers.orientations[first] == 1:
-        what = f"is {shown(headers.sizes[first])}"
-    else:
-        what = f"is {shown(headers.sizes[first])} as stored and {shown(headers.upright[first])} after its EXIF rotation"
-    remedy = "correct the annotations or the images"
-    if explained.all():
-        remedy = "set data.exif=upright" if raw else "set data.exif=raw, because the boxes refer to the stored pixels"
-    return (
-        f"{listing.source}: {len(wrong)} of {len(listing.file_names)} images have another size than the annotations say, "
-        f"so their boxes would be misplaced: {listing.folder / listing.file_names[first]} {what}, but the annotations say "
-        f"{shown(listing.sizes[first])}; {remedy}"
-    )
 
 
 def turned_boxes(boxes: np.ndarray, sizes: np.ndarray, orientations: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -35,6 +36,74 @@ def held_out(data: Annotations, fraction: float) -> np.ndarray:
     if not held.any():
         held[min(members.values(), key=len)] = True
     return held
+
+
+# --- any number of parts, by category ---
+
+
+def divided(data: Annotations, fractions: Sequence[float], seed: int) -> list[Annotations]:
+    """Divide images into parts of these fractions, which sum to 1.
+
+    Copies of an image stay together, as in ``held_out``. Categories are divided one by one, the rarest first: each of their
+    images goes to the part that lacks most images of the category (iterative stratification; Sechidis et al., 2011). A
+    category with at least as many images as parts is in all parts, unless rarer ones in the same images prevent that; with
+    fewer, the largest parts come first. The result depends on names, contents and categories of the images and the seed alone.
+
+    Raises ``DataError`` when there are fewer images, or groups of copies, than parts.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(groups_of_copies(data)):
+        members[key].append(index)
+    if len(members) < len(fractions):
+        raise DataError(
+            f"{data.source} can't be divided into {len(fractions)} parts: it has {len(members)} images, with copies of an image "
+            f"counted once; add images"
+        )
+    groups = sorted(
+        members.values(), key=lambda group: hashlib.sha256(b"%d %s" % (seed, _base(data, group[0]))).digest()
+    )
+    part_of = _stratified(_categories_shown(data, groups), np.array([*map(len, groups)]), np.array(fractions))
+    for part in range(len(fractions)):
+        if not (part_of == part).any():
+            part_of[np.flatnonzero(part_of == np.bincount(part_of).argmax())[-1]] = part
+    chosen = [
+        sorted(i for group, at in zip(groups, part_of, strict=True) if at == part for i in group)
+        for part in range(len(fractions))
+    ]
+    return [data.subset(indices) for indices in chosen]
+
+
+def _categories_shown(data: Annotations, groups: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return which categories each group shows, bool ``[groups, categories + 1]``. The last one stands for no objects."""
+    group_of = np.zeros(len(data), dtype=np.int64)
+    for number, group in enumerate(groups):
+        group_of[group] = number
+    shown = np.zeros((len(groups), len(data.categories) + 1), dtype=bool)
+    shown[group_of[data.owners[data.usable]], data.labels[data.usable]] = True
+    shown[:, -1] = ~shown.any(axis=1)
+    return shown
+
+
+def _stratified(shown: np.ndarray, sizes: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Return the part of each group. shown: as of ``_categories_shown``. sizes: number of images in each group."""
+    part_of = np.full(len(shown), -1)
+    wanted = fractions[:, None] * (shown * sizes[:, None]).sum(axis=0)  # images of each category that each part lacks
+    room = fractions * sizes.sum()  # images that each part lacks
+    present = np.zeros_like(wanted, dtype=bool)
+    while (part_of < 0).any():
+        left = shown[part_of < 0].sum(axis=0)
+        category = int(np.where(left > 0, left, len(shown) + 1).argmin())
+        waiting = np.flatnonzero((part_of < 0) & shown[:, category]).tolist()
+        for remaining, group in zip(range(len(waiting), 0, -1), waiting, strict=True):
+            lacking = ~present[:, category]
+            scarce = remaining <= lacking.sum()
+            rank = (fractions, lacking) if scarce else (fractions, room, wanted[:, category])
+            part = int(np.lexsort(rank)[-1])
+            part_of[group] = part
+            present[part] |= shown[group]
+            wanted[part] -= shown[group] * sizes[group]
+            room[part] -= sizes[group]
+    return part_of
 
 
 def _base(data: Annotations, index: int) -> bytes:

@@ -26,8 +26,8 @@ _NAMES_KEY = re.compile(r"^['\"]?(names|nc)['\"]?\s*[:=]", re.MULTILINE)
 class DataFile:
     """Contents of a data.yaml or obj.data.
 
-    path: folder that the other paths refer to, as written; empty if there is none. train, val: folders or lists of images, as
-    written. test: True if val is the test split, because there is no other. names: names of the classes by number; empty if
+    path: folder that the other paths refer to, as written; empty if there is none. train, val, test: folders or lists of
+    images, as written; val is test where there is no other. names: names of the classes by number; empty if
     there are none. count: number of classes, if the file gives it. extra: numbers after the box in a line, 0 but for keypoints.
     """
 
@@ -35,7 +35,7 @@ class DataFile:
     path: str = ""
     train: tuple[str, ...] = ()
     val: tuple[str, ...] = ()
-    test: bool = False
+    test: tuple[str, ...] = ()
     names: Mapping[int, str] = field(default_factory=lambda: {})
     count: int | None = None
     extra: int = 0
@@ -72,7 +72,7 @@ def read_data_file(file: Path) -> DataFile:
         path=path.replace("\\", "/") if isinstance(path, str) else "",
         train=_paths(values.get("train"), f"{file}: train"),
         val=_paths(values.get(val), f"{file}: {val}"),
-        test=val == "test",
+        test=_paths(values.get("test"), f"{file}: test"),
         names=names,
         count=count,
         extra=_extra(values.get("kpt_shape"), file),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from conditional_detr.errors import DataError
 from conditional_detr.files import lines_of
 from conditional_detr.metrics_file import LONGEST_LINE, tell_once
-from conditional_detr.runs import open_run, read_metrics
+from conditional_detr.runs import best_of, open_run, read_metrics
 
 _REMEDY = "give a run folder or a .log.json file of MMDetection"
 _LARGEST = 1e15  # no number of a log is as large
@@ -30,7 +30,10 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """All evaluations of a run so far. epochs: epochs trained. planned: epochs of the whole run; None if unknown."""
+    """All evaluations of a run so far in which AP could be measured.
+
+    epochs: epochs trained. planned: epochs of the whole run; None if unknown.
+    """
 
     name: str
     points: tuple[Point, ...]
@@ -39,8 +42,9 @@ class Curve:
 
     @property
     def best(self) -> Point | None:
-        """The evaluation with the highest AP (the earliest of equals); None without evaluations."""
-        return max(self.points, key=lambda point: point.ap, default=None)
+        """The best evaluation, as in ``runs.best_of``; None without evaluations."""
+        best = best_of([point.ap for point in self.points])
+        return None if best is None else self.points[best]
 
     def reached(self, ap: float) -> Point | None:
         """Return the point at which the curve first reached ``ap`` (above 0), or None.

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from conditional_detr.checkpoints.category_names import GivenNames
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.checkpoints.opening import open_checkpoint
@@ -26,10 +27,11 @@ from conditional_detr.structures import Detections
 
 
 class Found(NamedTuple):
-    """An RGB image and the objects found in it."""
+    """An RGB image and the objects found in it. best_score: the highest score, also when it is below the threshold."""
 
     image: Image.Image
     detections: Detections
+    best_score: float
 
 
 class _Opened(NamedTuple):
@@ -60,16 +62,20 @@ class Detector:
         *,
         dilation: bool | None = None,
         boxes: BoxFrame | None = None,
+        names: GivenNames | None = None,
     ) -> "Detector":
         """Open a model from any supported source; the format is detected from the content.
 
         source: run folder (its best checkpoint), checkpoint folder written by this package or by transformers, ``.pth`` file
         of the official codes or MMDetection, or id on the Hugging Face hub. device: as in ``Detector``. dilation: whether it
         is a DC5 model, for files that do not say. boxes: frame of the predicted boxes (``InputSize``), to override that of
-        the file. Raises ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device.
+        the file. names: names of the categories, for files without them: a name for every row of the class head, a map from
+        category ids to names, or a file (text with a name in every line, COCO annotations, YOLO's data.yaml). Raises
+        ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device and for names that
+        do not fit the class head.
         """
         found = find_device(device)  # fails before a large file is read
-        return cls(open_checkpoint(source, dilation, boxes), found)
+        return cls(open_checkpoint(source, dilation, boxes, names=names), found)
 
     def __repr__(self) -> str:
         architecture = self.record.architecture
@@ -181,7 +187,11 @@ class Detector:
             usable = [each for each in batch if not isinstance(each, InputError)]
             found = iter(self._detect(usable) if usable else [])
             for each in batch:
-                yield each if isinstance(each, InputError) else Found(each.image, next(found).above(threshold))
+                if isinstance(each, InputError):
+                    yield each
+                    continue
+                everything = next(found)
+                yield Found(each.image, everything.above(threshold), float(everything.scores.max()))
 
     def _open(self, numbered: tuple[int, ImageLike]) -> "_Opened | InputError":
         number, image = numbered
@@ -191,6 +201,8 @@ class Detector:
             return _Opened(opened, self.pipeline.prepare(opened, name))
         except ImageError as error:
             return error
+        except MemoryError:
+            return ImageError(f"{name} takes more memory than there is; scale it down")
 
     def _detect(self, images: "Sequence[_Opened]") -> list[Detections]:
         batch = self.pipeline.batch([each.pixels for each in images])

@@ -10,6 +10,7 @@ from conditional_detr.record import Categories
 from conditional_detr.runs import RunFolder
 from conditional_detr.training.run_plots import draw_augmented
 from conditional_detr.training.setup import Setup
+from conditional_detr.training.validation import Validation
 
 DRAWN_IMAGES, DRAWN_EPOCHS = 4, 4  # on the page of augmented images
 
@@ -17,12 +18,14 @@ logger = logging.getLogger(__name__)
 FEW_IMAGES = 10_000  # rule of thumb; COCO has 118,287
 
 
-def introduce(setup: Setup, max_dets: int) -> None:
-    """Log an overview of a run, with warnings about its data. max_dets: detections per image in evaluations."""
+def introduce(setup: Setup, validation: Validation | None) -> None:
+    """Log an overview of a run, with warnings about its data."""
     train, val, settings, model = setup.train_data, setup.val_data, setup.settings.model, setup.model
     logger.info(f"training on {described(train)}")
-    if val is not None:
-        logger.info(f"evaluating on {described(val)}, {max_dets} detections per image")
+    if validation is None:
+        logger.info("no evaluation (data.val=none): the newest model is kept")
+    else:
+        logger.info(f"evaluating on {described(validation.data)}, {validation.max_dets} detections per image")
     for row in category_table(train.categories):
         logger.info(row)
     from_nothing = settings.backbone_weights is None and settings.init_from is None

@@ -84,9 +84,13 @@ def _with_objects(image: Image.Image, boxes: Tensor, labels: Sequence[int], cate
 
 
 def plot_run(records: Sequence[Metrics], file: Path) -> None:
-    """Plot loss and AP of a run over its epochs. records: lines of metrics.jsonl."""
+    """Plot loss and AP of a run over its epochs, where AP could be measured. records: lines of metrics.jsonl."""
     plot_curves(
         [(record["epoch"], record["loss"]) for record in records if record["kind"] == "train"],
-        [(record["epoch"], record["AP"], record["AP50"]) for record in records if record["kind"] == "evaluation"],
+        [
+            (record["epoch"], record["AP"], record["AP50"])
+            for record in records
+            if record["kind"] == "evaluation" and record["AP"] >= 0
+        ],
         file,
     )

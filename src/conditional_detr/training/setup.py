@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import cast
 
@@ -20,14 +21,15 @@ from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.check import read_checked
+from conditional_detr.data.fingerprint import Fingerprint, fingerprint
 from conditional_detr.data.loading import Batch, Sample, training_batches, training_images, training_order
-from conditional_detr.errors import SettingsError
+from conditional_detr.errors import InputError, SettingsError
 from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
 from conditional_detr.training.optimizer import build_optimizer
-from conditional_detr.training.states import Progress, Trained
+from conditional_detr.training.states import Progress, Terms, Trained
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +39,12 @@ class Setup(Trained):
     """The parts of a run.
 
     wrapped: the network as wrapped by accelerate, for the forward pass. prepared_optimizer: AdamW as wrapped by accelerate, for
-    the update.
+    the update. val_data: None for a run without evaluation.
     """
 
     settings: Settings
     train_data: Annotations
-    val_data: Annotations
+    val_data: Annotations | None
     warnings: list[str]
     record: ModelRecord
     wrapped: nn.Module
@@ -68,9 +70,14 @@ class Setup(Trained):
         """Number of epochs with mosaics, if there are mosaics: whole epochs, rounded down."""
         return int(self.settings.data.mosaic_until * self.settings.train.epochs + 1e-9)
 
-    def shape(self) -> dict[str, int]:
-        """Return the numbers that must equal those of a state that the run resumes from."""
-        return {
+    @cached_property
+    def data(self) -> Fingerprint:
+        """Fingerprint of the data. It takes a look at every image file, so only the main process should ask for it."""
+        return fingerprint(self.train_data, self.val_data)
+
+    def terms(self) -> Terms:
+        """Return what the run has in common with its states."""
+        shape = {
             "processes": self.processes,
             "images per step": self.images_per_step,
             "training images": len(self.train_data),
@@ -79,6 +86,7 @@ class Setup(Trained):
             "query groups": self.settings.train.query_groups,
             "averaged models": int(self.averaged is not None),
         }
+        return Terms(shape, self.settings, self.data)
 
     def batches(self) -> tuple[Generator[Batch], int]:
         """Return the batches of this process from the current step on, and the number of steps per epoch."""
@@ -93,6 +101,7 @@ class Setup(Trained):
             self.processes,
             start_step=self.progress.step,
             mosaic_epochs=self.mosaic_epochs,
+            leave_out=self.progress.left_out if self.settings.data.on_error == "skip" else None,
         )
 
     def first_draws(self, images: int, epochs: Sequence[int]) -> Iterator[list[Sample]]:
@@ -109,7 +118,11 @@ class Setup(Trained):
             order.order(0).reshape(-1).tolist()
         )  # indices repeat if there are fewer images than in a step
         for index in islice(first, images):
-            yield augmented.draws(index, epochs)
+            try:
+                yield augmented.draws(index, epochs)
+            except InputError:
+                if data.on_error != "skip":
+                    raise
 
 
 def make_accelerator(settings: Settings) -> Accelerator:
@@ -184,7 +197,7 @@ def _network(settings: Settings, record: ModelRecord, from_state: bool) -> DETR:
         if start.backbone_weights is not None:
             load_backbone_weights(model.backbone, record.architecture, start.backbone_weights)
         if start.init_from is not None:
-            opened = open_checkpoint(start.init_from, start.dilation)
+            opened = open_checkpoint(start.init_from, start.dilation, headless=True)
             for text in initialize(model, record.architecture, record.categories, opened, start.init_from):
                 logger.info(text)
     assert isinstance(start.frozen_stages, int)  # resolved

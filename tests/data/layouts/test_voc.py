@@ -500,23 +500,23 @@ def test_entities_neither_grow_nor_read_files(tmp_path):
         file = write(
             tmp_path / "a.xml", f"<?xml version='1.0'?>{dtd}]><annotation><filename>&k;</filename></annotation>"
         )
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(DataError, match="document type") as caught:
             read_xml(file)
         assert "SECRET" not in str(caught.value)
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
 
 
 def test_many_points_take_linear_time(tmp_path):
     points = "".join(f"<x{i}>{i}</x{i}><y{i}>{i % 7}</y{i}>" for i in range(1, 2_001))
-    started = time.perf_counter()
+    started = time.process_time()
     found = read_xml(
         write(
             tmp_path / "a.xml", f"<annotation><object><name>a</name><polygon>{points}</polygon></object></annotation>"
         )
     )
     assert found.objects[0].corners == (1, 0, 2_000, 6)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")

@@ -1,12 +1,47 @@
 """Helpers shared by the formats of programs that support the published networks only."""
 
+import argparse
+import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
+
+import torch
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.errors import CheckpointError
+from conditional_detr.files import whole_file
 from conditional_detr.record import Architecture, InputSize
 
 STANDARD_TEMPERATURE = Architecture().position_temperature
+_DEEPEST = 20  # levels of settings
+
+
+def plain_settings(values: object) -> dict[str, Any]:
+    """Return the entries of a mapping or Namespace out of a pickle, so that they can be compared and checked like JSON.
+
+    Entries that are not text, numbers, None, lists or mappings of such, and entries nested too deeply, are left out.
+    """
+    if isinstance(values, argparse.Namespace):
+        values = vars(values)
+    found = _plain(values, _DEEPEST)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _plain(value: object, levels: int) -> object:
+    """Return a copy of a value; ``...`` for one that is left out."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if levels == 0:
+        return ...
+    if isinstance(value, Mapping):
+        given = cast("Mapping[object, object]", value)
+        pairs = {key: _plain(each, levels - 1) for key, each in given.items() if isinstance(key, str)}
+        return {key: each for key, each in pairs.items() if each is not ...}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(each, levels - 1) for each in cast("list[object]", value)]
+        return [each for each in items if each is not ...]
+    return ...
 
 
 def about_input_size(checkpoint: Checkpoint, program: str) -> list[str]:
@@ -49,3 +84,11 @@ def check_file(out: Path, to: str, timm_backbone: bool | None) -> None:
         )
     if out.is_dir() or not out.suffix:
         raise CheckpointError(f"{out} names a folder, but the {to} format is a file; name it {out}.pth")
+
+
+def write_pth(out: Path, content: Mapping[str, Any]) -> None:
+    """Write a ``.pth`` file completely or not at all. Raises ``OSError`` on a full disk."""
+    memory = io.BytesIO()  # torch.save would report a full disk as an internal error of its own
+    torch.save(content, memory)
+    with whole_file(out) as partial:
+        partial.write_bytes(memory.getbuffer())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from conditional_detr.checkpoints.checkpoint import (
     COUNTER,
@@ -20,11 +21,16 @@ from conditional_detr.checkpoints.checkpoint import (
     network_state,
 )
 from conditional_detr.checkpoints.coco_categories import COCO_80, UNUSED, unnamed
-from conditional_detr.checkpoints.formats.common import about_input_size, check_file, check_published_network
+from conditional_detr.checkpoints.formats.common import (
+    about_input_size,
+    check_file,
+    check_published_network,
+    plain_settings,
+    write_pth,
+)
 from conditional_detr.checkpoints.names import Layout
-from conditional_detr.checkpoints.state import write_state
+from conditional_detr.checkpoints.state import check_numbers, write_state
 from conditional_detr.errors import CheckpointError
-from conditional_detr.files import whole_file
 from conditional_detr.record import Architecture, Categories, InputSize, read_record
 
 MARKER = None
@@ -95,45 +101,54 @@ _DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 
 
 def read(given: Given) -> Parsed:
-    source, state, rest, _ = given
+    source, state, _ = given
     assert state is not None
-    meta = cast(Mapping[str, Any], rest.get("meta") or {})
+    meta = plain_settings(state.rest.get("meta"))
     text = meta.get("cfg")
     config = _assignments(text) if isinstance(text, str) else {}
-    declared = _declared(config.get("model") or {}, source)
-    own = rest.get(OWN_KEY)
-    record = read_record(own, source)
-    left_out = dict(state.left_out)
-    rows = len(state.values["class_head.weight"])
-    classes = rows - 1 if state.decoder == "detr" else rows
+    declared = _declared(config, source)
+    record = read_record(state.rest.get(OWN_KEY), source)
+    left_out = {key: "training state" for key in state.rest if key not in ("meta", OWN_KEY)} | state.left_out
+    classes = state.classes()
     categories = record.categories
-    if categories is not None:
-        state = _with_unused_rows(state, cast("Mapping[str, Any]", own), rows + len(categories) - classes, source)
-        size = record.input_size or InputSize()
+    size = record.input_size or _input_size(config, source)
+    if categories is not None and classes:
+        own = cast("Mapping[str, Any]", state.rest[OWN_KEY])
+        state = _with_unused_rows(state, own, len(categories) - classes, source)
     else:
-        data = cast(Mapping[str, Any], meta.get("dataset_meta") or {})
-        names = tuple(str(name) for name in data.get("classes") or data.get("CLASSES") or meta.get("CLASSES") or ())
+        names = _names(_at(meta, "dataset_meta.classes") or _at(meta, "dataset_meta.CLASSES") or meta.get("CLASSES"))
         if len(names) != classes and names:
             left_out["meta.dataset_meta"] = f"it names {len(names)} classes, the class head has {classes}"
         if classes == len(COCO_80) and names in ((), COCO_80.names):
             categories = COCO_80
         else:
             categories = Categories(tuple(range(classes)), names) if len(names) == classes else unnamed(classes)
-        size = _input_size(config)
-    left_out |= {key: "training state" for key in rest if key not in ("meta", OWN_KEY)}
-    return Parsed("mmdetection", state, declared, categories, size, left_out)
+    return Parsed(state, declared, categories, size, left_out)
 
 
-def _with_unused_rows(state: State, own: Mapping[str, Any], rows: int, source: Path) -> State:
-    """Restore the rows of unused ids, which MMDetection does not store. rows: rows of the complete class head."""
-    unused = cast("list[int]", own["unused"])
-    skipped = set(unused)
-    used = [i for i in range(rows) if i not in skipped]
-    if len(used) != len(state.values[HEAD[0]]) or len(skipped) < len(unused):
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(str(name) for name in cast("list[object]", value)) if isinstance(value, list) else ()
+
+
+def _with_unused_rows(state: State, own: Mapping[str, Any], count: int, source: Path) -> State:
+    """Restore the ``count`` rows of unused ids, which MMDetection does not store."""
+    unused: Any = own.get("unused")
+    rows = len(state.values[HEAD[0]]) + count
+    good = isinstance(unused, list) and all(type(row) is int and 0 <= row < rows for row in unused)
+    skipped = set(unused) if good else set[int]()
+    if not good or not len(skipped) == len(unused) == count:
         raise CheckpointError(f"{source}: its class head does not match its model record; convert the original again")
-    heads = {name: state.values[name].new_empty(rows, *state.values[name].shape[1:]) for name in HEAD}
-    for name, head in heads.items():
-        head[used], head[unused] = state.values[name], own[name]
+    used = [i for i in range(rows) if i not in skipped]
+    heads: dict[str, Tensor] = {}
+    for name in HEAD:
+        stored, value = own.get(name), state.values[name]
+        if not isinstance(stored, Tensor) or stored.shape != (count, *value.shape[1:]):
+            raise CheckpointError(
+                f"{source}: its model record holds no {name} for its unused rows; convert the original again"
+            )
+        check_numbers(stored, f"{OWN_KEY}.{name}", source)
+        heads[name] = value.new_empty(rows, *value.shape[1:])
+        heads[name][used], heads[name][unused] = value, stored.float()
     return state._replace(values=state.values | heads)
 
 
@@ -170,25 +185,28 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     classes = tuple(name for name in categories.names if name != UNUSED)
     meta = {"cfg": _config_text(architecture, len(classes)), "dataset_meta": {"classes": classes}}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as partial:
-        torch.save({"meta": meta, "state_dict": values, OWN_KEY: own}, partial)
+    write_pth(out, {"meta": meta, "state_dict": values, OWN_KEY: own})
     return Written(names, remarks)
 
 
 def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
     """Read the ``Architecture`` fields that the ``model`` of a configuration states. Raises ``CheckpointError``."""
+    config = _mapping(config.get("model"))
     kind = config.get("type")
     if kind is not None and kind not in _TYPES.values():
-        raise CheckpointError(f"{source} is a {kind} of MMDetection; give a ConditionalDETR or DETR")
+        name = kind if isinstance(kind, str) and kind.isidentifier() else reprlib.repr(kind)
+        raise CheckpointError(f"{source} is a {name} of MMDetection; give a ConditionalDETR or DETR")
     declared: dict[str, Any] = {}
-    backbone = config.get("backbone")
-    if isinstance(backbone, dict):
-        given = cast(Mapping[str, Any], backbone)
-        if given.get("style", "pytorch") != "pytorch":
-            raise CheckpointError(f"{source} has a backbone of style {given['style']!r}, which is not supported")
-        if any(each != 1 for each in given.get("dilations", ())):
+    if isinstance(config.get("backbone"), dict):
+        backbone = _mapping(config["backbone"])
+        if backbone.get("style", "pytorch") != "pytorch":
             raise CheckpointError(
-                f"{source} has a backbone with dilations={given['dilations']}: MMDetection dilates the first block of a "
+                f"{source} has a backbone of style {reprlib.repr(backbone['style'])}, which is not supported"
+            )
+        dilations = backbone.get("dilations", [1])
+        if not isinstance(dilations, list) or any(each != 1 for each in cast("list[object]", dilations)):
+            raise CheckpointError(
+                f"{source} has a backbone with dilations={reprlib.repr(dilations)}: MMDetection dilates the first block of a "
                 f"stage too, which is a different network from the published DC5 and is not supported"
             )
         declared["dilation"] = False
@@ -214,17 +232,29 @@ def _declared(config: Mapping[str, Any], source: Path) -> dict[str, Any]:
 def _at(config: Any, path: str) -> Any:
     """Return the value at a dotted path in nested dictionaries; None if it is missing."""
     for key in path.split("."):
-        config = cast(Mapping[str, Any], config).get(key) if isinstance(config, dict) else None
+        config = _mapping(config).get(key)
     return config
 
 
-def _input_size(config: Mapping[str, Any]) -> InputSize:
-    """Return the input size of the Resize step in the test pipeline; the published size without such a step."""
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _input_size(config: Mapping[str, Any], source: Path) -> InputSize:
+    """Return the input size of the Resize step in the test pipeline; the published size without such a step.
+
+    Raises ``CheckpointError`` for a size that is not two numbers of pixels.
+    """
     pipeline = config.get("test_pipeline") or _at(config, "val_dataloader.dataset.pipeline") or ()
     for step in pipeline if isinstance(pipeline, list) else ():
-        scale = _at(step, "scale")
-        if _at(step, "type") == "Resize" and isinstance(scale, list) and len(scale) == 2:
-            width, height = int(scale[0]), int(scale[1])
+        scale: object = _at(step, "scale")
+        if _at(step, "type") == "Resize" and isinstance(scale, list):
+            sides = cast("list[Any]", scale)
+            if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+                raise CheckpointError(
+                    f"{source} was trained with a Resize to scale={reprlib.repr(sides)}; only (width, height) in pixels is supported"
+                )
+            width, height = sides
             if _at(step, "keep_ratio"):
                 return InputSize((min(width, height), max(width, height)))
             return InputSize((height, width), rule="stretch")
@@ -240,7 +270,7 @@ def _assignments(text: str) -> dict[str, Any]:
             for statement in statements
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
         }
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return {}
 
 

@@ -2,19 +2,20 @@
 
 import argparse
 import reprlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
-
-import torch
 
 from conditional_detr.checkpoints.checkpoint import HEAD, OWN_KEY, Checkpoint, Given, Parsed, Written, network_state
 from conditional_detr.checkpoints.coco_categories import COCO_91, unnamed
-from conditional_detr.checkpoints.formats.common import about_input_size, check_file, check_published_network
+from conditional_detr.checkpoints.formats.common import (
+    about_input_size,
+    check_file,
+    check_published_network,
+    plain_settings,
+    write_pth,
+)
 from conditional_detr.checkpoints.names import Layout
 from conditional_detr.checkpoints.state import write_state
 from conditional_detr.errors import CheckpointError
-from conditional_detr.files import whole_file
 from conditional_detr.record import InputSize, read_record
 
 MARKER = None
@@ -89,10 +90,9 @@ _SILENT = -100.0  # bias of a row without a category
 
 
 def read(given: Given) -> Parsed:
-    source, state, rest, _ = given
+    source, state, _ = given
     assert state is not None
-    args: Any = rest.get("args")
-    options = cast(Mapping[str, Any], args if isinstance(args, Mapping) else vars(args) if args is not None else {})
+    options = plain_settings(state.rest.get("args"))
     declared = {ours: options[option] for option, ours in _OPTIONS.items() if option in options}
     for option, plain in _PLAIN.items():
         if options.get(option, plain) != plain:
@@ -100,18 +100,21 @@ def read(given: Given) -> Parsed:
                 f"{source} was trained with {option}={reprlib.repr(options[option])}, which is not supported; "
                 f"give a detector trained with {option}={plain!r}"
             )
-    record = read_record(rest.get(OWN_KEY), source)
-    softmax = state.decoder == "detr"
-    rows = len(state.values["class_head.weight"])
-    classes = rows - 1 if softmax else rows
+    record = read_record(state.rest.get(OWN_KEY), source)
+    classes = state.classes()
     categories = record.categories
-    if categories is not None:
-        keep = [*categories.ids, rows - 1] if softmax else list(categories.ids)
-        state = state._replace(values=state.values | {name: state.values[name][keep] for name in HEAD})
-    else:
+    if categories is None or not classes:
         categories = COCO_91 if classes == len(COCO_91) else unnamed(classes)
-    left_out = dict(state.left_out) | {key: "training state" for key in rest if key not in ("args", OWN_KEY)}
-    return Parsed("official", state, declared, categories, record.input_size or InputSize(), left_out)
+    elif not set(categories.ids) <= set(range(classes)):
+        raise CheckpointError(
+            f"{source}: its record names category ids {reprlib.repr(list(categories.ids))}, its class head has rows for 0 to "
+            f"{classes - 1}; convert the original again"
+        )
+    else:
+        keep = [*categories.ids, classes] if state.decoder == "detr" else list(categories.ids)
+        state = state._replace(values=state.values | {name: state.values[name][keep] for name in HEAD})
+    left_out = {key: "training state" for key in state.rest if key not in ("args", OWN_KEY)} | state.left_out
+    return Parsed(state, declared, categories, record.input_size or InputSize(), left_out)
 
 
 def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:
@@ -156,6 +159,5 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
         dataset_file="coco",
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as partial:
-        torch.save({"model": values, "args": args, OWN_KEY: checkpoint.record.to_dict()}, partial)
+    write_pth(out, {"model": values, "args": args, OWN_KEY: checkpoint.record.to_dict()})
     return Written(names, remarks)

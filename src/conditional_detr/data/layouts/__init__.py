@@ -7,7 +7,8 @@ from typing import Literal, Protocol, cast, runtime_checkable
 from conditional_detr.config import DataSettings
 from conditional_detr.data.listing import Listing
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 LAYOUTS = ("coco", "voc", "yolo", "huggingface")
 
 

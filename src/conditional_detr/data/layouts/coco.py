@@ -22,7 +22,7 @@ from conditional_detr.record import Categories
 LOOKED_FOR = "annotations/instances_SPLIT2017.json, annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json"
 
 Record = dict[str, Any]
-_SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation")}
+_SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 # Files of a split, and files that hold a whole data set, which is taken for training.
 _FILES = (
     "annotations/instances_{}2017.json",
@@ -53,8 +53,7 @@ def recognize(root: Path, split: Split) -> bool:
 
 
 def read(settings: DataSettings, split: Split) -> Listing:
-    images = settings.train_images if split == "train" else settings.val_images
-    file = settings.train_annotations if split == "train" else settings.val_annotations
+    file, images = settings.files_of(split)
     if file is None:
         assert settings.root is not None
         files = _annotation_files(settings.root, split)
@@ -62,7 +61,7 @@ def read(settings: DataSettings, split: Split) -> Listing:
             raise DataError(f"{files[0]} and {files[1]} are both there; set data.{split}_annotations to one of them")
         file = files[0]  # ``recognize`` found it
     tiers = [[images]] if images is not None else _image_folders(settings.root, file, split)
-    listing = read_file(file, tiers, f"data.{split}_images")
+    listing = read_file(file, tiers, f"data.{split}_images", skip=settings.on_error == "skip")
     folder, named = _split_of(listing.folder.name), {_split_of(word) for word in _words(file.stem)} - {""}
     if images is None and folder and named and folder not in named:
         listing.problems.add("other_split", f"{listing.folder} for {file.name}", len(listing.file_names))
@@ -121,8 +120,10 @@ def _words(stem: str) -> list[str]:
 # --- one file ---
 
 
-def read_file(file: Path, tiers: Sequence[Sequence[Path]], setting: str = "the image folder") -> Listing:
-    """List the images and objects of an annotation file. tiers, setting: as in ``locate_images``.
+def read_file(
+    file: Path, tiers: Sequence[Sequence[Path]], setting: str = "the image folder", skip: bool = False
+) -> Listing:
+    """List the images and objects of an annotation file. tiers, setting, skip: as in ``locate_images``.
 
     Raises ``DataError`` naming file and entry for unreadable JSON, missing keys, unknown categories, boxes and ids that are not
     numbers, repeated ids, and missing image files.
@@ -140,18 +141,20 @@ def read_file(file: Path, tiers: Sequence[Sequence[Path]], setting: str = "the i
     categories = _categories(content["categories"], file, problems)
     image_ids, names, sizes = _images(content["images"], file, problems)
     objects = _objects(content["annotations"], image_ids, names, categories, file, problems)
-    folder, file_names = locate_images(names, tiers, source=file, setting=setting, problems=problems)
-    return Listing(
+    folder, found = locate_images(names, tiers, source=file, setting=setting, problems=problems, skip=skip)
+    listing = Listing(
         source=file,
         folder=folder,
         categories=categories,
         image_ids=image_ids,
-        file_names=file_names,
+        file_names=[name or "" for name in found],
         sizes=sizes,
         problems=problems,
         fractions=False,
         **objects,
     )
+    missing = np.array([name is None for name in found])
+    return listing.without_images(missing) if missing.any() else listing
 
 
 def _id(record: Record, key: str, name: str, problems: Problems) -> int:

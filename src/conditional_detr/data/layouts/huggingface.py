@@ -1,9 +1,11 @@
 """Hugging Face: images with metadata.jsonl (imagefolder), or Parquet files that hold images and objects."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.class_names import OBJECT_KEYS, declared_names
@@ -62,19 +64,21 @@ def read(settings: DataSettings, split: Split) -> Listing:
     if not rows:
         raise DataError(f"{files.source} has no rows; add at least one image")
     images = settings.train_images if split == "train" else settings.val_images
-    folder, names = _images(files, rows, images, f"data.{split}_images", problems)
+    skip = settings.on_error == "skip"
+    folder, names = _images(files, rows, images, f"data.{split}_images", problems, skip)
     objects = [each for owner, row in enumerate(rows) for each in objects_of(owner, row)]
     categories, labels = _categories(settings, split, files, objects, problems)
-    return Listing(
+    listing = Listing(
         source=files.source,
         folder=folder,
         categories=categories,
         image_ids=image_ids(rows),
-        file_names=names,
+        file_names=[name or "" for name in names],
         sizes=sizes_of(rows),
         problems=problems,
         **_arrays(objects, labels, problems),
     )
+    return listing.without_images(np.array([name is None for name in names]))
 
 
 # --- files ---
@@ -163,17 +167,20 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
 
 
 def _images(
-    files: _Files, rows: list[Row], given: Path | None, setting: str, problems: Problems
-) -> tuple[Path, list[str]]:
-    """Return the folder of the images, and the names of the files in it. given: folder of the settings, or None."""
+    files: _Files, rows: list[Row], given: Path | None, setting: str, problems: Problems, skip: bool
+) -> tuple[Path, Sequence[str | None]]:
+    """Return the folder of the images, and the names of the files in it, as ``locate_images`` does.
+
+    given: folder of the settings, or None.
+    """
     if files.folder is None:
         return _unpacked(files.files)
     names = [file_name(row) for row in rows]
     folder, located = locate_images(
-        names, [[given or files.folder]], source=files.source, setting=setting, problems=problems
+        names, [[given or files.folder]], source=files.source, setting=setting, problems=problems, skip=skip
     )
     if not files.split_folder:
-        others = sorted(set(images_below(folder)) - set(located))
+        others = sorted(set(images_below(folder)).difference(name for name in located if name is not None))
         problems.add("unannotated", others[0] if others else "", len(others))
     return folder, located
 

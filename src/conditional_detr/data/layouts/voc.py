@@ -11,7 +11,7 @@ import numpy as np
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import SUFFIXES
-from conditional_detr.data.layouts import Split
+from conditional_detr.data.layouts import SPLITS, Split
 from conditional_detr.data.listing import Listing, ObjectArrays, Objects
 from conditional_detr.data.locating import (
     Folder,
@@ -80,15 +80,16 @@ def read(settings: DataSettings, split: Split) -> Listing:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     problems.add("same_file", repeated[0] if repeated else "", len(names) - len(set(names)))
     files = {name: read_xml(place.annotations / name) for name in dict.fromkeys(names)}
-    images = settings.train_images if split == "train" else settings.val_images
-    folder, located = _locate(files, place, images, f"data.{split}_images", problems)
+    images = settings.files_of(split)[1]
+    folder, located = _locate(files, place, images, f"data.{split}_images", problems, settings.on_error == "skip")
     categories = _categories(settings, bases[0], place, files, problems)
+    files = {name: files[name] for name in located}
     return Listing(
         source=place.source,
         folder=folder,
         categories=categories,
         image_ids=range(1, len(files) + 1),
-        file_names=located,
+        file_names=list(located.values()),
         sizes=np.array([file.size for file in files.values()], dtype=np.int32),
         problems=problems,
         **_objects(settings, place, files, categories, problems),
@@ -129,11 +130,11 @@ def _places(base: Path, split: Split) -> list[_Place]:
 def _lists(base: Path) -> dict[Split, list[Path]]:
     """Return the files that list the images of each split."""
     sets = child(base, "ImageSets") or base
-    found: dict[Split, list[Path]] = {"train": [], "val": []}
+    found: dict[Split, list[Path]] = {}
     for place in (child(sets, "Main") or sets, sets, base):
         names = files_in(place, {".txt"})
-        train = of_split(names, "train") or [name for name in names if name.lower() == "trainval.txt"]
-        found = {"train": [place / name for name in train], "val": [place / name for name in of_split(names, "val")]}
+        found = {split: [place / name for name in of_split(names, split)] for split in SPLITS}
+        found["train"] = found["train"] or [place / name for name in names if name.lower() == "trainval.txt"]
         if any(found.values()):
             break
     return found
@@ -208,11 +209,12 @@ class _Names:
 
 
 def _locate(
-    files: XMLFiles, place: _Place, given: Path | None, setting: str, problems: Problems
-) -> tuple[Path, list[str]]:
-    """Return the folder that holds the images, and the name of the image of each XML file in it.
+    files: XMLFiles, place: _Place, given: Path | None, setting: str, problems: Problems, skip: bool
+) -> tuple[Path, dict[str, str]]:
+    """Return the folder that holds the images, and XML file -> name of its image in it.
 
-    given: folder of the images, or None to look for it. setting: name of the setting for this folder.
+    given: folder of the images, or None to look for it. setting: name of the setting for this folder. skip: leave out XML
+    files without image.
     """
     beside = [child(place.around, name) for name in _IMAGES]
     folders = [given] if given else [*(path for path in beside if path), place.around, place.annotations]
@@ -227,20 +229,22 @@ def _locate(
     assert best is not None
     folder, found = best
     missing = [name for name, image in zip(files, found, strict=True) if image is None]
-    if missing:
+    if missing and not (skip and len(missing) < len(files)):
         looked = ", ".join(str(path) for path in dict.fromkeys(folders))
         raise DataError(
             f"{len(missing)} of {len(files)} annotations of {place.source} have no image in {looked}, the first is "
             f"{missing[0]}; add the images, remove the annotations, or set {setting}"
         )
-    images = [image for image in found if image is not None]
-    _compare_names(files, images, folder, problems)
+    problems.add_images("missing", [f"{place.annotations / name} has no image in {folder.path}" for name in missing])
+    located = {name: image for name, image in zip(files, found, strict=True) if image is not None}
+    images = list(located.values())
+    _compare_names({name: files[name] for name in located}, images, folder, problems)
     if not place.listed:
         folders_used = {os.path.dirname(image) for image in images}
         others = [each for each in images_below(folder.path) if os.path.dirname(each) in folders_used]
         others = sorted(set(others) - set(images))
         problems.add("unannotated", others[0] if others else "", len(others))
-    return folder.path, images
+    return folder.path, located
 
 
 def _image_of(name: str, file: XMLAnnotation, folder: Folder) -> str | None:

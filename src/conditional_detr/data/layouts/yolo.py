@@ -10,7 +10,7 @@ import numpy as np
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import SUFFIXES
-from conditional_detr.data.layouts import Split
+from conditional_detr.data.layouts import SPLITS, Split
 from conditional_detr.data.listing import Listing, ObjectArrays, Objects
 from conditional_detr.data.locating import (
     OTHER_SUFFIXES,
@@ -70,12 +70,13 @@ def recognize(root: Path, split: Split) -> bool:
 def read(settings: DataSettings, split: Split) -> Listing:
     assert settings.root is not None
     found = _find(settings.root, split)
-    given = settings.train_images if split == "train" else settings.val_images
+    given = settings.files_of(split)[1]
     sources = [given] if given else found.images
     problems = Problems(found.source)
     if found.test:
         problems.add("test_split", found.source)
-    folder, images = _relative(_images(sources, found, f"data.{split}_images", problems), found.root)
+    skip = settings.on_error == "skip"
+    folder, images = _relative(_images(sources, found, f"data.{split}_images", problems, skip), found.root)
     labels = _label_files(images, folder, found.source, problems)
     names = _names(settings, found, [source for source in sources if source.is_dir()], labels)
     count_similar(names.values(), problems)
@@ -116,11 +117,13 @@ def _find(root: Path, split: Split) -> _Split:
     images = [_resolve(each, data) for each in written]
     source = images[0] if len(images) == 1 else data.file
     base = data.file.parent / data.path
-    return _Split(source, base if base.is_dir() else data.file.parent, images, data, split == "val" and data.test)
+    return _Split(
+        source, base if base.is_dir() else data.file.parent, images, data, split == "val" and data.val == data.test
+    )
 
 
 def _written(data: DataFile, split: Split) -> tuple[str, ...]:
-    return data.train if split == "train" else data.val
+    return {"train": data.train, "val": data.val, "test": data.test}[split]
 
 
 def _resolve(written: str, data: DataFile) -> Path:
@@ -154,7 +157,7 @@ def _resolve(written: str, data: DataFile) -> Path:
 def _image_sources(root: Path, split: Split) -> list[Path]:
     """Return the folder or list of the images of a split in a data set without data.yaml; several if none is better."""
     texts = files_in(root, _TEXT)
-    lists = {each: [name for name in of_split(texts, each) if _lists_images(root / name)] for each in ("train", "val")}
+    lists = {each: [name for name in of_split(texts, each) if _lists_images(root / name)] for each in SPLITS}
     if any(lists.values()):
         return [root / name for name in lists[split]]
     images, labels = child(root, "images"), child(root, "labels")
@@ -201,7 +204,7 @@ def _is_label_file(file: Path) -> bool:
 # --- images ---
 
 
-def _images(sources: Sequence[Path], found: _Split, setting: str, problems: Problems) -> list[str]:
+def _images(sources: Sequence[Path], found: _Split, setting: str, problems: Problems, skip: bool) -> list[str]:
     """Return the paths of all images in folders and lists."""
     images: list[str] = []
     for source in sources:
@@ -215,13 +218,13 @@ def _images(sources: Sequence[Path], found: _Split, setting: str, problems: Prob
                 )
             images += [os.path.join(source, name) for name in below]
         elif source.suffix.lower() == ".txt":
-            images += _listed(source, found, setting, problems)
+            images += _listed(source, found, setting, problems, skip)
         else:
             raise DataError(f"{source} is neither a folder of images nor a .txt list of them; correct the path")
     return images
 
 
-def _listed(source: Path, found: _Split, setting: str, problems: Problems) -> list[str]:
+def _listed(source: Path, found: _Split, setting: str, problems: Problems, skip: bool) -> list[str]:
     """Return the paths of the images in a list. Folders at the beginning that exist on another machine only are left out."""
     lines = [PurePosixPath(line.replace("\\", "/")) for line in read_lines(source)]
     if not lines:
@@ -232,8 +235,8 @@ def _listed(source: Path, found: _Split, setting: str, problems: Problems) -> li
     best, skipped = next(fits, (bases[0], 0))
     names = [str(PurePosixPath(*line.parts[skipped:])) for line in lines]
     tiers = [[base] for base in (best, *bases)]
-    folder, files = locate_images(names, tiers, source=source, setting=setting, problems=problems)
-    return [os.path.join(folder, file) for file in files]
+    folder, files = locate_images(names, tiers, source=source, setting=setting, problems=problems, skip=skip)
+    return [os.path.join(folder, file) for file in files if file is not None]
 
 
 def _relative(images: list[str], root: Path) -> tuple[Path, list[str]]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Given, Parsed, Written, network_state
+from conditional_detr.checkpoints.coco_categories import unnamed
 from conditional_detr.checkpoints.formats.common import STANDARD_TEMPERATURE
 from conditional_detr.checkpoints.formats.huggingface.names import HUB, HUB_NATIVE, LAYOUTS
-from conditional_detr.checkpoints.formats.huggingface.preprocessor import preprocessor_config, read_input_size
-from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
+from conditional_detr.checkpoints.formats.huggingface.preprocessor import FILE, preprocessor_config, read_size
+from conditional_detr.checkpoints.formats.huggingface.weights import PICKLED, SAFETENSORS, read_weights
 from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import read_json, whole_file, write_text
@@ -29,7 +29,6 @@ from conditional_detr.record import Categories, StoredRecord, backbone_names, re
 __all__ = ["LAYOUTS", "MARKER", "read", "write"]
 
 MARKER = "config.json"
-_PREPROCESSOR, _WEIGHTS = "preprocessor_config.json", "model.safetensors"
 _REMEDY = "give a complete checkpoint folder, or copy it again"
 _TYPES = {"conditional": "conditional_detr", "detr": "detr"}
 _CLASSES = {"conditional": "ConditionalDetr", "detr": "Detr"}
@@ -61,8 +60,8 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     values, names = write_state(network_state(checkpoint.model), HUB if timm else HUB_NATIVE, architecture.decoder)
     preprocessor = preprocessor_config(checkpoint.record, _CLASSES[architecture.decoder])
     write_text(out / MARKER, json.dumps(_config(checkpoint, None if timm else native), indent=2))
-    write_text(out / _PREPROCESSOR, json.dumps(preprocessor, indent=2))
-    with whole_file(out / _WEIGHTS) as partial:
+    write_text(out / FILE, json.dumps(preprocessor, indent=2))
+    with whole_file(out / SAFETENSORS) as partial:
         save_file(values, partial, metadata={"format": "pt"})
     remarks: list[str] = []
     if checkpoint.input_size.rule == "published":
@@ -76,43 +75,33 @@ def read(given: Given) -> Parsed:
     folder = given.path
     if given.state is not None:
         raise CheckpointError(
-            f"{folder} is a part of a Hugging Face checkpoint; give its folder, with config.json in it"
+            f"{folder} is a part of a Hugging Face checkpoint; give its folder, with {MARKER} in it, or put the file into a folder as "
+            f"{PICKLED}, beside the {MARKER} of its model"
         )
     file = folder / MARKER
     config = read_json(file, CheckpointError, _REMEDY)
-    if config.get("model_type") not in _TYPES.values():
-        raise CheckpointError(f"{file} is of a {config.get('model_type')!r} model; give conditional_detr or detr")
-    for key, plain in {"activation_function": "relu", "position_embedding_type": "sine"}.items():
-        if config.get(key, plain) != plain:
-            raise CheckpointError(f"{file}: {key}={config[key]!r} is not supported; give a model with {plain!r}")
+    _check_kind(config, file)
     record = read_record(config.get(OWN_KEY), file)
-    state = read_state(*_weights(folder))
+    state = read_state(*read_weights(folder))
     declared = _declared(config, record, file)
     softmax = declared.get("classification", "softmax" if declared["decoder"] == "detr" else "sigmoid") == "softmax"
-    rows = len(state.values["class_head.weight"])
-    classes = rows - 1 if softmax else rows
-    categories = _categories(config, record, classes, file)
+    classes = state.classes(softmax)
+    categories = _categories(config, record, classes, file) if classes else unnamed(0)
     if len(categories) != classes:
         raise CheckpointError(f"{file}: id2label names {len(categories)} classes, the class head has {classes}")
-    processor = read_json(folder / _PREPROCESSOR, CheckpointError, _REMEDY)
-    size = read_input_size(processor, given.boxes, folder / _PREPROCESSOR)
-    return Parsed("huggingface", state, declared, categories, size, state.left_out)
+    left_out = dict.fromkeys(state.rest, "training state") | state.left_out
+    return Parsed(state, declared, categories, read_size(folder, record.input_size, given.boxes), left_out)
 
 
-def _weights(folder: Path) -> tuple[Mapping[str, Tensor], Path]:
-    """Read the weights of a folder. Return them and their file."""
-    weights = folder / _WEIGHTS
-    if weights.is_file():
-        return load_safetensors(weights), weights
-    weights = folder / "pytorch_model.bin"
-    if weights.is_file():
-        content = load_pth(weights)
-        if not isinstance(content, dict):
-            raise CheckpointError(f"{weights} must map names to tensors")
-        return cast("dict[str, Tensor]", content), weights
-    if (folder / f"{_WEIGHTS}.index.json").is_file():
-        raise CheckpointError(f"{folder} is sharded; open it with transformers and save it with max_shard_size='5GB'")
-    raise CheckpointError(f"{folder} holds neither {_WEIGHTS} nor pytorch_model.bin; give a complete folder")
+def _check_kind(config: Mapping[str, Any], file: Path) -> None:
+    """Raise ``CheckpointError`` for the config of another model, and for settings that are not supported."""
+    if config.get("model_type") not in _TYPES.values():
+        kind = reprlib.repr(config.get("model_type"))
+        raise CheckpointError(f"{file} is of a {kind} model; give conditional_detr or detr")
+    for key, plain in {"activation_function": "relu", "position_embedding_type": "sine"}.items():
+        if config.get(key, plain) != plain:
+            given = reprlib.repr(config[key])
+            raise CheckpointError(f"{file}: {key}={given} is not supported; give a model with {plain!r}")
 
 
 # --- writing ---
@@ -173,7 +162,7 @@ def _config(checkpoint: Checkpoint, native: dict[str, Any] | None) -> dict[str, 
 def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> dict[str, Any]:
     """Read the ``Architecture`` fields that a config states. Raises ``CheckpointError`` for unsupported values."""
     own = {key: record.architecture[key] for key in _WITHOUT_FIELD if key in record.architecture}
-    backbone = cast(Mapping[str, Any], config.get("backbone_config") or {})
+    backbone, kwargs = (_mapping(config, key, file) for key in ("backbone_config", "backbone_kwargs"))
     try:
         found = (each.from_transformers(backbone) for each in families())
         native = next((each for each in found if each is not None), None)
@@ -182,7 +171,6 @@ def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> di
     if native is not None:  # transformers' own ResNet can't dilate, whatever the config says
         dilation = bool(own.get("dilation", False))
     else:
-        kwargs = cast(Mapping[str, Any], config.get("backbone_kwargs") or {})
         stride = backbone.get("output_stride") or kwargs.get("output_stride") or (16 if config.get("dilation") else 32)
         if stride not in (16, 32):
             raise CheckpointError(f"{file}: a backbone with output_stride={reprlib.repr(stride)} is not supported")
@@ -216,6 +204,13 @@ def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> di
             f"{file}: backbone {reprlib.repr(name)} is not supported; use one of {', '.join(backbone_names())}"
         )
     return {**declared, **{key: value for key, value in own.items() if key != "dilation"}}
+
+
+def _mapping(config: Mapping[str, Any], key: str, file: Path) -> Mapping[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file}: {key} must be an object, got {reprlib.repr(value)}; {_REMEDY}")
+    return cast("Mapping[str, Any]", value)
 
 
 def _categories(config: Mapping[str, Any], record: StoredRecord, classes: int, file: Path) -> Categories:

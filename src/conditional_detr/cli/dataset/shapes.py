@@ -1,4 +1,4 @@
-"""``cdetr dataset``."""
+"""``cdetr dataset shapes``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,16 +7,8 @@ import typer
 
 from conditional_detr.cli.log import say
 
-app = typer.Typer(no_args_is_help=True, help="Generate data sets.")
 
-
-@app.callback()
-def _group() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Generate data sets."""
-
-
-@app.command()
-def shapes(
+def command(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     images: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 2000,
     val_images: Annotated[int, typer.Option(min=1, help="Number of validation images.")] = 300,
