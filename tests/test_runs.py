@@ -216,11 +216,11 @@ def test_a_state_is_on_disk_before_the_older_one_goes(tmp_path, monkeypatch):
     save(run, 5, "")
     save(run, 6, "")
     events = []
-    names = {os.stat(path).st_ino: path.name for path in (run.states, run.metrics)}
+    names = {os.stat(path).st_ino: path.name for path in (run.path, run.states, run.metrics)}
     monkeypatch.setattr("os.fsync", lambda file: events.append(names.get(os.fstat(file).st_ino, "partial")))
     replace = os.replace
     monkeypatch.setattr("os.replace", lambda *paths: (events.append("rename"), replace(*paths)))
     monkeypatch.setattr("conditional_detr.runs._remove", lambda path: events.append(path.name))
     save(run, 7, "")
     # Files of a state are synced as they are written.
-    assert events == ["partial", "metrics.jsonl", "partial", "step-7", "rename", "state", "step-5"]
+    assert events == ["partial", "metrics.jsonl", "partial", "step-7", "rename", "state", tmp_path.name, "step-5"]

@@ -126,6 +126,7 @@ class RunFolder:
         _remove(target)
         os.replace(self.partial_state(), target)
         sync(self.states)
+        sync(self.path)  # where the folder of states is new
         kept = [path for path in self.saved_states() if not path.is_symlink()][:KEPT_STATES]
         for path in (*self.states.glob("step-*"), *self.states.glob(f"{_DAMAGED}*")):
             if path not in kept:
@@ -158,7 +159,7 @@ def create_run(settings: Settings) -> RunFolder:
         sync(run.path.parent)
     except OSError as error:
         raise CheckpointError(
-            f"{error.filename} can't be written ({error.strerror}); give another train.output"
+            f"{error.filename or output} can't be written ({error.strerror}); give another train.output"
         ) from error
     return run
 
