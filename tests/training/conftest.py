@@ -46,15 +46,16 @@ def small_run(few_shapes, tmp_path) -> Settings:
     return small_settings(few_shapes, tmp_path)
 
 
-def _plot(records: object, file: Path) -> None:
-    """matplotlib takes longer than a whole small run."""
-    file.write_text("curves")
+def _draw_little(patch: pytest.MonkeyPatch) -> None:
+    """Leave out curves and the page of augmented images, which take longer than a whole small run."""
+    patch.setattr(loop, "plot_run", lambda records, file: file.write_text("curves"))
+    patch.setattr(loop, "show_augmented", lambda setup, run: None)
 
 
 @pytest.fixture
 def _quick(monkeypatch):
-    """Run without curves, and on one thread: tensors are too small for more."""
-    monkeypatch.setattr(loop, "plot_run", _plot)
+    """Run with few pictures, and on one thread: tensors are too small for more."""
+    _draw_little(monkeypatch)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -69,7 +70,7 @@ def done(few_shapes, tmp_path_factory) -> RunFolder:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "plot_run", _plot)
+        _draw_little(patch)
         found = loop.train(small_settings(folder / "shapes", folder)).run
     torch.set_num_threads(threads)
     return found

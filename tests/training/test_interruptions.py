@@ -56,7 +56,7 @@ def truncate(file: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork is killed")
 def test_kill_at_every_change_of_a_file(small_run, done):
-    """Kill a run at its first change of a file or folder, start it again, kill it at the fourth, and so on until it ends.
+    """Kill a run at its first change of a file or folder, start it again, kill it at the fifth, and so on until it ends.
 
     Changes are opening to write, renaming, making and removing.
     """
@@ -76,7 +76,7 @@ def test_kill_at_every_change_of_a_file(small_run, done):
         loop.train(settings)
 
     kills = 0
-    for change in itertools.count(1, 3):
+    for change in itertools.count(1, 4):
         code = in_fork(lambda change=change: run_until(change))
         if code == 0:
             break

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -327,7 +328,7 @@ def _batches(
         num_workers=workers,
         collate_fn=partial(_collate, size or InputSize()),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_begin_process,
         # The data has its own seeds. Without a generator, each loader would draw from torch's default one, as dropout does.
         generator=torch.Generator().manual_seed(0),
     )
@@ -345,10 +346,15 @@ def _batches(
             yield batch
 
 
-def _ignore_signals(worker: int) -> None:
-    """Ignore the signals that ask a run to stop, which reach the whole process group. The main process handles them."""
+def _begin_process(worker: int) -> None:
+    """Leave to the main process what it handles and tells.
+
+    The signals that ask a run to stop reach the whole process group. When the main process ends in the middle of a transfer
+    because another loading process was killed, Python would print a traceback here.
+    """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = lambda *_: None
 
 
 def _collate(size: InputSize, items: list[Loaded]) -> tuple[Batch | None, list[Failure], bool]:

@@ -2,8 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -49,22 +49,34 @@ def watched(loader: Iterable[Item]) -> Generator[Item]:
         items = iter(loader)  # torch sets its handler
     except OSError as error:
         raise RunError(f"loading processes can't be started ({error.strerror}); set a smaller data.workers") from error
+    end_processes: Callable[[], None] | None = getattr(items, "_shutdown_workers", None)
     with _watch() as watch:
-        while True:
-            try:
-                with watch.awaiting():
-                    item = next(items)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                text = " ".join(str(error).split())
-                if not text.startswith("DataLoader worker"):
-                    raise
-                raise RunError(
-                    f"a loading process was killed, most often because memory ran out ({text.rstrip('.')}); "
-                    f"set a smaller data.workers or batch size"
-                ) from error
-            yield item
+        try:
+            while True:
+                try:
+                    with watch.awaiting():
+                        item = next(items)
+                except StopIteration:
+                    return
+                except (ConnectionError, EOFError, RuntimeError) as error:
+                    text = " ".join(str(error).split())
+                    # A process that was killed takes the tensors along that it had sent, which ends their connection.
+                    killed = text.startswith("DataLoader worker") or not isinstance(error, RuntimeError)
+                    if end_processes is None or not killed or text.startswith("Caught "):
+                        raise
+                    raise RunError(
+                        f"a loading process was killed, most often because memory ran out "
+                        f"({text.rstrip('. ') or type(error).__name__}); "
+                        f"set a smaller data.workers or batch size"
+                    ) from error
+                yield item
+        finally:
+            # Before torch has its handler again, which would raise the same error once more, wherever the run is then. A killed
+            # process can block the end of the others; torch's handler, if it is called, keeps them from waiting for it.
+            if end_processes is not None:
+                with suppress(RuntimeError), watch.awaiting():
+                    end_processes()
+                end_processes()  # unless it has
 
 
 @contextmanager
