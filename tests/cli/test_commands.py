@@ -481,6 +481,31 @@ def test_files_that_do_not_say_enough(shapes_root, tmp_path):
     assert all(row["what"] == "renamed" for row in account["rows"])
 
 
+def test_a_file_without_category_names_gets_them(shapes_root, tmp_path):
+    """As the official code leaves it after fine-tuning on ids 1, 2 and 3: the class head has a row for each id from 0 to 3."""
+    convert(randomized(small()), tmp_path / "full.pth", "official")
+    content = torch.load(tmp_path / "full.pth", weights_only=False)
+    del content["conditional_detr"]
+    source = tmp_path / "own.pth"
+    torch.save(content, source)
+    data = f"data.root={shapes_root}"
+    coco = shapes_root / "annotations" / "instances_val2017.json"
+    image = next((shapes_root / "val2017").iterdir())
+    refused(cdetr("evaluate", source, data), r"which the model does not know .*give the names .*\(here: --names\)")
+    refused(
+        cdetr("evaluate", source, data, "--names", "a,b,c"), r"gives 3 category names, .* has 4 rows.*\(here: --names\)"
+    )
+    result = cdetr("evaluate", source, data, "--names", coco, "--json")
+    assert [row["name"] for row in json.loads(result.stdout)["per_class"]] == ["rectangle", "ellipse", "triangle"]
+    assert "categories are named 'N/A', 'rectangle', 'ellipse', 'triangle' (before: 'class 0'" in result.stderr
+    result = cdetr("predict", source, image, "--names", "a,b,c,d", "--json", "--threshold", 0)
+    assert {row["category_name"] for row in json.loads(result.stdout)} <= {"a", "b", "c", "d"}
+    result = cdetr("attention", source, image, "--names", "a,b,c,d", "--json", "--out", tmp_path / "x.png")
+    assert {row["category_name"] for row in json.loads(result.stdout)["detections"]} <= {"a", "b", "c", "d"}
+    assert cdetr("convert", source, tmp_path / "hf", "--to", "huggingface", "--names", "a,b,c,d").returncode == 0
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["id2label"]["3"] == "d"
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     class Calls:
         def __reduce__(self):
