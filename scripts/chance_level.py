@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from conditional_detr.data.layouts.coco import read_coco
+from conditional_detr.data.reading import read_coco
 from conditional_detr.evaluation.coco import CocoEvaluator
 
 

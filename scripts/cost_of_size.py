@@ -24,7 +24,7 @@ from conditional_detr.benchmark.inputs import Inputs
 from conditional_detr.benchmark.measuring import Clock, Contender
 from conditional_detr.config import LossSettings
 from conditional_detr.data.annotations import Annotations
-from conditional_detr.data.layouts.coco import read_coco
+from conditional_detr.data.reading import read_coco
 from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.model.encoder import EncoderLayer
 from conditional_detr.structures import Predictions

@@ -1,6 +1,11 @@
 """What tests share: the folder of reference numbers, a small generated data set, and small models."""
 
 import importlib.util
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,47 @@ def needs_shared(relative: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not (SHARED / relative).exists(), reason=f"reference material {relative} is not here")
 
 
+def in_fork(action: Callable[[], object]) -> int:
+    """Run an action in a forked process, and return its exit code: 0 without an error."""
+    return in_forks([action])[0]
+
+
+def in_forks(actions: Sequence[Callable[[], object]]) -> list[int]:
+    """Run actions at the same time, each in a forked process, and return the exit codes."""
+    started = [_fork(action) for action in actions]
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]
+
+
+def _fork(action: Callable[[], object]) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads, from Python 3.12 on
+        pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        torch.set_num_threads(1)  # the threads of the parent are not there
+        action()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+@contextmanager
+def no_room_for_files_over(size: int):
+    """As on a disk that fills up: files can't grow beyond a size in bytes."""
+    import resource  # only on POSIX
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def load_weight_rule():
     """The module that regenerates reference weights, images and targets."""
     path = SHARED / "reference" / "weights.py"
@@ -26,6 +72,22 @@ def load_weight_rule():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Keep remembered headers and unpacked images of tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks():
+    """Files of tests need not outlive a loss of power; waiting for the disk would take most of the time of many tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,15 @@
 """Boxes, pages and curves are drawn as asked."""
 
+import os
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from conditional_detr.drawing import color_of, draw_boxes, page_of_pairs, plot_curves
+from conditional_detr.drawing import color_of, draw_boxes, page, plot_curves, write_picture
 from conditional_detr.structures import Detections
+from tests.conftest import no_room_for_files_over
 
 
 def test_box_is_drawn_where_it_is():
@@ -30,10 +34,13 @@ def test_categories_have_colors_of_their_own():
     assert all(0 <= part <= 255 for id_ in (-5, 2**62) for part in color_of(id_))
 
 
-def test_page_holds_all_pairs():
-    pairs = [(Image.new("RGB", (30, 20), (255, 0, 0)), Image.new("RGB", (30, 20), (0, 255, 0))) for _ in range(3)]
-    page = np.asarray(page_of_pairs(pairs, ("a", "b"))).reshape(-1, 3)
-    assert (page == (255, 0, 0)).all(1).sum() == (page == (0, 255, 0)).all(1).sum() == 3 * 30 * 20
+def test_page_holds_all_pictures():
+    """Pictures of several sizes, in rows of several lengths, do not cover each other."""
+    sizes, colors = [(30, 20), (10, 20), (50, 5)], [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    red, green, blue = (Image.new("RGB", size, color) for size, color in zip(sizes, colors, strict=True))
+    sheet = np.asarray(page([[red, green], [blue, red], [green]], ("a", "b"))).reshape(-1, 3)
+    found = [int((sheet == color).all(1).sum()) for color in colors]
+    assert found == [2 * 30 * 20, 2 * 10 * 20, 50 * 5]
 
 
 def test_curves_are_written(tmp_path):
@@ -41,3 +48,16 @@ def test_curves_are_written(tmp_path):
     plot_curves([], [], tmp_path / "empty.png")
     with Image.open(tmp_path / "x.png") as picture:
         assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".pdf"])
+def test_pictures_are_whole_or_not_there(suffix, tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8))
+    file = tmp_path / f"x{suffix}"
+    write_picture(picture, file)
+    before = file.read_bytes()
+    for path in (file, tmp_path / f"new{suffix}"):
+        with no_room_for_files_over(len(before) // 2), pytest.raises(OSError, match="too large"):
+            write_picture(picture, path)
+    assert os.listdir(tmp_path) == [file.name]
+    assert file.read_bytes() == before

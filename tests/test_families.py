@@ -16,8 +16,8 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint, Parsed, Written
 from conditional_detr.checkpoints.conversion import convert
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import ModelSettings
-from conditional_detr.data import layouts
-from conditional_detr.data.annotations import Annotations
+from conditional_detr.data import layouts, reading
+from conditional_detr.data.listing import Listing
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.model.backbones import Backbone
 from conditional_detr.model.network import build_model
@@ -96,10 +96,10 @@ def test_a_checkpoint_format(monkeypatch, tmp_path):
 
     def read(given) -> Parsed:
         assert (given.path / "mine.json").is_file()
-        return formats.load("huggingface").read(given._replace(path=given.path / "inside"))._replace(format="mine")
+        return formats.load("huggingface").read(given._replace(path=given.path / "inside"))
 
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, "mine"))
-    for user in ("conversion", "opening", "state"):
+    for user in ("conversion", "folders", "state"):
         monkeypatch.setattr(f"conditional_detr.checkpoints.{user}.FORMATS", formats.FORMATS)
     module(
         monkeypatch,
@@ -113,7 +113,6 @@ def test_a_checkpoint_format(monkeypatch, tmp_path):
     original = randomized(small())
     convert(original, tmp_path / "out", "mine")
     opened = open_checkpoint(tmp_path / "out")
-    assert opened.origin.format == "mine"
     assert opened.record == original.record
     for name, value in original.model.state_dict().items():
         assert torch.equal(opened.model.state_dict()[name], value)
@@ -123,10 +122,10 @@ def test_a_data_layout(monkeypatch, quick_run, shapes_root, tmp_path):
     """Rows of text, which train and evaluate."""
     coco = layouts.load("coco")
 
-    def read(settings, split) -> Annotations:
+    def read(settings, split) -> Listing:
         images = sorted((settings.root / split).iterdir())
         rows = [line.split() for line in (settings.root / f"{split}.txt").read_text().splitlines()]
-        return Annotations.of(
+        return Listing(
             source=settings.root / f"{split}.txt",
             folder=settings.root / split,
             categories=Categories((5,), ("thing",)),
@@ -141,7 +140,7 @@ def test_a_data_layout(monkeypatch, quick_run, shapes_root, tmp_path):
         )
 
     assert coco.recognize(shapes_root, "train")
-    monkeypatch.setattr(layouts, "LAYOUTS", (*layouts.LAYOUTS, "rows"))
+    monkeypatch.setattr(reading, "LAYOUTS", (*reading.LAYOUTS, "rows"))
     module(
         monkeypatch,
         "conditional_detr.data.layouts",

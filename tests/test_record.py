@@ -8,6 +8,7 @@ import pytest
 
 from conditional_detr.errors import CheckpointError
 from conditional_detr.record import (
+    MAX_PIXELS,
     VERSION,
     Architecture,
     BackboneShape,
@@ -70,8 +71,9 @@ def test_a_newer_version_is_refused():
         {"categories": 7},
         {"input_size": {"sides": [1, 2, 3], "rule": "fit", "padded": None, "boxes": "image"}},
         {"input_size": {"sides": [1, 2], "rule": "?", "padded": None, "boxes": "image"}},
+        {"input_size": {"sides": [6000, 6000], "rule": "published", "padded": None, "boxes": "image"}},
         {"input_size": {"sides": [0, 2], "rule": "fit", "padded": None, "boxes": "image"}},
-        {"input_size": {"sides": [1, 2], "rule": "fit", "padded": [10**6, 1], "boxes": "image"}},
+        {"input_size": {"sides": [1, 2], "rule": "fit", "padded": [10**8, 1], "boxes": "image"}},
         {"architecture": 5},
     ],
 )
@@ -91,3 +93,44 @@ def test_the_class_head_has_a_logit_for_no_object_with_softmax():
 def test_networks_fit_whatever_their_queries_and_dropout():
     assert Architecture().fits(Architecture(queries=7, dropout=0.5)) == []
     assert Architecture().fits(Architecture(channels=64, dilation=True)) == ["dilation", "channels"]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        ((800, 1333),),
+        ((4096, 4096),),
+        ((5792, 10**9),),  # no limit of the longer side
+        ((10**9, 1333),),  # the longer side to 1333
+        ((4096, 8192), "stretch"),
+        ((480, 640), "fit", (4096, 4096)),
+    ],
+)
+def test_sizes_that_people_have(size):
+    InputSize(*size)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        ((5793, 5793),),
+        ((100_000, 100_000), "transformers"),
+        ((4096, 8193), "stretch"),
+        ((10**6, 64), "fit"),
+        ((480, 640), "fit", (100_000, 100_000)),
+        ((0, 1333),),
+        ((800, -1), "fit"),
+    ],
+)
+def test_sizes_that_would_take_all_memory_are_refused(size):
+    with pytest.raises(ValueError, match=f"height x width must be from 1 to {MAX_PIXELS} pixels"):
+        InputSize(*size)
+
+
+@pytest.mark.parametrize("rule", ["published", "transformers", "fit", "stretch"])
+@pytest.mark.parametrize("image", [(1, 170_000_000), (170_000_000, 1), (2, 60_000), (1, 1), (9000, 1), (20, 8000)])
+def test_no_image_is_scaled_to_many_more_pixels_than_a_usual_one(rule, image):
+    height, width = InputSize((800, 1333), rule).resized(*image)
+    assert min(height, width) >= 1
+    assert max(height, width) <= 2 * 1333
+    assert height * width <= 2 * 800 * 1333

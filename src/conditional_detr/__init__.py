@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from conditional_detr.config import Settings, load_settings
     from conditional_detr.data.annotations import Annotations
     from conditional_detr.data.images import open_image
-    from conditional_detr.data.layouts import read_split
-    from conditional_detr.data.layouts.coco import read_coco
+    from conditional_detr.data.reading import read_coco, read_split
     from conditional_detr.errors import (
         CheckpointError,
         DataError,
         ImageError,
         InputError,
         NonFiniteError,
+        RunError,
         SettingsError,
     )
     from conditional_detr.evaluation.coco import CocoMetrics, evaluate_detector
@@ -58,6 +58,7 @@ _HOMES = {
     "NonFiniteError": "errors",
     "Predictions": "structures",
     "Reporter": "training.report",
+    "RunError": "errors",
     "RunFolder": "runs",
     "Settings": "config",
     "SettingsError": "errors",
@@ -70,8 +71,8 @@ _HOMES = {
     "load_settings": "config",
     "open_checkpoint": "checkpoints.opening",
     "open_image": "data.images",
-    "read_coco": "data.layouts.coco",
-    "read_split": "data.layouts",
+    "read_coco": "data.reading",
+    "read_split": "data.reading",
     "resume": "training.loop",
     "train": "training.loop",
 }
@@ -99,6 +100,7 @@ __all__ = [
     "NonFiniteError",
     "Predictions",
     "Reporter",
+    "RunError",
     "RunFolder",
     "Settings",
     "SettingsError",

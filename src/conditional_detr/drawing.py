@@ -1,12 +1,21 @@
-"""Draw boxes on images, pages of image pairs, and curves of a training run."""
+"""Draw boxes on images, pages of images, and curves of a training run."""
 
 import colorsys
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from conditional_detr.files import whole_file
+from conditional_detr.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def color_of(category_id: int) -> tuple[int, int, int]:
@@ -29,7 +38,8 @@ def draw_boxes(
     font = ImageFont.load_default(max(9, round(max(image.size) / 50)))
     corners: list[list[float]] = boxes.tolist()
     # The first box is the most confident. Drawn last, it is on top.
-    for (x0, y0, x1, y1), caption, color in reversed(list(zip(corners, captions, colors, strict=True))):
+    for (x0, y0, x1, y1), text, color in reversed(list(zip(corners, captions, colors, strict=True))):
+        caption = printable(text)
         pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=color, width=line)
         left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)
         width, height = right - left + 4, bottom - top + 4
@@ -41,23 +51,42 @@ def draw_boxes(
     return picture
 
 
-def page_of_pairs(
-    pairs: Sequence[tuple[Image.Image, Image.Image]], titles: tuple[str, str], columns: int = 2
-) -> Image.Image:
-    """Return a page with pairs of equally high images side by side, ``columns`` pairs per row, below titles."""
-    height = pairs[0][0].height
-    cell = max(picture.width for pair in pairs for picture in pair)
+def page(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.Image:
+    """Return a page with rows of pictures below the titles of its columns. All columns are as wide as the widest picture."""
     gap, header = 8, 24
-    columns = min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
-    page = Image.new("RGB", (columns * (2 * cell + 3 * gap), header + rows * (height + gap)), (255, 255, 255))
+    cell = max(picture.width for row in rows for picture in row)
+    heights = [max(picture.height for picture in row) for row in rows]
+    width, height = gap + len(titles) * (cell + gap), header + sum(heights) + gap * len(rows)
+    sheet = Image.new("RGB", (width, height), (255, 255, 255))
+    pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        pen.text((gap + column * (cell + gap), 4), title, fill=(0, 0, 0), font=ImageFont.load_default(13))
+    y = header
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (gap + column * (cell + gap), y))
+        y += height + gap
+    return sheet
+
+
+def page_of_pictures(pictures: Sequence[tuple[Image.Image, str]], cell: int) -> Image.Image:
+    """Return a page of pictures with their captions below. cell: length in pixels that no side of a picture exceeds."""
+    gap, caption_height = 8, 20
+    font = ImageFont.load_default(12)
+    columns = math.ceil(math.sqrt(len(pictures) * 4 / 3))  # pages are wider than high, as screens are
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture, _ in row) + caption_height + gap for row in rows]
+    page = Image.new("RGB", (gap + min(columns, len(pictures)) * (cell + gap), gap + sum(heights)), (255, 255, 255))
     pen = ImageDraw.Draw(page)
-    for column in range(columns):
-        for side in range(2):
-            x = column * (2 * cell + 3 * gap) + side * (cell + gap) + gap
-            pen.text((x, 4), titles[side], fill=(0, 0, 0), font=ImageFont.load_default(13))
-            for row, pair in enumerate(pairs[column::columns]):
-                page.paste(pair[side], (x, header + row * (height + gap)))
+    y = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, (picture, caption) in enumerate(row):
+            x = gap + column * (cell + gap)
+            page.paste(picture, (x, y))
+            while len(caption) > 4 and pen.textlength(caption, font=font) > cell:
+                caption = f"…{caption[max(2, len(caption) // 20) :]}"  # the end of a path tells more than its beginning
+            pen.text((x, y + picture.height + 2), caption, fill=(0, 0, 0), font=font)
+        y += height
     return page
 
 
@@ -66,19 +95,35 @@ def plot_curves(
 ) -> None:
     """Plot loss, AP and AP50 over epochs into an image file.
 
-    losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1.
+    losses: (epoch, loss). evaluations: (epoch, AP, AP50), in 0..1. Without any, loss is plotted alone.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    loss_axes, ap_axes = figure.subplots(1, 2)
+    loss_axes, *others = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
     loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color="tab:red")
     loss_axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     epochs = [epoch for epoch, _, _ in evaluations]
-    ap_axes.plot(epochs, [ap for _, ap, _ in evaluations], marker=".", label="AP")
-    ap_axes.plot(epochs, [ap50 for _, _, ap50 in evaluations], marker=".", label="AP50")
-    ap_axes.set(xlabel="epoch", ylabel="validation AP", ylim=(0, 1))
-    ap_axes.legend(loc="lower right")
-    for axes in (loss_axes, ap_axes):
+    for axes in others:
+        axes.plot(epochs, [ap for _, ap, _ in evaluations], marker=".", label="AP")
+        axes.plot(epochs, [ap50 for _, _, ap50 in evaluations], marker=".", label="AP50")
+        axes.set(xlabel="epoch", ylabel="validation AP", ylim=(0, 1))
+        axes.legend(loc="lower right")
+    for axes in (loss_axes, *others):
         axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=110)
+    write_picture(figure, file, dpi=110)
+
+
+def write_picture(picture: "Image.Image | Figure", file: Path, **options: Any) -> None:
+    """Write a picture to a file completely or not at all. The suffix of the file names the format.
+
+    options: those of Pillow's ``save`` for an image, and of ``savefig`` for a figure of matplotlib.
+    """
+    # Made in memory, because Pillow's encoders do not notice that a file on a full disk was cut short.
+    content = io.BytesIO()
+    if isinstance(picture, Image.Image):
+        picture.save(content, Image.registered_extensions()[file.suffix.lower()], **options)
+    else:
+        picture.savefig(content, format=file.suffix[1:].lower(), **options)
+    with whole_file(file) as partial:
+        partial.write_bytes(content.getvalue())

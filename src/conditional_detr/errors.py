@@ -1,4 +1,14 @@
-"""Exceptions that users may see: an input is invalid, or training diverged."""
+"""Exceptions that users may see: an input is invalid, a run can't go on, or training diverged."""
+
+import difflib
+from collections.abc import Sequence
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence that suggests the known word nearest to ``word``, or an empty text."""
+    by_lower_case = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word[:60].lower(), by_lower_case, n=1, cutoff=0.5)
+    return f" (did you mean {by_lower_case[near[0]]!r}?)" if near else ""
 
 
 def newer_version(source: object, what: str, version: int, newest: int) -> str:
@@ -36,6 +46,13 @@ class ImageError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint, run folder, state or export that can't be opened or does not fit."""
+
+
+class RunError(RuntimeError):
+    """A run that can't go on for a reason outside its input: a full disk, a removed folder, a killed loading process.
+
+    The message is one sentence with the remedy.
+    """
 
 
 class NonFiniteError(ArithmeticError):

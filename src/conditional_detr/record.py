@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from conditional_detr.errors import CheckpointError, newer_version
 
@@ -12,7 +13,29 @@ VERSION = 1  # of the record that ``to_dict`` writes; 0 means conditional-detr 0
 
 # --- architecture ---
 
+
+def at_most(largest: int, reason: str) -> AfterValidator:
+    """Return the check of a number that refuses values above ``largest``. reason: why, for the message.
+
+    Such bounds are far above what anyone trains. They refuse a slip of the keyboard before it fills the memory.
+    """
+
+    def check(value: int | float) -> int | float:
+        if value > largest:
+            raise PydanticCustomError(
+                "at_most", "must be at most {largest} ({reason})", {"largest": f"{largest:,}", "reason": reason}
+            )
+        return value
+
+    return AfterValidator(check)
+
+
 PositiveInt = Annotated[int, Field(gt=0)]
+Width = Annotated[PositiveInt, at_most(65_536, "the number of weights grows with its square")]
+_LAYERS = at_most(1000, "each has weights of its own")
+Blocks = Annotated[PositiveInt, _LAYERS]
+MOST_QUERIES = 100_000
+MOST_PARAMETERS = 10**10  # 40 GB in float32
 
 
 class Frozen(BaseModel):
@@ -36,17 +59,19 @@ class BackboneShape(Frozen):
 
     block: Literal["basic", "bottleneck"]
     """kind of residual block; basic: two 3x3 convolutions; bottleneck: 1x1, 3x3 and 1x1 convolutions"""
-    depths: tuple[PositiveInt, ...]
+    depths: tuple[Blocks, ...]
     """number of residual blocks per stage; every stage after the first halves the resolution"""
-    widths: tuple[PositiveInt, ...]
+    widths: tuple[Width, ...]
     """number of output channels per stage"""
-    stem_width: PositiveInt = 64
+    stem_width: Width = 64
     """number of channels of the 7x7 stem"""
 
     @model_validator(mode="after")
     def _consistent(self) -> "BackboneShape":
         if len(self.depths) != len(self.widths) or not self.depths:
             raise ValueError(f"depths {self.depths} and widths {self.widths} must have the same length, at least 1")
+        if len(self.depths) > 10:
+            raise ValueError(f"a backbone has at most 10 stages, got {len(self.depths)}: each halves the resolution")
         if self.block == "bottleneck" and any(width % 4 for width in self.widths):
             raise ValueError(f"widths of bottleneck stages must be multiples of 4, got {self.widths}")
         return self
@@ -63,21 +88,21 @@ class Architecture(Frozen):
     """name of a backbone, or the shape of a ResNet"""
     dilation: bool = False
     """DC5: the last stage keeps its resolution (stride 16 instead of 32) and uses dilated convolutions"""
-    channels: PositiveInt = 256
+    channels: Width = 256
     """width of the transformer; a multiple of 4 and of heads"""
     heads: PositiveInt = 8
     """number of attention heads"""
-    feed_forward: PositiveInt = 2048
+    feed_forward: Annotated[PositiveInt, at_most(1_000_000, "every layer has that many rows of weights")] = 2048
     """hidden width of the feed-forward networks"""
-    encoder_layers: Annotated[int, Field(ge=0)] = 6
+    encoder_layers: Annotated[int, Field(ge=0), _LAYERS] = 6
     """number of encoder layers; 0 for none"""
-    decoder_layers: PositiveInt = 6
+    decoder_layers: Blocks = 6
     """number of decoder layers; each has auxiliary losses in training"""
-    queries: PositiveInt = 300
+    queries: Annotated[PositiveInt, at_most(MOST_QUERIES, "every layer attends from each query to all others")] = 300
     """number of object queries, which limits the objects found in an image"""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """dropout probability in attention, feed-forward and residual connections"""
-    position_temperature: Annotated[float, Field(gt=0)] = 10000.0
+    position_temperature: Annotated[float, Field(ge=1e-6), at_most(10**12, "float32 overflows")] = 10000.0
     """temperature of all sine encodings"""
     norm_between_layers: bool = False
     """pass the normalized output of each decoder layer on; for models fine-tuned in transformers with auxiliary_loss"""
@@ -101,6 +126,25 @@ class Architecture(Frozen):
         if self.channels % 4 or self.channels % self.heads:
             raise ValueError(f"channels must be a multiple of 4 and of heads ({self.heads}), got {self.channels}")
         return self
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> "Architecture":
+        if self._rough_parameters() > MOST_PARAMETERS:
+            raise ValueError(
+                f"this network would have about {self._rough_parameters():.0e} parameters, more than {MOST_PARAMETERS:.0e}; "
+                f"make channels, feed_forward, the number of layers or the backbone smaller"
+            )
+        return self
+
+    def _rough_parameters(self) -> int:
+        """Return the order of magnitude of the number of parameters."""
+        channels, feed_forward = self.channels, 2 * self.channels * self.feed_forward
+        layers = self.encoder_layers * (4 * channels**2 + feed_forward) + self.decoder_layers * (
+            12 * channels**2 + feed_forward
+        )
+        shape = self.backbone if isinstance(self.backbone, BackboneShape) else None
+        blocks = sum(n * width**2 for n, width in zip(shape.depths, shape.widths, strict=True)) if shape else 0
+        return layers + self.queries * channels + blocks * (18 if shape and shape.block == "basic" else 1)
 
     @property
     def backbone_family(self) -> str:
@@ -163,14 +207,19 @@ class Categories:
 
 # --- input size ---
 
+# Maximum number of pixels of a resized or padded image, 5792 x 5792. It keeps a wrong size and an image of extreme proportions
+# from taking all memory.
+MAX_PIXELS = 2**25
+
 SizeRule = Literal["published", "transformers", "fit", "stretch"]
 BoxFrame = Literal["image", "padded", "padded-with-mask"]
-MAX_SIDE = 100_000  # pixels that a file may scale images to
 
 
 @dataclass(frozen=True)
 class InputSize:
     """How images are resized and padded for a model, and what its boxes are relative to.
+
+    Raises ``ValueError`` for lengths below 1, and for sizes of more than ``MAX_PIXELS``.
 
     sides: two lengths in pixels, see rule. rule: "published" scales the shorter side to the first length and the longer one
     to at most the second; "transformers" does the same, but rounds differently when the limit applies; "fit" scales the image
@@ -190,6 +239,12 @@ class InputSize:
             raise ValueError(f"rule must be one of {get_args(SizeRule)}, got {self.rule!r}")
         if self.boxes not in get_args(BoxFrame):
             raise ValueError(f"boxes must be one of {get_args(BoxFrame)}, got {self.boxes!r}")
+        # Of a shorter side and a limit, either may be huge: that of a square image, which is the smallest, is the lesser one.
+        square = (min(self.sides), min(self.sides))
+        smallest = self.sides if self.rule in ("fit", "stretch") else square
+        for height, width in (smallest, self.padded or smallest):
+            if min(height, width) < 1 or height * width > MAX_PIXELS:
+                raise ValueError(f"height x width must be from 1 to {MAX_PIXELS} pixels, got {height} x {width}")
 
     @property
     def mask(self) -> bool:
@@ -222,10 +277,13 @@ def resized_size(height: int, width: int, short_side: int, max_size: int | None)
     """Return (height, width) with the shorter side scaled to ``short_side`` and the longer one to at most ``max_size``.
 
     This is the published rule. When the limit applies, the *shorter* side is rounded first, so the longer one can exceed the
-    limit by a pixel. No side becomes 0.
+    limit, by a pixel in images of usual proportions. No side becomes 0: where the published rule gives 0, the sides are 1 and
+    ``max_size``.
     """
     if max_size is not None and max(height, width) / min(height, width) * short_side > max_size:
-        short_side = max(round(max_size * min(height, width) / max(height, width)), 1)
+        short_side = round(max_size * min(height, width) / max(height, width))
+        if short_side == 0:
+            return (max_size, 1) if width < height else (1, max_size)
     if min(height, width) == short_side:
         return height, width
     if width < height:
@@ -239,7 +297,9 @@ def _resized_size_of_transformers(height: int, width: int, short_side: int, max_
     exact: float = short_side
     if longer / shorter * short_side > max_size:
         exact = max_size * shorter / longer
-        short_side = max(round(exact), 1)
+        short_side = round(exact)
+        if short_side == 0:
+            return (max_size, 1) if width < height else (1, max_size)
     if shorter == short_side:
         return height, width
     return (int(exact * height / width), short_side) if width < height else (short_side, int(exact * width / height))
@@ -316,12 +376,12 @@ def _from_version_0(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _input_size(given: Mapping[str, Any]) -> InputSize:
-    first, second = map(_side, given["sides"])
+    first, second = map(_whole, given["sides"])
     padded = given["padded"]
     return InputSize(
         (first, second),
         given["rule"],
-        None if padded is None else (_side(padded[0]), _side(padded[1])),
+        None if padded is None else (_whole(padded[0]), _whole(padded[1])),
         given["boxes"],
     )
 
@@ -329,12 +389,6 @@ def _input_size(given: Mapping[str, Any]) -> InputSize:
 def _id(value: Any) -> int:
     if not -(2**63) <= _whole(value) < 2**63:
         raise ValueError(f"category id {value} has more than 64 bits")
-    return value
-
-
-def _side(value: Any) -> int:
-    if not 1 <= _whole(value) <= MAX_SIDE:
-        raise ValueError(f"a side of {value} pixels")
     return value
 
 

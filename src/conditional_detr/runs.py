@@ -3,21 +3,28 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from conditional_detr.config import Settings, changed_within_run, load_settings
-from conditional_detr.errors import CheckpointError
-from conditional_detr.files import write_text
+from conditional_detr.config import Settings, changed_within_run, differences, fixed, load_settings
+from conditional_detr.errors import CheckpointError, RunError, SettingsError
+from conditional_detr.files import sync, write_text
+from conditional_detr.locking import BusyError, FileLock
+from conditional_detr.metrics_file import Metrics, read_records
 
-Metrics = dict[str, Any]
+KEPT_STATES = 2
 
 
 @dataclass(frozen=True)
 class RunFolder:
+    """The folder of a run. lock: held by the process that writes to it; None in all others."""
+
     path: Path
+    lock: FileLock | None = field(default=None, compare=False, repr=False)
 
     @property
     def config(self) -> Path:
@@ -40,12 +47,47 @@ class RunFolder:
         return self.path / "plots"
 
     @property
+    def augmented(self) -> Path:
+        """Page of augmented training images."""
+        return self.plots / "augmented.jpg"
+
+    @property
     def states(self) -> Path:
         return self.path / "state"
 
+    def locked(self) -> "RunFolder":
+        """Return this folder with its lock. Raises ``CheckpointError`` when another process has it."""
+        try:
+            return replace(self, lock=FileLock(self.path / _LOCK))
+        except BusyError as error:
+            raise CheckpointError(f"{self.path} is in use by {error}; wait until that run ends, or stop it") from error
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path / _LOCK} can't be written ({error.strerror}); a run needs a folder that it can write to"
+            ) from error
+
+    def release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        """Raise ``RunError`` for an ``OSError`` in the block, and when the folder was removed or replaced before it."""
+        try:
+            if self.lock is not None and not self.lock.in_place():
+                raise RunError(f"{self.path} was removed or replaced while its run was going on; start the run again")
+            yield
+        except OSError as error:
+            state = self.newest_state()
+            left = "it has no state yet" if state is None else f"its newest state, {state.name}, is complete"
+            raise RunError(
+                f"{error.filename or self.path} can't be written ({error.strerror or error}); the run ends, and {left}: "
+                f"make the disk writable and free some space, then resume"
+            ) from error
+
     def write_config(self, settings: Settings) -> None:
         """Write settings that repeat the run from any folder under a new name."""
-        write_text(self.config, _repeatable(settings).to_yaml())
+        write_text(self.config, repeatable(settings).to_yaml())
 
     def append(self, record: Metrics) -> None:
         """Append a line to the metrics. A line that a kill cut short is ended first."""
@@ -56,10 +98,14 @@ class RunFolder:
                     file.write(b"\n")
             file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
 
+    def saved_states(self) -> list[Path]:
+        """Return the folders of complete states, the newest first."""
+        found = [path for path in self.states.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
     def newest_state(self) -> Path | None:
         """Return the folder of the newest complete state, or None before the first one."""
-        found = [path for path in self.states.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
-        return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
+        return next(iter(self.saved_states()), None)
 
     def partial_state(self) -> Path:
         """Return the folder that a state is written to before ``keep_state`` renames it."""
@@ -67,35 +113,78 @@ class RunFolder:
 
     def begin_state(self) -> None:
         """Make ``partial_state`` an empty folder. Remove what a kill left in it."""
+        self.states.mkdir(exist_ok=True)  # without parents, so that a removed run folder is an error
         _remove(self.partial_state())
-        self.partial_state().mkdir(parents=True)
+        self.partial_state().mkdir()
 
     def keep_state(self, step: int) -> None:
-        """Rename the state in ``partial_state`` to ``step-N``, then remove older states."""
+        """Rename the state in ``partial_state`` to ``step-N`` once all is on disk. Then remove all but the newest states."""
+        if self.metrics.exists():
+            sync(self.metrics)  # its lines up to the state must outlive a loss of power too
+        sync(self.partial_state())
         target = self.states / f"step-{step}"
         _remove(target)
         os.replace(self.partial_state(), target)
-        for path in self.states.glob("step-*"):
-            if path != target:
+        sync(self.states)
+        sync(self.path)  # where the folder of states is new
+        kept = [path for path in self.saved_states() if not path.is_symlink()][:KEPT_STATES]
+        for path in (*self.states.glob("step-*"), *self.states.glob(f"{_DAMAGED}*")):
+            if path not in kept:
                 _remove(path)
+
+    def set_aside(self, state: Path) -> None:
+        """Rename a damaged state, so that no later resume starts from it. ``keep_state`` removes it."""
+        target = self.states / f"{_DAMAGED}{state.name}"
+        _remove(target)
+        os.replace(state, target)
+
+
+_LOCK, _DAMAGED = ".lock", "damaged-"
 
 
 def create_run(settings: Settings) -> RunFolder:
-    """Create the folder of a new run and write its config. Raises ``CheckpointError`` when ``train.name`` is taken."""
+    """Create and lock the folder of a new run, and write its config. Raises ``CheckpointError`` when ``train.name`` is taken.
+
+    A folder in which nothing of a run is, such as one left by a kill at this moment, is taken over.
+    """
     output, name = settings.train.output, settings.train.name
+    stem = name or settings.preset or "run"
+    names = [stem] if name else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     try:
-        if name:
-            path = output / name
-            path.mkdir(parents=True)
-        else:
-            path = _numbered(output, settings.preset or "run")
-    except FileExistsError as error:
-        raise CheckpointError(f"{error.filename} exists; give another train.name, or resume that run") from error
-    run = RunFolder(path)
-    for folder in (run.states, run.plots):
-        folder.mkdir()
-    run.write_config(settings)
+        (output / stem).parent.mkdir(parents=True, exist_ok=True)
+        run = next((run for each in names if (run := _claimed(output / each)) is not None), None)
+        if run is None:
+            raise CheckpointError(f"{output / stem} exists; give another train.name, or resume that run")
+        run.write_config(settings)
+        sync(run.path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or output} can't be written ({error.strerror}); give another train.output"
+        ) from error
     return run
+
+
+def _claimed(path: Path) -> RunFolder | None:
+    """Return the locked run folder at ``path``, created where it is missing; None where something or someone is in it."""
+    if path.exists() and not (path.is_dir() and _is_unused(path)):
+        return None
+    path.mkdir(exist_ok=True)
+    try:
+        run = RunFolder(path, FileLock(path / _LOCK))
+    except BusyError:
+        return None
+    if _is_unused(path):
+        return run
+    run.release()  # another process was faster
+    return None
+
+
+def _is_unused(path: Path) -> bool:
+    """Tell whether a folder holds at most what is there before the config of a run, and empty folders."""
+    return all(
+        entry.name in (_LOCK, ".config.yaml.partial") or (entry.is_dir() and not any(entry.iterdir()))
+        for entry in path.iterdir()
+    )
 
 
 def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Settings]:
@@ -105,43 +194,71 @@ def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Sett
     """
     run = RunFolder(path)
     if not run.config.is_file():
+        if path.is_dir() and (path / _LOCK).exists() and _is_unused(path):
+            raise CheckpointError(f"{path} holds nothing yet: its run was killed as it began; give its command again")
         raise CheckpointError(
             f"{path} is not a run folder: it has no config.yaml; give the folder that cdetr train made"
         )
     return run, changed_within_run(load_settings(run.config), overrides, path)
 
 
-def read_metrics(file: Path) -> list[Metrics]:
-    """Return the valid lines of ``metrics.jsonl``. A resume invalidates the lines after the state that it started from."""
+def begun_run(settings: Settings) -> RunFolder | None:
+    """Return the run of this name, which ``train.resume=auto`` goes on with; None before it has begun.
+
+    Raises ``SettingsError`` when it began with other settings that can't change within a run.
+    """
+    run = RunFolder(settings.train.output / settings.train.name)
+    if not run.config.is_file():
+        return None
+    for key, change in fixed(differences(load_settings(run.config), repeatable(settings))).items():
+        raise SettingsError(
+            f"{run.path} began with another {key} ({change}), which can't change within a run; "
+            f"set it back, or give another train.name"
+        )
+    return run
+
+
+def read_metrics(file: Path, void: bool = False) -> list[Metrics]:
+    """Return the records of ``metrics.jsonl``. A resume invalidates the lines after the state that it started from.
+
+    Lines that are no records are left out with a logged warning, except for those that a kill cut short. void: return
+    invalidated lines too, unless the resume started from the beginning.
+    """
     records: list[Metrics] = []
-    if not file.is_file():
-        return records
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            record: Metrics = json.loads(line)
-        except ValueError:
-            continue  # cut short by a kill
-        if record["kind"] == "resume":
-            records = [earlier for earlier in records if earlier["step"] <= record["step"]]
-        else:
+    for record in read_records(file):
+        if record["kind"] != "resume":
             records.append(record)
+        elif not void or record["step"] == 0:
+            records = [earlier for earlier in records if earlier["step"] <= record["step"]]
     return records
 
 
-def best_evaluation(records: list[Metrics]) -> Metrics | None:
-    """Return the evaluation with the highest AP, the earliest one if several are equal."""
-    evaluations = (record for record in records if record["kind"] == "evaluation")
-    return max(evaluations, key=lambda record: record["AP"], default=None)
+def best_of(scores: Sequence[float]) -> int | None:
+    """Return the index of the best evaluation: the earliest with the highest AP. None without evaluations.
+
+    While no AP is above 0, the newest is best: nothing is found yet, or AP can't be measured (-1).
+    """
+    if not scores:
+        return None
+    highest = max(scores)
+    return scores.index(highest) if highest > 0 else len(scores) - 1
 
 
-def _repeatable(settings: Settings) -> Settings:
+def best_evaluation(records: Sequence[Metrics]) -> Metrics | None:
+    """Return the evaluation whose model is kept as the best (``best_of``); None without evaluations."""
+    evaluations = [record for record in records if record["kind"] == "evaluation"]
+    best = best_of([record["AP"] for record in evaluations])
+    return None if best is None else evaluations[best]
+
+
+def repeatable(settings: Settings) -> Settings:
     """Return settings that repeat a run from any folder: with absolute paths, and without the name, which is taken."""
     sections: dict[str, Any] = {}
     for name in ("model", "data", "train"):
         section = getattr(settings, name)
         paths = {key: Path(os.path.abspath(value)) for key, value in section if isinstance(value, Path)}
         sections[name] = section.model_copy(update=paths)
-    sections["train"] = sections["train"].model_copy(update={"name": ""})
+    sections["train"] = sections["train"].model_copy(update={"name": "", "resume": "never"})
     return settings.model_copy(update=sections)
 
 
@@ -151,15 +268,3 @@ def _remove(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
-
-
-def _numbered(output: Path, stem: str) -> Path:
-    output.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        path = output / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            number += 1

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from conditional_detr.checkpoints.conversion import convert
 from conditional_detr.checkpoints.safe_load import load_pth
@@ -26,7 +27,7 @@ from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
 from tests.checkpoints.models import randomized, save_checkpoint, small
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED, needs_shared, no_room_for_files_over
 from tests.explain.test_convergence import VERSION_3
 from tests.training.test_loop import changed
 
@@ -99,6 +100,10 @@ COMMANDS = [
     "convert",
     "demo",
     "dataset",
+    "dataset check",
+    "dataset show",
+    "dataset convert",
+    "dataset split",
     "dataset shapes",
 ]
 
@@ -145,6 +150,8 @@ def test_train_resume_and_what_it_says(shapes_root, tmp_path):
     assert f"cdetr predict {run}" in result.stdout
     assert "best AP" in result.stdout
     assert "rectangle" in result.stderr
+    assert f"augmented    {run}/plots/augmented.jpg" in result.stdout
+    assert (run / "plots" / "augmented.jpg").exists()
     assert "step 1/3" in result.stderr
     assert (run / "config.yaml").exists()
     again = cdetr("train", "--resume", run)
@@ -195,6 +202,48 @@ def test_evaluate(run, shapes_root, tmp_path):
     assert json.loads(cdetr("evaluate", run, "--json").stdout)["AP"] == pytest.approx(recorded["AP"], abs=1e-6)
 
 
+def test_saved_predictions_replace_nothing_else(run, shapes_root, tmp_path):
+    annotations = shapes_root / "annotations" / "instances_val2017.json"
+    before = annotations.read_bytes()
+    refused(cdetr("evaluate", run, "--save-predictions", annotations), "would be replaced by a file of that name")
+    assert annotations.read_bytes() == before
+    (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("link.json", "pipe.json", "."):
+        refused(cdetr("evaluate", run, "--save-predictions", tmp_path / name), "is a link, a folder or a device")
+
+
+def test_a_full_disk_does_not_cost_the_metrics(run, tmp_path):
+    (tmp_path / "results.json").write_text("before")
+    with no_room_for_files_over(1000):
+        result = cdetr("evaluate", run, "--save-predictions", tmp_path / "results.json")
+    assert result.returncode == 1
+    assert "AP50" in result.stdout
+    assert "error: " in result.stderr
+    assert "File too large" in result.stderr
+    assert (tmp_path / "results.json").read_text() == "before"
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+@pytest.mark.parametrize("to", ["official", "mmdetection"])
+def test_a_full_disk_leaves_no_part_of_a_checkpoint(to, tmp_path):
+    save_checkpoint(randomized(small()), tmp_path / "model")
+    with no_room_for_files_over(2**20):
+        result = cdetr("convert", tmp_path / "model", tmp_path / "new.pth", "--to", to)
+    assert result.returncode == 1
+    assert re.fullmatch("error: .*File too large\n", result.stderr)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_failed_conversion_is_not_in_the_way_of_the_next(tmp_path):
+    save_checkpoint(randomized(small()), tmp_path / "model")
+    with no_room_for_files_over(2**20), contextlib.suppress(SafetensorError):
+        cdetr("convert", tmp_path / "model", tmp_path / "new", "--to", "huggingface")
+    assert os.listdir(tmp_path / "new") == []
+    result = cdetr("convert", tmp_path / "model", tmp_path / "new", "--to", "huggingface")
+    assert result.returncode == 0, result.stderr
+
+
 def test_mistakes_in_evaluation_are_refused(run, tmp_path):
     refused(cdetr("evaluate", tmp_path / "no"), "does not exist; give a run or checkpoint folder")
     refused(cdetr("evaluate", run, "train.epochs=1"), r"takes data\.\* and evaluation\.\*")
@@ -210,15 +259,15 @@ def test_predict(run, shapes_root, tmp_path):
     assert len(pictures) == 11
     with Image.open(pictures[0]) as picture:
         assert picture.size == (96, 96)
-    results = json.loads((tmp_path / "predictions" / "detections.json").read_text())
-    assert len(results) == 11 * 60
-    assert Path(results[0]["file_name"]) == folder / "000001.png"
-    assert {"image_id", "category_id", "category_name", "bbox", "score"} <= results[0].keys()
+    data = json.loads((tmp_path / "predictions" / "detections.json").read_text())
+    assert len(data["annotations"]) == 11 * 60
+    assert Path(data["images"][0]["file_name"]) == folder / "000001.png"
+    assert {"image_id", "category_id", "category_name", "bbox", "score"} <= data["annotations"][0].keys()
 
 
 def test_predict_json_writes_nothing(run, shapes_root, tmp_path):
     result = cdetr("predict", run, shapes_root / "val2017" / "00000[12].png", "--json", "--threshold", 0, cwd=tmp_path)
-    assert {row["image_id"] for row in json.loads(result.stdout)} == {1, 2}
+    assert {row["image_id"] for row in json.loads(result.stdout)["annotations"]} == {1, 2}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -440,6 +489,9 @@ def test_benchmark(run, monkeypatch):
 def test_benchmark_refuses():
     refused(cdetr("benchmark", "nothing"), "nothing is no preset, file or folder; presets: conditional-detr_r")
     refused(cdetr("benchmark", "--size", "640"), "--size 640: give height and width in pixels")
+    refused(
+        cdetr("benchmark", "--size", "100000x100000"), "--size 100000x100000: give a size of at most 33554432 pixels"
+    )
     refused(cdetr("benchmark", "conditional-detr_tiny_shapes", "train.epochs=1"), "only model.* settings")
     refused(cdetr("benchmark", "--train", "--compile"), "--compile is for predictions")
     refused(cdetr("benchmark", "detr_tiny_shapes", "--against", "transformers"), "leave out --against")
@@ -461,7 +513,7 @@ def test_convert_and_use_a_run(run, shapes_root, tmp_path):
         for source in (run, tmp_path / "folder")
     ]
     assert found[0] == found[1]
-    assert found[0]
+    assert found[0]["annotations"]
     refused(cdetr("convert", run, tmp_path / "x.pth", "--to", "official"), "does not have a backbone of its own shape")
 
 
@@ -474,7 +526,7 @@ def test_files_that_do_not_say_enough(shapes_root, tmp_path):
     refused(cdetr("predict", tmp_path / "detr.pth", image), "--dc5 or --no-dc5")
     result = cdetr("predict", tmp_path / "detr.pth", image, "--no-dc5", "--json", "--threshold", 0)
     assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)) == 9
+    assert len(json.loads(result.stdout)["annotations"]) == 9
     result = cdetr("convert", tmp_path / "detr.pth", tmp_path / "mm.pth", "--to", "mmdetection", "--no-dc5", "--json")
     account = json.loads(result.stdout)
     assert (account["from"], account["to"]) == ("official", "mmdetection")
@@ -499,7 +551,8 @@ def test_a_file_without_category_names_gets_them(shapes_root, tmp_path):
     assert [row["name"] for row in json.loads(result.stdout)["per_class"]] == ["rectangle", "ellipse", "triangle"]
     assert "categories are named 'N/A', 'rectangle', 'ellipse', 'triangle' (before: 'class 0'" in result.stderr
     result = cdetr("predict", source, image, "--names", "a,b,c,d", "--json", "--threshold", 0)
-    assert {row["category_name"] for row in json.loads(result.stdout)} <= {"a", "b", "c", "d"}
+    found = json.loads(result.stdout)
+    assert [category["name"] for category in found["categories"]] == ["a", "b", "c", "d"]
     result = cdetr("attention", source, image, "--names", "a,b,c,d", "--json", "--out", tmp_path / "x.png")
     assert {row["category_name"] for row in json.loads(result.stdout)["detections"]} <= {"a", "b", "c", "d"}
     assert cdetr("convert", source, tmp_path / "hf", "--to", "huggingface", "--names", "a,b,c,d").returncode == 0

@@ -25,10 +25,10 @@ def value_of(override: str) -> object:
 def refused(text: str | bytes, sentence: str, file: Path) -> None:
     """Check that a file of this text is refused quickly and in one line."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match=sentence) as caught:
         load_settings(file)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
 
@@ -153,12 +153,45 @@ def test_home_of_nobody():
         ),
         ("train.name=a\0b", r"train\.name: 'a\\x00b' has characters that no name can have"),
         ("train.output=a\udcff", r"train\.output: 'a\\udcff' has characters that no name can have"),
+        (
+            "train.name=../x",
+            r"train\.name: must be the name of one folder, got '\.\./x'; train\.output sets the folder",
+        ),
+        ("train.name=/x", r"train\.name: must be the name of one folder"),
+        ("train.name=..", r"train\.name: must be the name of one folder"),
+        ("train.name=a\\b", r"train\.name: must be the name of one folder"),
+        ("train.name=a\nb", r"train\.name: must be the name of one folder"),
+        ("train.name=" + "雪" * 100, r"train\.name: must be at most 200 bytes long, got 300; give a shorter name"),
+        ("train.name=" + "x" * 10**6, r"'train\.name': the value has 1000000 characters, too many"),
+        ("data.root=", r"data\.root is empty; write a path, or leave it out"),
+        ("train.output=", r"train\.output is empty"),
+        ("model.init_from=", r"model\.init_from is empty"),
+        ("data.root=~" + "x" * 10_000, r"data\.root: '~x+\.\.\. \(10003 characters\) is no home directory here"),
+        ("=", "unknown key ''"),
+        ("=1", "unknown key ''"),
+        (".=1", r"unknown key '\.'"),
+        ("a.b.c=1", "unknown key 'a'"),
+        ("train..epochs=1", r"unknown key 'train\.\.epochs' \(did you mean 'train\.epochs'"),
+        ("train.epochs.x=1", r"unknown key 'train\.epochs\.x' \(did you mean 'train\.epochs'"),
+        ("train.epochs =1", r"unknown key 'train\.epochs ' \(did you mean 'train\.epochs'"),
+        ("tr\u0430in.epochs=1", r"did you mean 'train'"),  # a Cyrillic a
+        ("train.epochs=\u0663", r"train\.epochs: .*integer"),  # an Arabic digit
+        ("😀=1", "unknown key '😀'"),
+        ("k" * 10**6 + "=1", r"unknown key 'k+\.\.\. \(1000002 characters\)"),
     ],
 )
 def test_wrong_overrides_are_refused(override, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         load_settings(PUBLISHED, [override])
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_many_overrides_are_read_in_time():
+    started = time.process_time()
+    overrides = [f"train.epochs={i}" for i in range(1, 3001)]
+    assert load_settings(PUBLISHED, overrides).train.epochs == 3000  # the last one counts
+    assert time.process_time() - started < 2
 
 
 def test_wrong_files_are_refused(tmp_path):
@@ -227,6 +260,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("train: 3", "train: input should be a valid dictionary"),
         ("train: [3]", "train: input should be a valid dictionary"),
         ("preset: 3", "preset: input should be a valid string"),
+        ("preset: ../../x", r"preset: must be the name of one folder, got '\.\./\.\./x'"),
+        ("preset: " + "x" * 1000, "preset: must be at most 200 bytes long"),
+        ("data: {root: ''}", r"data\.root is empty"),
         (
             "version: 2\nnonsense: 3",
             r"written by a newer conditional-detr \(config version 2; this one reads up to 1\); upg",
@@ -255,7 +291,9 @@ def test_little_text_is_enough(text, tmp_path):
     assert load_settings(file) == Settings()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.one_of(
         st.text(max_size=60),

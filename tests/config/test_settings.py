@@ -58,6 +58,15 @@ RECIPE = {
     "data.train_images": (None, "the user's"),
     "data.val_annotations": (None, "the user's"),
     "data.val_images": (None, "the user's"),
+    "data.layout": ("auto", "the user's"),
+    "data.hub": (None, "the user's"),
+    "data.val": ("auto", OURS),
+    "data.val_fraction": (0.0, OURS),
+    "data.categories": ((), "the user's"),
+    "data.voc_one_based": (False, "the user's"),
+    "data.voc_difficult": ("ignore", "MMDetection, VOC data sets"),
+    "data.exif": ("auto", OURS),
+    "data.strict": (False, OURS),
     "data.flip": (0.5, TRANSFORMS),
     "data.short_sides": ((480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800), TRANSFORMS),
     "data.max_size": (1333, TRANSFORMS),
@@ -65,10 +74,24 @@ RECIPE = {
     "data.crop_short_sides": ((400, 500, 600), TRANSFORMS),
     "data.crop_min": (384, TRANSFORMS),
     "data.crop_max": (600, TRANSFORMS),
+    "data.scale_jitter": (0.0, "not in the published recipe"),
+    "data.scale_min": (0.5, OURS),
+    "data.scale_max": (2.0, "torchvision's ScaleJitter, scale_range"),
+    "data.mosaic": (0.0, "not in the published recipe"),
+    "data.mosaic_until": (0.8, OURS),
+    "data.min_visible": (0.25, OURS),
+    "data.vertical_flip": (0.0, "not in the published recipe"),
+    "data.quarter_turns": (0.0, "not in the published recipe"),
+    "data.color_jitter": (0.0, "not in the published recipe"),
+    "data.brightness": (0.125, "torchvision's RandomPhotometricDistort, after SSD"),
+    "data.contrast": (0.5, "torchvision's RandomPhotometricDistort, after SSD"),
+    "data.saturation": (0.5, "torchvision's RandomPhotometricDistort, after SSD"),
+    "data.hue": (0.05, "torchvision's RandomPhotometricDistort, after SSD"),
     "data.eval_short_side": (800, TRANSFORMS),
     "data.eval_max_size": (1333, TRANSFORMS),
     "data.group_by_aspect_ratio": (False, OFFICIAL),
     "data.workers": (2, OFFICIAL),
+    "data.on_error": ("stop", OURS),
     "train.epochs": (50, SCRIPTS),
     "train.max_steps": (0, OURS),
     "train.batch_size": (2, MMDET),
@@ -90,6 +113,7 @@ RECIPE = {
     "train.seed": (42, OFFICIAL),
     "train.output": ("runs", OURS),
     "train.name": ("", OURS),
+    "train.resume": ("never", OURS),
     "train.log_every": (10, OURS),
     "train.save_every": (1000, OURS),
     "evaluation.every": (1, OFFICIAL),
@@ -149,6 +173,32 @@ def test_what_does_not_go_together_is_refused():
         load_settings("detr_tiny_shapes", ["train.query_groups=3"])
     with pytest.raises(InputError, match=r"^detr_tiny_shapes: model: ablate=\['query_scale'\] names parts that only"):
         load_settings("detr_tiny_shapes", ["model.ablate=[query_scale]"])
+    with pytest.raises(InputError, match=r"^settings: data: scale_min 3 is larger than scale_max 2$"):
+        settings_from({"data": {"scale_min": 3.0}})
+    with pytest.raises(
+        InputError, match=r"data: mosaic=0\.5 has no effect with mosaic_until=0; set mosaic=0, or mosaic_un"
+    ):
+        settings_from({"data": {"mosaic": 0.5, "mosaic_until": 0.0}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            (key, value)
+            for key in ("mosaic", "scale_jitter", "vertical_flip", "color_jitter")
+            for value in (-0.1, 1.1, True)
+        ),
+        *(("hue", value) for value in (-0.1, 0.51)),
+        *((key, 0) for key in ("scale_min", "scale_max")),
+        ("quarter_turns", "90"),
+        ("contrast", None),
+    ],
+)
+def test_values_of_augmentation_are_checked(key, value):
+    with pytest.raises(InputError, match=rf"^settings: data\.{key}: ") as caught:
+        settings_from({"data": {key: value}})
+    assert "\n" not in str(caught.value)
 
 
 def test_the_baseline_of_the_paper():
@@ -200,9 +250,10 @@ def test_auto_of_the_loss_follows_the_classification():
 def test_resolved_leaves_no_auto(name):
     settings = load_settings(name)
     resolved = settings.resolved()
-    assert "auto" not in resolved.to_yaml()
+    for section in ("model", "loss", "train", "evaluation"):  # the files of the data decide what its "auto" means
+        assert "auto" not in getattr(resolved, section).model_dump().values()
     assert resolved.resolved() == resolved
-    assert settings.to_yaml().count("auto") == 4  # files keep "auto"
+    assert settings.to_yaml().count("auto") == 7  # files keep "auto"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -213,6 +264,78 @@ def test_no_number_is_infinite(key, value):
     section, _, name = key.partition(".")
     with pytest.raises(InputError, match=key):
         settings_from({section: {name: value}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.queries=1000000000"], r"model\.queries: must be at most 100,000 \(.*\), got 1000000000"),
+        (["model.channels=100000000"], r"model\.channels: must be at most 65,536"),
+        (["model.heads=1000000000000"], r"a multiple of 4 and of heads"),
+        (["model.feed_forward=100000000"], r"model\.feed_forward: must be at most 1,000,000"),
+        (["model.encoder_layers=10000000"], r"model\.encoder_layers: must be at most 1,000"),
+        (["model.decoder_layers=10000000"], r"model\.decoder_layers: must be at most 1,000"),
+        (
+            ["model.channels=65536", "model.feed_forward=1000000"],
+            r"about 2e\+12 parameters, more than 1e\+10; make channels",
+        ),
+        (["model.position_temperature=1e300"], r"model\.position_temperature: must be at most"),
+        (["model.position_temperature=1e-300"], r"model\.position_temperature: .*greater than or equal"),
+        (["model.backbone={block: basic, depths: [100000000], widths: [64]}"], r"depths: must be at most 1,000"),
+        (["model.backbone={block: basic, depths: [1000], widths: [65536]}"], r"about 8e\+13 parameters"),
+        ([f"model.backbone={{block: basic, depths: {[1] * 99}, widths: {[8] * 99}}}"], r"at most 10 stages, got 99"),
+        (["train.batch_size=1000000000000"], r"train\.batch_size: must be at most 65,536"),
+        (["train.accumulate=1000000000000"], r"train\.accumulate: must be at most 65,536"),
+        (["train.batch_size=65536", "train.accumulate=65536"], r"batch_size=65536 times accumulate=65536 is above"),
+        (["train.query_groups=1000000"], r"train\.query_groups: must be at most 1,000"),
+        (["train.query_groups=1000"], r"model\.queries=300 times train\.query_groups=1000 is above 100,000"),
+        (["train.epochs=1000000000000000000"], r"train\.epochs: must be at most 1,000,000,000"),
+        (["train.epochs=-1"], r"train\.epochs: .*greater than 0"),
+        (["train.max_steps=1000000000000000000"], r"train\.max_steps: must be at most"),
+        (["train.seed=-1"], r"train\.seed: .*greater than or equal to 0"),
+        (
+            ["train.lr=1e300"],
+            r"train\.lr: must be at most 1,000,000,000 \(training in float32 overflows\), got 1e\+300",
+        ),
+        (["loss.l1_weight=1e300"], r"loss\.l1_weight: must be at most"),
+        (["data.workers=1000000"], r"data\.workers: must be at most 1,024"),
+        (["evaluation.batch_size=1000000000000"], r"evaluation\.batch_size: must be at most 65,536"),
+        (["evaluation.max_dets=1000000000000"], r"evaluation\.max_dets: must be at most 1,000,000"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_absurd_numbers_are_refused_before_they_fill_the_memory(overrides, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        load_settings(PUBLISHED, overrides)
+    assert len(str(caught.value)) < 300
+
+
+def test_odd_experiments_are_none_of_them():
+    load_settings(
+        PUBLISHED,
+        [
+            *("model.queries=20000", "model.channels=4096", "model.feed_forward=16384", "model.heads=64"),
+            *("model.encoder_layers=0", "model.decoder_layers=24", "model.position_temperature=0.5"),
+            *(
+                "train.epochs=100000",
+                "train.batch_size=4096",
+                "train.accumulate=64",
+                "train.lr=100",
+                "train.lr_backbone=0",
+            ),
+            *("train.save_every=1000000000000", "evaluation.every=1000000000000", "loss.giou_weight=1e6"),
+        ],
+    )
+    load_settings(PUBLISHED, ["model.decoder_layers=1000", "model.backbone={block: basic, depths: [333], widths: [8]}"])
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, -(10**5000)], ids=["400", "-400", "5000", "-5000"])
+@pytest.mark.parametrize("key", ["model.queries", "model.dropout", "train.lr", "train.epochs", "evaluation.max_dets"])
+def test_numbers_of_very_many_digits_are_refused(key, value):
+    section, _, name = key.partition(".")
+    with pytest.raises(InputError, match=key) as caught:
+        settings_from({section: {name: value}})
+    assert len(str(caught.value)) < 300
 
 
 def test_every_setting_says_what_it_is():

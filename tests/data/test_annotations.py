@@ -39,7 +39,6 @@ def test_objects_lie_in_the_order_of_their_images():
     assert data.crowd.tolist() == [False, False, False, True]
     assert data.areas.tolist() == [64, 0, 9, 400]  # area of the box unless an area above 0 is given
     assert data.object_counts.tolist() == [1, 0, 1]
-    assert data.dropped == 1
     boxes, labels = data.training_objects(2)
     assert (boxes.tolist(), labels.tolist()) == ([[1, 1, 5, 5]], [1])
     assert data.path(1) == Path("images/b.png")

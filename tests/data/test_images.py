@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import socket
 import threading
 import warnings
 from functools import partial
@@ -10,9 +12,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
-from conditional_detr.data.images import open_image, read_image, to_rgb
+from conditional_detr.data.images import open_image, read_image, to_image, to_pixels, to_rgb
 from conditional_detr.errors import ImageError, InputError
 from tests.conftest import SHARED, needs_shared
 
@@ -166,3 +168,59 @@ def test_an_opened_but_damaged_pil_image(tmp_path):
 def test_missing_files_and_folders_are_named(tmp_path, missing):
     with pytest.raises(InputError, match=r"does not exist|is a folder"):
         read_image(tmp_path / missing)
+
+
+def test_pixels_are_an_image_again():
+    values = np.random.default_rng(0).integers(0, 256, (13, 9, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(to_image(to_pixels(Image.fromarray(values)))), values)
+    assert np.asarray(to_image(torch.full((3, 2, 2), 99.0))).min() == 255
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX")
+def test_what_is_no_regular_file_is_refused_and_not_opened(tmp_path, monkeypatch):
+    """Opening a pipe that nobody writes to would block for ever."""
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    os.mkfifo("pipe.jpg")
+    os.symlink("pipe.jpg", "to-pipe.jpg")
+    os.symlink("loop.jpg", "loop.jpg")
+    os.symlink("nothing.jpg", "broken.jpg")
+    os.mkdir("folder")
+    os.symlink("folder", "to-folder")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.jpg")
+        for name, sentence in {
+            "pipe.jpg": "is a named pipe, not an image",
+            "to-pipe.jpg": "is a named pipe",
+            "loop.jpg": "is a link that leads to itself",
+            "broken.jpg": "is a link to a file that does not exist",
+            "to-folder": "is a link to a folder",
+            "socket.jpg": "is a socket",
+            "/dev/zero": "is a device",
+        }.items():
+            with pytest.raises(ImageError, match=f"{name} {sentence}"):
+                read_image(name)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may search any folder")
+def test_a_folder_without_permission(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(ImageError, match="locked can't be searched; check its permissions"):
+        read_image(tmp_path / "locked")
+
+
+def test_extreme_proportions_are_refused_before_decoding(tmp_path, monkeypatch):
+    for name, size in (("line.png", (20_001, 2)), ("tall.png", (1, 10_001)), ("long.png", (10_000, 1))):
+        Image.new("1", size).save(tmp_path / name)
+    assert read_image(tmp_path / "long.png").size == (10_000, 1)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=r"line\.png is 20001 x 2 pixels, one side more than 10000 times .*; crop it"):
+        read_image(tmp_path / "line.png")
+    with (
+        Image.open(tmp_path / "tall.png") as image,
+        pytest.raises(ImageError, match=r"images\[3\] is 1 x 10001 pixels"),
+    ):
+        open_image(image, "images[3]")
+    with pytest.raises(ImageError, match=r"images\[3\] is 10001 x 1 pixels"):
+        open_image(np.zeros((1, 10_001, 3), np.uint8), "images[3]")
+    with pytest.raises(ImageError, match=r"images\[3\] has no pixels"):
+        open_image(Image.new("RGB", (0, 5)), "images[3]")

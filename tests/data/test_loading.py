@@ -1,5 +1,7 @@
 """Batches depend on the seed but not on the number of workers, contain each image once, and restart at any step."""
 
+import shutil
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -8,9 +10,16 @@ import torch
 from PIL import Image
 
 from conditional_detr.config import DataSettings
+from conditional_detr.data.annotations import Names
 from conditional_detr.data.batching import pad
-from conditional_detr.data.layouts import read_split
-from conditional_detr.data.loading import TrainingBatches, evaluation_batches, training_batches
+from conditional_detr.data.loading import (
+    LeftOut,
+    TrainingBatches,
+    evaluation_batches,
+    training_batches,
+    training_images,
+)
+from conditional_detr.data.reading import read_split
 from conditional_detr.errors import InputError
 from conditional_detr.record import InputSize
 
@@ -116,17 +125,178 @@ def test_broken_image_is_one_sentence(data, tmp_path, workers):
     for name in data.file_names:
         (tmp_path / name).write_bytes(data.folder.joinpath(name).read_bytes())
     broken.write_bytes(broken.read_bytes()[:200])
-    from dataclasses import replace
-
     with pytest.raises(InputError, match=rf"{broken.name} is damaged") as caught:
         first(replace(data, folder=tmp_path), 12, workers=workers)
     assert "\n" not in str(caught.value)
 
 
 def test_image_of_another_size_than_annotated_is_refused(data, tmp_path):
-    from dataclasses import replace
-
     for name in data.file_names:
         Image.new("RGB", (50, 96)).save(tmp_path / name)
     with pytest.raises(InputError, match=r"is 50 x 96 .* says 96 x 96"):
         first(replace(data, folder=tmp_path), 1)
+
+
+# --- augmentation beyond the published one ---
+
+EVERYTHING = {"mosaic": 0.5, "scale_jitter": 0.5, "vertical_flip": 0.5, "quarter_turns": 0.75, "color_jitter": 0.5}
+
+
+def test_workers_change_nothing_with_everything_on(data):
+    assert equal(first(data, 14, **EVERYTHING), first(data, 14, workers=2, **EVERYTHING))
+
+
+def test_restart_with_everything_on(data):
+    assert equal(first(data, 17, **EVERYTHING)[14:], first(data, 3, start_step=14, **EVERYTHING))
+
+
+def test_epochs_and_seeds_differ_with_everything_on(data):
+    settings = SETTINGS.model_copy(update=EVERYTHING)
+    one, again, other_seed = (training_images(data, settings, seed) for seed in (5, 5, 6))
+    pixels = [[images[epoch, 3].sample[0] for epoch in range(4)] for images in (one, again, other_seed)]
+    assert all(torch.equal(a, b) for a, b in zip(pixels[0], pixels[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(pixels[0], pixels[2], strict=True))
+    assert not any(torch.equal(pixels[0][i], pixels[0][j]) for i in range(4) for j in range(i))
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_each_can_be_on_alone(data, name):
+    plain, changed = first(data, 4), first(data, 4, **{name: 1.0})
+    assert not equal(plain, changed)
+    for _, targets in changed:
+        for target in targets:
+            corners = torch.cat(
+                [target.boxes[:, :2] - target.boxes[:, 2:] / 2, target.boxes[:, :2] + target.boxes[:, 2:] / 2]
+            )
+            assert ((corners > -1e-5) & (corners < 1 + 1e-5)).all()
+            assert (target.labels < len(data.categories)).all()
+
+
+def test_mosaics_end_after_their_epochs(data):
+    """Later epochs are those of a run without mosaics."""
+    settings = SETTINGS.model_copy(update={"mosaic": 1.0})
+    images, without = training_images(data, settings, 5, mosaic_epochs=2), training_images(data, SETTINGS, 5)
+    for epoch in range(4):
+        for index in (0, 30):
+            (pixels, target), (plain_pixels, plain_target) = images[epoch, index].sample, without[epoch, index].sample
+            assert target.image_name.startswith("mosaic of ") == (epoch < 2)
+            assert (torch.equal(pixels, plain_pixels) and torch.equal(target.boxes, plain_target.boxes)) == (epoch >= 2)
+    assert equal(first(data, 2, mosaic=1.0, mosaic_epochs=0), first(data, 2))
+
+
+def test_mosaics_are_as_frequent_as_asked(data):
+    images = training_images(data, SETTINGS.model_copy(update={"mosaic": 0.25}), 5)
+    mosaics = sum(images[0, index].sample[1].image_name.startswith("mosaic of ") for index in range(48))
+    assert 6 <= mosaics <= 18
+
+
+def test_a_mosaic_is_in_the_shape_of_its_image(data, tmp_path):
+    """Batches stay grouped by aspect ratio. The other three images have any shape."""
+    sizes = data.sizes.copy()
+    sizes[::2] = (96, 60)
+    for i, name in enumerate(data.file_names):
+        Image.new("RGB", (sizes[i, 1], sizes[i, 0])).save(tmp_path / name)
+    mixed = replace(data, folder=tmp_path, sizes=sizes)
+    settings = {"mosaic": 1.0, "crop": 0.0, "group_by_aspect_ratio": True, "max_size": 160}
+    batches = first(mixed, 12, **settings)
+    for _, targets in batches:
+        assert len({t.image_size for t in targets}) == 1
+    images = training_images(mixed, SETTINGS.model_copy(update=settings), 5)
+    for index in range(6):
+        pixels, target = images[0, index].sample
+        assert pixels.shape[1] / pixels.shape[2] == pytest.approx(sizes[index, 0] / sizes[index, 1], rel=0.02)
+        assert target.image_id == data.image_ids[index]
+
+
+def test_a_mosaic_of_few_images(data):
+    """One image, and images without objects."""
+    one = replace(
+        data,
+        sizes=data.sizes[:1],
+        image_ids=data.image_ids[:1],
+        file_names=Names(data.file_names[:1]),
+        offsets=data.offsets[:2],
+    )
+    for images, labels in ((one, 1), (replace(data, usable=np.zeros_like(data.usable)), 0)):
+        pixels, target = training_images(images, SETTINGS.model_copy(update={"mosaic": 1.0}), 0)[0, 0].sample
+        assert pixels.shape[0] == 3
+        assert (len(target.labels) > 0) == labels
+        assert target.boxes.shape == (len(target.labels), 4)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_in_a_mosaic_is_one_sentence(data, tmp_path, workers):
+    broken = tmp_path / data.file_names[0]
+    for name in data.file_names:
+        (tmp_path / name).write_bytes(data.folder.joinpath(name).read_bytes())
+    broken.write_bytes(b"")
+    moved = replace(data, folder=tmp_path)
+    assert training_images(moved, SETTINGS, 5)[0, 1].sample is not None
+    with pytest.raises(InputError, match=rf"^{broken} is empty; replace or remove the file$"):
+        first(moved, 12, workers=workers, mosaic=1.0)
+
+
+def test_draws_are_what_the_loader_yields(data, monkeypatch):
+    """They read the image once, and the others of its mosaics once each."""
+    images = training_images(data, SETTINGS.model_copy(update=EVERYTHING), 5, mosaic_epochs=3)
+    expected = [images[epoch, 7].sample for epoch in range(4)]
+    read: list[int] = []
+    original = images.read
+    monkeypatch.setattr(images, "read", lambda index: read.append(index) or original(index))
+    for (pixels, target), (other_pixels, other_target) in zip(images.draws(7, range(4)), expected, strict=True):
+        assert torch.equal(pixels, other_pixels)
+        assert torch.equal(target.boxes, other_target.boxes)
+        assert target.image_name == other_target.image_name
+    assert read.count(7) == 1
+    assert len(read) > 1
+
+
+# --- images that can't be used ---
+
+
+@pytest.fixture
+def damaged(shapes_root, tmp_path):
+    """Training data of which images 3 and 4 are damaged, the third and the fourth in the list."""
+    root = shutil.copytree(shapes_root, tmp_path / "damaged")
+    data = read_split(DataSettings(root=root), "train")  # their headers are still whole
+    for name in ("000003", "000004"):
+        (root / "train2017" / f"{name}.png").write_bytes(b"damaged")
+    return data
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_replaced_by_the_next_usable_one(damaged, data, workers):
+    """Nothing else changes: order, number of images and augmentation of the others are those without damage."""
+    left_out = LeftOut()
+    found = first(damaged, 12, workers=workers, leave_out=left_out)
+    assert {name[-10:] for name in left_out.names} == {"000003.png", "000004.png"}
+    replaced = 0
+    for (_, targets), (_, expected) in zip(found, first(data, 12), strict=True):
+        for ours, theirs in zip(targets, expected, strict=True):
+            wanted = 5 if theirs.image_id in (3, 4) else theirs.image_id
+            assert ours.image_id == wanted
+            replaced += wanted != theirs.image_id
+    assert replaced == 2
+
+
+def test_an_epoch_without_damage_is_the_same_whatever_is_asked_for(data):
+    assert equal(first(data, 6), first(data, 6, leave_out=LeftOut()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_in_no_batch_of_an_evaluation(damaged, workers):
+    size, left_out = InputSize((96, 96)), LeftOut()
+    batches = list(evaluation_batches(damaged, size, 1, workers, leave_out=left_out))
+    assert [target.image_id for _, targets in batches for target in targets] == [1, 2, *range(5, 49)]
+    assert len(left_out.names) == 2
+    with pytest.raises(InputError, match=r"000003\.png"):
+        list(evaluation_batches(damaged, size, 1, workers))
+
+
+def test_a_damaged_image_of_a_mosaic_is_replaced(damaged):
+    left_out = LeftOut()
+    batches = first(damaged, 12, mosaic=1.0, leave_out=left_out)
+    assert {name[-10:] for name in left_out.names} == {"000003.png", "000004.png"}
+    names = " ".join(target.image_name for _, targets in batches for target in targets)
+    assert "mosaic of" in names
+    assert "000003.png" not in names

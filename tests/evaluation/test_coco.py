@@ -10,8 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.layouts import read_split
-from conditional_detr.data.layouts.coco import read_coco
+from conditional_detr.data.reading import read_coco, read_split
 from conditional_detr.errors import InputError
 from conditional_detr.evaluation.coco import NAMES, CocoEvaluator, match_categories, standard_max_dets
 from conditional_detr.record import Categories

@@ -1,14 +1,21 @@
 """The point at which a run reaches an AP, from our metrics and from MMDetection's logs."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from PIL import Image
 
+from conditional_detr.config import Settings
 from conditional_detr.errors import InputError
 from conditional_detr.explain.convergence import Curve, Point, compare, read_curve, round_levels
 from conditional_detr.explain.plots import plot_convergence
+from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
+from tests.test_metrics_file import CONTENTS, EVALUATION, TRAIN, lines
 
 
 def curve(*aps: float) -> Curve:
@@ -67,6 +74,44 @@ def test_a_run_folder_done_and_going_on(quick_run, tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
+def run_with(folder: Path, content: bytes) -> Curve:
+    """Return the curve of a run folder with these metrics."""
+    folder.mkdir(exist_ok=True)
+    run = RunFolder(folder)
+    run.write_config(Settings())
+    run.metrics.write_bytes(content)
+    return read_curve(folder)
+
+
+def test_evaluations_that_measure_nothing_are_no_points(tmp_path, caplog):
+    nothing = run_with(tmp_path / "a", lines(TRAIN, {**EVALUATION, "AP": -1.0, "AP50": -1.0}))
+    assert (nothing.points, nothing.best, nothing.epochs) == ((), None, 1)
+    assert run_with(tmp_path / "b", lines(EVALUATION)).points == (Point(1, 10, 3.5, 0.25),)
+    untimed = {key: value for key, value in EVALUATION.items() if key != "seconds"}
+    assert caplog.messages == []
+    assert len(run_with(tmp_path / "c", lines(untimed, EVALUATION)).points) == 1
+    assert caplog.messages == [
+        f"{tmp_path / 'c' / 'metrics.jsonl'}: left out 1 evaluations without seconds of training"
+    ]
+
+
+def test_a_run_that_had_the_ap_before_it_began_has_no_ratio(tmp_path):
+    start = run_with(tmp_path / "a", lines({**EVALUATION, "step": 0, "epoch": 0}))
+    assert compare(start, curve(0.5), 0.25) == (Point(0, 0, 3.5, 0.25), None, "")
+    assert compare(curve(0.5), start, 0.25).ratio == 0
+    assert compare(start, start, 0.25).ratio is None
+
+
+@settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(CONTENTS)
+def test_any_metrics_can_be_compared(tmp_path, content):
+    run = run_with(tmp_path / "run", content)
+    other = curve(0.1, 0.3)
+    levels = [0.05, *round_levels([run, other])]
+    found = [compare(a, b, level) for level in levels for a, b in ((run, other), (other, run), (run, run))]
+    json.dumps([found, run.points, run.best, run.epochs], allow_nan=False)
+
+
 VERSION_2 = [
     {"env_info": "...", "seed": 0, "exp_name": "x.py"},
     {"mode": "train", "epoch": 1, "iter": 50, "lr": 1e-4, "data_time": 0.1, "loss": 9.0, "time": 0.5},
@@ -96,6 +141,20 @@ def test_logs_of_mmdetection(records, tmp_path):
     assert run.planned is None
 
 
+def test_odd_lines_of_mmdetection(tmp_path, caplog):
+    file = tmp_path / "x.log.json"
+    odd = [
+        {"mode": "train", "epoch": 1, "iter": 60, "time": float("nan"), "loss": float("nan")},
+        {"mode": "train", "epoch": 10**400, "iter": True, "time": "soon"},
+        {"mode": "val", "epoch": 2, "bbox_mAP": -1.0},
+    ]
+    file.write_bytes(lines(*VERSION_2[:4], *odd, *VERSION_2[4:]))
+    assert read_curve(file).points == (pytest.approx((1, 100, 40, 0.1)), pytest.approx((2, 200, 80, 0.25)))
+    file.write_bytes(lines(*VERSION_2[:4], b"what", b"[" * 100_000, *VERSION_2[4:]))
+    assert len(read_curve(file).points) == 2
+    assert caplog.messages == [f"{file}: left out 2 lines that are not JSON, the first is line 5"]
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "other.json").write_text(
         '{"epoch": 1}\n[1]\n3\n{"time": null, "iter": 3}\n{"bbox_mAP": "0.1", "epoch": 1}\n'
@@ -103,14 +162,27 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "test.json").write_text('{"coco/bbox_mAP": 0.4, "time": 0.1}\n')  # an evaluation alone
     iterations = [{key: value for key, value in record.items() if key != "epoch"} for record in VERSION_3]
     (tmp_path / "iterations.json").write_text("\n".join(map(json.dumps, iterations)))
+    (tmp_path / "percent.json").write_text('{"mode": "val", "epoch": 1, "bbox_mAP": 41.0}\n')
     (tmp_path / "picture.png").write_bytes(bytes([137, 80, 255]))
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.json")
+        with pytest.raises(InputError, match="it is not a file"):
+            read_curve(tmp_path / "pipe.json")
     for name, sentence in [
         ("other.json", "holds no evaluations"),
         ("test.json", "holds no evaluations"),
         ("iterations.json", "counts iterations"),
+        ("percent.json", "has bbox_mAP 41; give a log in which AP is from 0 to 1"),
         ("picture.png", "is not text"),
         ("nothing.json", "can't be read"),
         (".", "not a run folder"),
     ]:
         with pytest.raises(InputError, match=sentence):
             read_curve(tmp_path / name)
+
+
+def test_names_of_runs_are_no_formulas(tmp_path):
+    odd = [replace(curve(0.1), name=name) for name in ("$\\frac$", "50$ and 60$", "\udce9\x1b", "_x")]
+    plot_convergence(odd, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        picture.load()

@@ -226,6 +226,17 @@ def test_stream_opens_images_while_the_model_works(detector, image, monkeypatch)
     assert seen[0] >= 2  # opened when the network has computed the first image
 
 
+def test_sizes_that_would_take_all_memory_are_refused(detector):
+    with pytest.raises(SettingsError, match="sides: height x width must be from 1 to 33554432 pixels"):
+        detector.set_sides((100_000, 100_000))
+    assert detector.set_sides((4096, 4096)).record.input_size.sides == (4096, 4096)
+
+
+def test_a_list_names_its_image_of_extreme_proportions(detector, image):
+    with pytest.raises(ImageError, match=r"images\[1\] is 1 x 20000 pixels"):
+        detector.predict([image, Image.new("L", (1, 20_000))])
+
+
 def test_another_size_keeps_the_rule(detector, image):
     """What ``cdetr evaluate data.eval_short_side=...`` does: nothing of the input size but its sides changes."""
     size = InputSize((96, 160), "fit", padded=(128, 160), boxes="padded-with-mask")

@@ -2,16 +2,25 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from conditional_detr.errors import InputError
+from conditional_detr.data.loading import TrainingBatches
+from conditional_detr.errors import InputError, RunError
 from conditional_detr.runs import RunFolder, read_metrics
 from conditional_detr.training import loop
+from tests.conftest import in_forks
+from tests.training.test_interruptions import AtStep
 from tests.training.test_loop import changed
 
 
@@ -101,3 +110,55 @@ def test_a_process_with_only_empty_images_does_not_hang(settings, tmp_path):
     config.write_text(changed(settings, train={"name": "two", "batch_size": 4}).to_yaml())
     launch(config)
     compare(one.run, RunFolder(tmp_path / "two"))
+
+
+def in_two_processes(action: Callable[[], None], folder: Path) -> list[str]:
+    """Run an action in two processes as torchrun starts them, and return the sentences that a user would see, by rank.
+
+    They are forks, because starting Python and torch takes most of the time of a test.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    files = [folder / f"error-{rank}" for rank in range(2)]
+
+    def one(rank: int) -> None:
+        files[rank].write_text("")
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        try:
+            action()
+        except (InputError, RunError) as error:
+            files[rank].write_text(str(error))
+
+    assert in_forks([partial(one, rank) for rank in range(2)]) == [0, 0]
+    return [file.read_text() for file in files]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="two processes are forked")
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of torch, for channels-last weights
+@pytest.mark.usefixtures("_quick")
+def test_an_error_of_one_process_ends_both_with_its_sentence(small_run, tmp_path):
+    """Neither waits for the other. What was trained is in a state."""
+    settings = changed(small_run, data={"root": shutil.copytree(small_run.data.root, tmp_path / "shapes")})
+    settings = changed(settings, train={"batch_size": 2})
+    order = TrainingBatches(portrait=None, images=8, batch_size=2, accumulate=1, rank=0, processes=2, seed=42).order
+    # An image that the second process needs in the second epoch, and one of both in the first step. It is damaged between.
+    step, image = next((2 + row, i) for row in range(2) for i in order(1)[row, 1] if i in order(0)[0])
+    file = settings.data.root / "train2017" / f"{image + 1:06d}.png"
+    content = file.read_bytes()
+    sentences = in_two_processes(
+        lambda: loop.train(settings, AtStep(1, lambda: file.write_bytes(b"damaged"))), tmp_path
+    )
+    assert sentences == [f"{file} is not an image of a known format; replace or remove the file"] * 2
+    run = RunFolder(tmp_path / "run")
+    assert run.newest_state().name == f"step-{step}"
+    file.write_bytes(content)
+    locked = run.locked()
+    sentences = in_two_processes(lambda: loop.resume(run.path), tmp_path)
+    assert sentences[0] == sentences[1]
+    assert f"run is in use by process {os.getpid()} on" in sentences[0]
+    locked.release()
+    assert in_two_processes(lambda: loop.resume(run.path), tmp_path) == ["", ""]
+    assert read_metrics(run.metrics)[-1]["step"] == 4

@@ -1,12 +1,15 @@
 """Progress reports on a terminal and elsewhere."""
 
+import errno
 import io
+import os
 import re
+import sys
 
 import pytest
 from rich.console import Console
 
-from conditional_detr.training.report import ConsoleReporter
+from conditional_detr.training.report import ConsoleReporter, TensorBoard
 
 STEP = {"step": 5, "loss": 1.25, "lr": 1e-4, "images_per_second": 20.0, "data_wait": 0.1}
 EVALUATION = {"epoch": 1.0, "AP": 0.5, "AP50": 0.75, "AP75": 0.4}
@@ -21,7 +24,8 @@ def tell(terminal: bool) -> str:
         reporter.step({**STEP, "step": step})
     reporter.evaluating(1, 2)
     reporter.evaluated(EVALUATION, best=True)
-    reporter.evaluated({**EVALUATION, "AP": -1.0}, best=False)
+    reporter.evaluated({**EVALUATION, "AP": -1.0}, best=True)
+    reporter.evaluated({**EVALUATION, "AP": 0.0}, best=True)
     reporter.end()
     return stream.getvalue()
 
@@ -33,7 +37,62 @@ def test_plain_lines_when_not_on_a_terminal():
     for part in ("epoch 1/2  step 5/20", "lr 1.0e-04", "20.0 images/s", "data wait 10%", "eta ", "[a message]"):
         assert part in text
     assert "epoch 1: AP 0.500  AP50 0.750  AP75 0.400  (best so far)" in text
-    assert "no boxes to measure AP with" in text
+    assert "epoch 1: no boxes to measure AP with\n" in text
+    assert "epoch 1: AP 0.000  AP50 0.750  AP75 0.400  (kept as the newest)" in text
+
+
+def test_a_closed_terminal_is_no_error(monkeypatch):
+    """After SIGHUP, writing to the terminal fails. The run still has to be saved."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str = "") -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    reporter = ConsoleReporter()
+    reporter.message("text")
+    reporter.begin(0, 20, 10)
+    reporter.step(STEP)
+    reporter.end()
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    reporter.message("there again")
+    assert stream.getvalue() == "there again\n"
+
+
+def test_the_live_line_is_on_the_standard_error_of_the_moment(monkeypatch):
+    """The live line puts a proxy in the place of ``sys.stderr``, which must not be written to by itself."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    reporter = ConsoleReporter()
+    reporter.begin(0, 20, 10)
+    reporter.step(STEP)
+    print("from elsewhere", file=sys.stderr)
+    reporter.end()
+    assert "epoch 1/2  step 5/20" in terminal.getvalue()
+    assert "from elsewhere" in terminal.getvalue()
+
+
+def test_tensorboard_gets_no_metric_that_can_not_be_measured():
+    written = []
+
+    class Writer:
+        def add_scalar(self, *arguments) -> None:
+            written.append(arguments)
+
+    board = TensorBoard.__new__(TensorBoard)
+    board.writer = Writer()
+    board.write({"kind": "evaluation", "step": 3, "AP": 0.5, "APs": -1.0})
+    board.write({"kind": "model", "step": 4, "epoch": 1.0})
+    assert written == [("evaluation/AP", 0.5, 3)]
 
 
 def test_live_display_on_a_terminal():

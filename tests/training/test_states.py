@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import struct
 
@@ -14,17 +15,20 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
+from conditional_detr.config import Settings
 from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
 from conditional_detr.training.optimizer import build_optimizer
-from conditional_detr.training.states import Progress, Trained, load_state, save_state
+from conditional_detr.training.state_files import write_manifest
+from conditional_detr.training.states import Progress, Terms, Trained, load_state, save_state
 from tests.checkpoints.attacks import ATTACKS, script
 from tests.cli.test_commands import cdetr, refused
 from tests.training.test_loop import changed, metrics
 
 NEW = ["model.safetensors", "optimizer.safetensors", "averaged.safetensors", "random_states_0.safetensors"]
 JSON = ["progress.json", "shape.json"]
+ABOUT = ["config.yaml", "data.safetensors"]
 OLD = [
     "optimizer.bin",
     "custom_checkpoint_0.pkl",
@@ -65,8 +69,17 @@ def as_0_1(state) -> None:
         "torch_cuda_manual_seed": [torch.zeros(16, dtype=torch.uint8)],
     }
     torch.save(numbers, state / "random_states_0.pkl")
-    for name in (*NEW[1:], "progress.json"):
+    for name in (*NEW[1:], *ABOUT, "progress.json", "manifest.json"):
         (state / name).unlink()
+    shape = json.loads((state / "shape.json").read_text())
+    del shape["version"]
+    (state / "shape.json").write_text(json.dumps(shape))
+
+
+def sign(state) -> None:
+    """Write the checksums of changed files, as someone who changes them on purpose would."""
+    if (state / "manifest.json").exists():
+        write_manifest(state)
 
 
 @pytest.fixture
@@ -114,7 +127,7 @@ def check_refused(run: RunFolder, file, mark) -> None:
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", [*NEW, *JSON, *(f"old {name}" for name in OLD)])
+@pytest.mark.parametrize("name", [*NEW, *JSON, *ABOUT, "manifest.json", *(f"old {name}" for name in OLD)])
 def test_bad_files_of_a_state_are_one_sentence(name, copy, tmp_path):
     mark, state = tmp_path / "mark", copy.newest_state()
     if name.startswith("old "):
@@ -122,10 +135,13 @@ def test_bad_files_of_a_state_are_one_sentence(name, copy, tmp_path):
     file = state / name.removeprefix("old ")
     good = file.read_bytes()
     for what, content in bad_contents(good, mark, tmp_path).items():
-        if what == "other keys" and file.name == "shape.json":
-            continue  # older states name less
+        if (what, file.name) in (("other keys", "shape.json"), ("empty", "config.yaml")):
+            continue  # older states name less; an empty file says that all settings are the defaults
         file.write_bytes(content)
+        if file.name != "manifest.json":
+            sign(state)
         check_refused(copy, file, mark)
+    sign(state)
     file.unlink()
     if file.name != "custom_checkpoint_0.pkl":  # which tells the version
         missing = file
@@ -138,6 +154,7 @@ def test_bad_files_of_a_state_are_one_sentence(name, copy, tmp_path):
     check_refused(copy, file, mark)
     file.rmdir()
     file.write_bytes(good)
+    sign(state)
     assert loop.resume(copy.path).finished
 
 
@@ -168,6 +185,9 @@ def test_the_command_refuses_a_state_with_code(copy, tmp_path):
         ("averaged.safetensors", {"module.class_head.bias": torch.zeros(99)}),
         ("model.safetensors", {"class_head.bias": torch.zeros(3, dtype=torch.int64)}),
         ("model.safetensors", {"more": torch.zeros(3)}),
+        ("data.safetensors", {"train": torch.zeros(3)}),
+        ("data.safetensors", {"train": torch.zeros(48, 3)}),
+        ("data.safetensors", {"categories": torch.zeros((), dtype=torch.int64)}),
     ],
 )
 def test_wrong_values_in_a_state(name, change, copy, tmp_path):
@@ -176,12 +196,13 @@ def test_wrong_values_in_a_state(name, change, copy, tmp_path):
         file.write_text(json.dumps(json.loads(file.read_text()) | change))
     else:
         save_file(load_file(file) | change, file)
+    sign(copy.newest_state())
     check_refused(copy, file, tmp_path / "mark")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="the system has no endless file")
 def test_links_to_endless_files_are_no_files(copy, tmp_path):
-    for name in (*NEW, *JSON):
+    for name in (*NEW, *JSON, *ABOUT, "manifest.json"):
         file = copy.newest_state() / name
         good = file.read_bytes()
         file.unlink()
@@ -199,7 +220,7 @@ def test_states_of_0_1_resume_as_new_ones_do(copy, tmp_path):
         run.config.write_text(run.config.read_text().replace("max_steps: 2", "max_steps: 4"))
         assert loop.resume(run.path).step == 4
     assert metrics(copy) == metrics(old)
-    assert {path.name for path in old.newest_state().iterdir()} == {*NEW, *JSON}
+    assert {path.name for path in old.newest_state().iterdir()} == {*NEW, *JSON, *ABOUT, "manifest.json"}
     for name in NEW:
         a, b = load_file(copy.newest_state() / name), load_file(old.newest_state() / name)
         assert set(a) == set(b)
@@ -241,14 +262,19 @@ def trained(tiny_model, quick_run):
     return Trained(accelerator=accelerator, model=tiny_model, optimizer=optimizer, averaged=None, progress=Progress())
 
 
+def terms() -> Terms:
+    data = {"categories": torch.zeros(3, dtype=torch.int64), "train": torch.zeros(2, 3, dtype=torch.int64)}
+    return Terms({"processes": 1}, Settings(), data)
+
+
 def test_the_scale_of_float16_is_kept(trained, tmp_path):
     run = RunFolder(tmp_path)
     trained.progress.step = 1
     trained.progress.window = [[1.5, 0.1, 0.2, 0.3, float("inf"), 0.01, 0.0]]  # a step that overflowed
-    save_state(trained, run, {"processes": 1})
+    save_state(trained, run, terms)
     file = run.newest_state() / "scaler.json"
     trained.accelerator.scaler = torch.amp.GradScaler("cpu", growth_interval=3)
-    load_state(trained, run.newest_state(), {"processes": 1})
+    load_state(trained, run.newest_state())
     assert trained.accelerator.scaler.get_scale() == 2.0**11
     assert trained.progress.window[0][4] == float("inf")
     good = json.loads(file.read_text())
@@ -261,17 +287,32 @@ def test_the_scale_of_float16_is_kept(trained, tmp_path):
     ):
         file.write_text(json.dumps(good | change))
         with pytest.raises(InputError, match=r"scaler\.json does not fit the run"):
-            load_state(trained, run.newest_state(), {"processes": 1})
+            load_state(trained, run.newest_state())
     file.write_text("{}")
     with pytest.raises(InputError, match=r"scaler\.json does not fit the run"):
-        load_state(trained, run.newest_state(), {"processes": 1})
+        load_state(trained, run.newest_state())
+    file.unlink()
+    with pytest.raises(InputError, match=r"scaler\.json does not fit the run \(it is missing\)"):
+        load_state(trained, run.newest_state())
+
+
+def test_missing_moments_and_random_numbers_of_another_device_are_told(trained, tmp_path, caplog):
+    run = RunFolder(tmp_path)
+    save_state(trained, run, terms)
+    optimizer = run.newest_state() / "optimizer.safetensors"
+    save_file({name: value for name, value in load_file(optimizer).items() if not name.startswith("0.")}, optimizer)
+    drawn = run.newest_state() / "random_states_0.safetensors"
+    save_file(load_file(drawn) | {"accelerator": torch.zeros(16, dtype=torch.uint8)}, drawn)
+    load_state(trained, run.newest_state())
+    assert re.search(r"optimizer\.safetensors has no moments of 1 of \d+ parameters", caplog.text)
+    assert "is of an accelerator and this is cpu: dropout draws other random numbers" in caplog.text
 
 
 def test_a_safetensors_header_of_a_state_can_not_claim_more_than_the_file(trained, tmp_path):
     run = RunFolder(tmp_path)
-    save_state(trained, run, {"processes": 1})
+    save_state(trained, run, terms)
     header = b'{"cpu":{"dtype":"U8","shape":[1000000000000],"data_offsets":[0,1000000000000]}}'
     file = run.newest_state() / "random_states_0.safetensors"
     file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
     with pytest.raises(InputError, match=r"random_states_0\.safetensors can't be read"):
-        load_state(trained, run.newest_state(), {"processes": 1})
+        load_state(trained, run.newest_state())

@@ -1,5 +1,6 @@
 """Convert checkpoints between formats and report what became of every tensor."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -32,9 +33,14 @@ def convert(
     """
     if to not in FORMATS:
         raise CheckpointError(f"unknown format {to!r}; give one of {', '.join(FORMATS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} exists; remove it or choose another place")
-    written = load(to).write(checkpoint, out, timm_backbone)
+    try:
+        written = load(to).write(checkpoint, out, timm_backbone)
+    except BaseException:  # a part of a checkpoint would be in the way of the next try
+        for file in out.glob("*"):
+            file.unlink()
+        raise
     origin = checkpoint.origin
     read = {name: [name] for name in written.names} if origin is None else origin.names
     counts: Counter[tuple[str, str, str]] = Counter()

@@ -6,7 +6,6 @@ can see different contents in one file, and one of them runs code (TorchScript).
 
 import argparse
 import os
-import stat
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +17,7 @@ from conditional_detr.checkpoints.archive import START, Unfit, read_archive
 from conditional_detr.checkpoints.legacy import read_legacy
 from conditional_detr.checkpoints.unpickling import Refused
 from conditional_detr.errors import CheckpointError
+from conditional_detr.files import open_regular
 
 _VISITS = 1_000_000  # entries in containers; shared ones count each time
 
@@ -42,7 +42,7 @@ def load_pth(file: Path) -> Any:
     """
     _start(file)
     try:
-        with _open(file) as stream:
+        with open_regular(file) as stream:
             return _read(stream, os.fstat(stream.fileno()).st_size, file)
     except OSError as error:
         raise CheckpointError(f"{file} can't be read ({error.strerror or error}); check the path") from error
@@ -64,7 +64,7 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
 def _start(file: Path) -> bytes:
     """Return the first bytes of a file. Raises ``CheckpointError`` when they can't be those of weights."""
     try:
-        with _open(file) as stream:
+        with open_regular(file) as stream:
             start = stream.read(512)
     except OSError as error:
         raise CheckpointError(f"{file} can't be read ({error.strerror or error}); check the path") from error
@@ -75,13 +75,6 @@ def _start(file: Path) -> bytes:
     if start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
         raise CheckpointError(f"{file} is a web page, not weights; download the file that the page is about")
     return start
-
-
-def _open(file: Path) -> BufferedReader:
-    """Open a regular file. Refuse pipes and devices, because reading from them may never end."""
-    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(None, "it is not a file")
-    return file.open("rb")
 
 
 def _read(stream: BufferedReader, size: int, file: Path) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from conditional_detr.cli.log import say
 from conditional_detr.cli.options import Boxes, Dilation, Names, Source, check_picture
 from conditional_detr.errors import SettingsError
 
@@ -68,8 +69,8 @@ def command(
         return
     for row in rows:
         corners = ", ".join(f"{value:.0f}" for value in row["box"])
-        typer.echo(f"query {row['query']}: {row['category_name']} {row['score']:.2f}, box {corners}")
+        say(f"query {row['query']}: {row['category_name']} {row['score']:.2f}, box {corners}")
     for what, file in pictures.items():
-        typer.echo(f"{what.replace('_', ' '):17} {file}")
+        say(f"{what.replace('_', ' '):17} {file}")
     if points is None:
-        typer.echo("plain DETR has no reference points")
+        say("plain DETR has no reference points")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from conditional_detr.cli.log import say
 from conditional_detr.cli.options import Compile, Dilation
 from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import SettingsError
@@ -77,7 +78,7 @@ def command(
         "measurements": [],
     }
     if not as_json:
-        typer.echo(_heading(record))
+        say(*_heading(record))
     with tempfile.TemporaryDirectory() as folder:
         load("huggingface").write(checkpoint, Path(folder))
         for count in batches:
@@ -91,16 +92,21 @@ def command(
                     )
                 record["measurements"].append(measured)
                 if not as_json:
-                    typer.echo(_table(measured))
+                    say(*_table(measured))
     if as_json:
         typer.echo(json.dumps(record))
 
 
 def _parse(text: str) -> tuple[int, int]:
+    from conditional_detr.record import MAX_PIXELS
+
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if found is None:
         raise SettingsError(f"--size {text}: give height and width in pixels, such as 800x1066")
-    return int(found[1]), int(found[2])
+    height, width = int(found[1]), int(found[2])
+    if height * width > MAX_PIXELS:
+        raise SettingsError(f"--size {text}: give a size of at most {MAX_PIXELS} pixels")
+    return height, width
 
 
 def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxiliary: bool) -> "Checkpoint":
@@ -215,16 +221,16 @@ def _parts(seconds: dict[str, list[float]]) -> dict[str, Any]:
     return {name: spread(values)._asdict() for name, values in seconds.items()}
 
 
-def _heading(record: dict[str, Any]) -> str:
+def _heading(record: dict[str, Any]) -> tuple[str, str]:
     return (
         f"{record['source']}: {record['parameters'] / 1e6:.3g} M parameters, "
-        f"{record['mean_multiply_adds'] / 1e9:.3g} G multiply-adds (mean over 100 images of COCO val)\n"
+        f"{record['mean_multiply_adds'] / 1e9:.3g} G multiply-adds (mean over 100 images of COCO val)",
         f"{record['device']}, {record['threads']} threads, torch {record['torch']}: matrix products run at "
-        f"{record['matrix_multiply_adds_per_second'] / 1e9:.0f} G multiply-adds per second"
+        f"{record['matrix_multiply_adds_per_second'] / 1e9:.0f} G multiply-adds per second",
     )
 
 
-def _table(measured: dict[str, Any]) -> str:
+def _table(measured: dict[str, Any]) -> list[str]:
     size = f"{measured['batch']} x {measured['size'][0]}x{measured['size'][1]}"
     work = f", {measured['multiply_adds'] / 1e9:.3g} G multiply-adds" if "multiply_adds" in measured else ""
     header = ["", "median ms", "quartiles", "images/s", "peak MiB"]
@@ -253,4 +259,4 @@ def _table(measured: dict[str, Any]) -> str:
     lines = ["", f"{measured['what']}, {size}{work}", *aligned(rows, left=(0,))]
     for name, (logits, boxes) in measured["differences"].items():
         lines.append(f"{name}: logits differ by at most {logits:.1e}, boxes by {boxes:.1e}")
-    return "\n".join([*lines, "", *aligned(parts, left=(0,))])
+    return [*lines, "", *aligned(parts, left=(0,))]

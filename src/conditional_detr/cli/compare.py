@@ -1,6 +1,7 @@
 """``cdetr compare``."""
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conditional_detr.cli.log import say
 from conditional_detr.cli.options import check_picture
 from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import SettingsError
@@ -42,16 +44,18 @@ def command(
     for level in ap or ():
         if not 0 < level <= 1:
             raise SettingsError(f"--ap {level:g}: give an AP above 0 and at most 1, such as 0.3")
-    sources = list(dict.fromkeys(runs))
+    places = {os.path.realpath(run): run for run in runs}
+    sources = list(places.values())
     curves = [read_curve(source) for source in sources]
     often = Counter(curve.name for curve in curves)
     curves = [
         curve if often[curve.name] == 1 else replace(curve, name=str(source))
         for source, curve in zip(sources, curves, strict=True)
     ]
-    if baseline is not None and baseline not in sources:
+    place = os.path.realpath(sources[0] if baseline is None else baseline)
+    if place not in places:
         raise SettingsError(f"--baseline {baseline} is not among the runs; give one of {', '.join(map(str, sources))}")
-    reference = curves[0 if baseline is None else sources.index(baseline)]
+    reference = curves[list(places).index(place)]
     levels = ap or round_levels(curves)
     out.parent.mkdir(parents=True, exist_ok=True)
     plot_convergence(curves, out)
@@ -59,9 +63,7 @@ def command(
         typer.echo(json.dumps(_record(curves, reference, levels, out)))
         return
 
-    for line in (*_summary(curves), *_levels(curves, reference, levels)):
-        typer.echo(line)
-    typer.echo(f"picture  {out}")
+    say(*_summary(curves), *_levels(curves, reference, levels), f"picture  {out}")
 
 
 def _summary(curves: "list[Curve]") -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from conditional_detr.checkpoints.formats import FORMATS
+from conditional_detr.cli.log import say
 from conditional_detr.cli.options import Boxes, Dilation, Names, Source
 from conditional_detr.cli.tables import aligned
 
@@ -44,10 +45,9 @@ def command(
         return
     lines = [("tensors", f"{source_format}: {source}", f"{to}: {out}", "what")]
     lines += [(str(row.tensors), row.source, row.target or "-", row.what) for row in rows]
-    for line in (*aligned(lines, left=(1, 2, 3)), *remarks):
-        typer.echo(line)
+    say(*aligned(lines, left=(1, 2, 3)), *remarks)
     dropped = sum(row.tensors for row in rows if not row.target)
     total = sum(row.tensors for row in rows if row.target)
     left = f"{dropped} entries of the source were left out, see the table" if dropped else "nothing was left out"
     kind = type(checkpoint.model).__name__
-    typer.echo(f"{total} parameters and statistics of a {kind} written to {out}; {left}")
+    say(f"{total} parameters and statistics of a {kind} written to {out}; {left}")

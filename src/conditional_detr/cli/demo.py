@@ -18,9 +18,9 @@ def command(
     """Train a small detector in minutes on a CPU: generate data, train, evaluate and predict on unseen images."""
     from conditional_detr.allocator import keep_freed_memory
     from conditional_detr.cli.evaluate import print_table
-    from conditional_detr.cli.log import console
+    from conditional_detr.cli.log import console, say
     from conditional_detr.config import load_settings
-    from conditional_detr.data.layouts.coco import read_coco
+    from conditional_detr.data.reading import read_coco
     from conditional_detr.data.shapes import write_shapes
     from conditional_detr.evaluation.coco import evaluate_detector
     from conditional_detr.inference.detector import Detector
@@ -42,7 +42,7 @@ def command(
     keep_freed_memory()
     summary = loop.train(settings, reporter)
     if not summary.finished:
-        typer.echo(f"stopped; resume with: cdetr train --resume {summary.run.path}")
+        say(f"stopped; resume with: cdetr train --resume {summary.run.path}")
         raise typer.Exit(1)
 
     console().print(f"3/3 evaluating the best model on {IMAGES['test']} images that training never saw")
@@ -55,10 +55,8 @@ def command(
     found = detector.predict([data.path(i) for i in samples.indices], SHOWN_ABOVE)
     page = out / "predictions.jpg"
     samples.draw(dict(zip(samples.image_ids, found, strict=True)), page)
-    typer.echo(
-        f"AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f} on unseen images: see the table above"
-    )
-    typer.echo(f"predictions  {page}")
-    typer.echo(f"curve        {summary.run.plots / 'curves.png'}")
-    typer.echo(f"model        {summary.run.best_model}")
-    typer.echo(f"use it with: cdetr predict {summary.run.path} IMAGE ...")
+    say(f"AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f} on unseen images: see the table above")
+    say(f"predictions  {page}")
+    say(f"curve        {summary.run.plots / 'curves.png'}")
+    say(f"model        {summary.run.best_model}")
+    say(f"use it with: cdetr predict {summary.run.path} IMAGE ...")

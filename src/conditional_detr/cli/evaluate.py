@@ -1,14 +1,18 @@
 """``cdetr evaluate``."""
 
 import json
+import logging
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conditional_detr.cli.log import console
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, optimized
+from conditional_detr.cli.log import console, say
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, check_output, optimized
 from conditional_detr.errors import SettingsError
+from conditional_detr.files import write_text
+from conditional_detr.text import printable
 
 if TYPE_CHECKING:
     from conditional_detr.data.annotations import Annotations
@@ -34,9 +38,10 @@ def command(
     """Measure the COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.progress import Progress
 
-    from conditional_detr.config import Settings, settings_from
-    from conditional_detr.data.layouts import read_split
-    from conditional_detr.evaluation.coco import evaluate_detector
+    from conditional_detr.config import DataSettings, Settings, settings_from
+    from conditional_detr.data.check import described, tell_problems
+    from conditional_detr.data.reading import read_split
+    from conditional_detr.evaluation.coco import evaluate_detector, match_categories
     from conditional_detr.inference.detector import Detector
     from conditional_detr.runs import open_run
 
@@ -52,35 +57,41 @@ def command(
     run = Path(source)
     given = open_run(run)[1] if (run / "config.yaml").is_file() else Settings()
     if any(
-        override.startswith("data.root=") for override in overrides
-    ):  # new data replaces the files in the settings of the run
-        other = {"val_annotations": None, "val_images": None}
-        given = given.model_copy(update={"data": given.data.model_copy(update=other)})
+        override.startswith(("data.root=", "data.hub=")) for override in overrides
+    ):  # how the run's own data is read does not matter
+        given = given.model_copy(update={"data": DataSettings(workers=given.data.workers)})
     size = detector.record.input_size
     sides = {"eval_short_side": size.sides[0], "eval_max_size": size.sides[1]}
     values = given.model_dump()
     resolved = settings_from({**values, "data": {**values["data"], **sides}}, overrides)
     detector.set_sides((resolved.data.eval_short_side, resolved.data.eval_max_size))
-    if save_predictions is not None:  # fail before the evaluation if the file can't be written
-        save_predictions.parent.mkdir(parents=True, exist_ok=True)
-        save_predictions.touch()
-    data = read_split(resolved.data, "val")
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
-        task = progress.add_task("evaluating", total=len(data))
+        task = progress.add_task("reading headers")
+        data = read_split(resolved.data, "val", lambda done, total: progress.update(task, completed=done, total=total))
+        if save_predictions is not None:
+            check_output(save_predictions, [data.source])
+            save_predictions.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=save_predictions.parent):
+                pass  # fails before the evaluation if the file can't be written
+        match_categories(detector.categories, data)  # fails before anything is printed
+        say(f"evaluating on {described(data)}", err=True)
+        tell_problems(data, logging.getLogger(__name__))
+        progress.reset(task, description="evaluating", total=len(data))
         metrics, results = evaluate_detector(
             detector,
             data,
             resolved.evaluation,
             resolved.data.workers,
             lambda done: progress.update(task, completed=done),
+            resolved.data.on_error,
         )
-    if save_predictions is not None:
-        save_predictions.write_text(json.dumps(results), encoding="utf-8")
-        typer.echo(f"{len(results)} detections written to {save_predictions}", err=True)
     if as_json:
         typer.echo(json.dumps(as_record(metrics, data)))
     else:
         print_table(metrics, data)
+    if save_predictions is not None:  # last, because a full disk must not cost the metrics
+        write_text(save_predictions, json.dumps(results))
+        say(f"{len(results)} detections written to {save_predictions}", err=True)
 
 
 def as_record(metrics: "CocoMetrics", data: "Annotations") -> dict[str, Any]:
@@ -97,15 +108,15 @@ def print_table(metrics: "CocoMetrics", data: "Annotations") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
-    console.print(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image", soft_wrap=True)
+    say(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image")
+    console = Console(highlight=False, markup=False, emoji=False)
     summary = Table("metric", "value")
     for name, value in metrics.values.items():
         summary.add_row(name, _number(value))
     console.print(summary)
     classes = Table("id", "name", "AP")
     for id_, ap in metrics.per_class.items():
-        classes.add_row(str(id_), data.categories.name_of(id_), _number(ap))
+        classes.add_row(str(id_), printable(data.categories.name_of(id_)), _number(ap))
     console.print(classes)
 
 

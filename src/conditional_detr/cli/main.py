@@ -1,14 +1,18 @@
 """The ``cdetr`` command."""
 
+import io
+import os
 import sys
 import warnings
+from typing import Any, cast
 
 import typer
 
 from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, predict, train
-from conditional_detr.cli.log import show_log
+from conditional_detr.cli.log import say, show_log
 from conditional_detr.cli.options import OPTIONS
-from conditional_detr.errors import InputError, NonFiniteError
+from conditional_detr.errors import InputError, NonFiniteError, RunError
+from conditional_detr.text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,34 +43,65 @@ def _options(  # pyright: ignore[reportUnusedFunction]
 
 
 _PLACES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer exports no name for it
 
 
 def main() -> None:
     """Run ``cdetr``. The exit code is 2 for invalid input and 1 for any other error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for terminals that can't show all characters
     warnings.formatwarning = _one_line
     # Pillow warns above 89 million pixels and raises an error above twice as many; the error is enough.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit of")
     show_log()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command of ``sys.argv``, print its error if there is one, and return the exit code."""
     try:
-        app()
+        code = app(prog_name="cdetr", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except InputError as error:
         option = OPTIONS.get(error.argument or "")
-        sys.exit(_say(f"{error} (here: {option})" if option else error, 2))
-    except NonFiniteError as error:
-        sys.exit(_say(error, 1))
+        return _fail(f"{error} (here: {option})" if option else error, 2)
+    except (NonFiniteError, RunError) as error:
+        return _fail(error, 1)
     except OSError as error:
-        if error.filename is None:
-            raise
+        reason = error.strerror or str(error)
         # A path that can't be read or written is invalid input; any other error, such as a full disk, is not.
-        sys.exit(_say(f"{error.filename}: {error.strerror}", 2 if isinstance(error, _PLACES) else 1))
+        code = 2 if isinstance(error, _PLACES) else 1
+        _drop_unwritten_output()
+        return _fail(reason if error.filename is None else f"{error.filename}: {reason}", code)
+    except _UsageError as error:
+        return _misused(error)
+
+
+def _misused(error: Any) -> int:
+    """Print an error of the command line's syntax, or the help of a command without arguments. Return the exit code."""
+    text: str = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":  # rich has printed the help already; the text is then empty
+        if text:
+            typer.echo(text, err=True)
+        return error.exit_code
+    return _fail(f"{text} (see {error.ctx.command_path if error.ctx else 'cdetr'} --help)", error.exit_code)
+
+
+def _drop_unwritten_output() -> None:
+    """Leave out what standard output can't take, such as on a full disk, because Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(message: Warning | str, *_: object) -> str:
-    return f"warning: {message}\n"
+    return f"{printable(f'warning: {message}')}\n"
 
 
-def _say(error: Exception | str, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+def _fail(error: Exception | str, code: int) -> int:
+    say(f"error: {error}", err=True)
     return code
 
 

@@ -1,5 +1,6 @@
 """Arguments that several commands share, with their checks."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -61,12 +62,19 @@ OPTIONS = {
 }
 
 
-def check_picture(out: Path, inputs: Iterable[Path]) -> None:
-    """Raise ``SettingsError`` when ``out`` has no known image suffix, or would overwrite an input."""
+def check_output(file: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise ``SettingsError`` when a file to be written would replace a link, a folder, a device or an input."""
+    if os.path.lexists(file) and (file.is_symlink() or not file.is_file()):
+        raise SettingsError(f"{file} is a link, a folder or a device, which a file would replace; give another name")
+    if any(os.path.realpath(file) == os.path.realpath(path) for path in inputs):
+        raise SettingsError(f"{file} would be replaced by a file of that name; give another name")
+
+
+def check_picture(out: Path, inputs: Iterable[Path], argument: str = "--out") -> None:
+    """Raise ``SettingsError`` when ``out`` has no known image suffix, and as ``check_output`` does."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
-        raise SettingsError(f"--out {out} has no known suffix; end the name in .png, .jpg or .pdf")
-    if any(out.resolve() == path.resolve() for path in inputs):
-        raise SettingsError(f"{out} would be replaced by a picture of that name; give another with --out")
+        raise SettingsError(f"{argument} {out} has no known suffix; end the name in .png, .jpg or .pdf")
+    check_output(out, inputs)
 
 
 def optimized(detector: "Detector", compile: bool) -> None:

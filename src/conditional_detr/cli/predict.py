@@ -1,20 +1,25 @@
 """``cdetr predict``."""
 
-import glob
-import json
-from collections.abc import Iterable
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from conditional_detr.cli.log import console
+from conditional_detr.cli.inputs import find_images
+from conditional_detr.cli.log import console, note, say
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, optimized
-from conditional_detr.errors import InputError, SettingsError
+from conditional_detr.cli.outputs import DATA, LINES
+from conditional_detr.cli.predictions import Predictions
+from conditional_detr.errors import InputError
 
 if TYPE_CHECKING:
-    from conditional_detr.inference.detector import Found
+    from conditional_detr.inference.detector import Detector
 
 
 def command(
@@ -36,94 +41,113 @@ def command(
     boxes: Boxes = None,
     names: Names = None,
 ) -> None:
-    """Find objects in images. Files that can't be used are reported and skipped, and the exit code is then 2."""
-    from rich.progress import track
+    """Find objects in images. Files that can't be used are reported and skipped, and the exit code is then 2.
 
+    After Ctrl-C or on a full disk, the same command goes on with the images that are not done yet.
+    """
     from conditional_detr.inference.detector import Detector
 
     if out is None and not as_json:
         out = Path("predictions")
     files = find_images(inputs, out)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
-    if optimize or compile:
-        optimized(detector, compile)
-    results: list[dict[str, Any]] = []
-    failed = 0
-    pictures = _Pictures(out) if out is not None else None
-    stream = detector.stream(files, threshold, batch_size=batch_size)
-    shown = track(
-        stream, "predicting", len(files), console=console(), transient=True, disable=not console().is_terminal
-    )
-    for image_id, (file, found) in enumerate(zip(files, shown, strict=True), start=1):
-        if isinstance(found, InputError):
-            failed += 1
-            typer.echo(f"skipped: {found}", err=True)
-            continue
-        if pictures is not None:
-            pictures.draw(file, found)
-        for result, name in zip(found.detections.to_coco(image_id), found.detections.names, strict=True):
-            results.append({"file_name": str(file), **result, "category_name": name})
-    text = json.dumps(results, indent=1)  # in ASCII, because file names may be invalid text
-    if out is not None:
-        (out / "detections.json").write_text(text, encoding="utf-8")
-    if as_json:
-        typer.echo(text)
-    else:
-        typer.echo(f"{len(results)} objects in {len(files) - failed} images; pictures and detections.json are in {out}")
-    if failed:
-        typer.echo(f"{failed} of {len(files)} files could not be used", err=True)
+    with Predictions(files, out) as results:
+        reason = ""
+        try:
+            with _signals_interrupt():
+                detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
+                if optimize or compile:
+                    optimized(detector, compile)
+                todo, remark = results.begin(detector, threshold, batch_size)
+                if remark:
+                    note(remark)
+                try:
+                    _detect(detector, todo, results, threshold, batch_size)
+                    results.finish()
+                except OSError as error:
+                    reason = (
+                        f"{error.filename or out or 'a temporary file'} can't be written ({error.strerror or error})"
+                    )
+                except Exception:  # its own message follows
+                    _show(results, as_json)
+                    note(_kept(results))
+                    raise
+        except KeyboardInterrupt:
+            reason = "interrupted"
+        _show(results, as_json)
+        if reason:
+            note(f"error: {reason}: {_kept(results)}")
+            raise typer.Exit(1)
+        _summarize(results, threshold, as_json)
+
+
+def _detect(
+    detector: "Detector", todo: Sequence[str | Path], results: Predictions, threshold: float, batch_size: int
+) -> None:
+    from rich.progress import Progress
+
+    stream = detector.stream(todo, threshold, batch_size=batch_size)
+    with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
+        shown = progress.track(stream, len(todo), description="predicting")
+        for file, found in zip(todo, shown, strict=True):
+            try:
+                if isinstance(found, InputError):
+                    raise found
+                results.add(file, found)
+            except InputError as error:
+                results.skip(file, error)
+                note(f"skipped: {error}")
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Generator[None]:
+    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does. Signals that are ignored, as by nohup, stay ignored."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread may handle signals
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _show(results: Predictions, as_json: bool) -> None:
+    for part in results.coco() if as_json else ():
+        typer.echo(part, nl=False)
+
+
+def _kept(results: Predictions) -> str:
+    """Say what remains of a command that ended early, and how to go on."""
+    done = f"{len(results.done)} of {len(results.files)} images are done"
+    if results.out is None:
+        return f"{done}, and the JSON holds them"
+    if not results.done:
+        return f"{done}; give the same command again"
+    stale = f"; {DATA} there is of an earlier command" if (results.out / DATA).exists() else ""
+    return f"{done} and kept in {results.out / LINES}{stale}; the same command goes on from there"
+
+
+def _summarize(results: Predictions, threshold: float, as_json: bool) -> None:
+    done, files = results.done, len(results.files)
+    if not as_json:
+        objects = sum(line.objects for line in done)
+        say(f"{objects} objects in {len(done)} images; pictures and {DATA} are in {results.out}")
+    if empty := [line for line in done if not line.objects]:
+        best = max(empty, key=lambda line: line.best_score)
+        score = math.floor(best.best_score * 1000) / 1000  # not rounded up to the threshold
+        which = "no image has" if len(empty) == len(done) else f"{len(empty)} of {len(done)} images have no"
+        say(
+            f"{which} objects with a score from {threshold:g}; the best score in them is {score:g} "
+            f"({best.image.file_name}): lower --threshold to see more",
+            err=True,
+        )
+    if failed := len(results.files) - len(done):
+        say(f"{failed} of {files} files could not be used", err=True)
         raise typer.Exit(2)
-
-
-def find_images(inputs: Iterable[str], out: Path | None = None) -> list[str | Path]:
-    """Return the images that files, folders, glob patterns and URLs name, each once.
-
-    Folders are searched at any depth for files with the suffix of an image, outside ``out``, which may hold pictures of an
-    earlier call. Files that are named directly may have any suffix. Raises ``SettingsError`` for an input without images, and
-    when a picture in ``out`` could overwrite an input.
-    """
-    from conditional_detr.data.images import SUFFIXES, is_url
-
-    found: dict[str | Path, None] = {}
-    pictures = None if out is None else out.resolve()
-    for text in inputs:
-        path = Path(text)
-        if is_url(text):
-            found[text] = None
-            continue
-        if path.is_dir():
-            below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            own = pictures == path.resolve()  # refused below
-            matches = sorted(file for file in below if own or pictures not in file.resolve().parents)
-            if not matches:
-                raise SettingsError(f"folder {path} holds no images; name another folder or files")
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
-            if not matches:
-                raise SettingsError(f"{text} is no file, folder or pattern with matches; correct the path")
-        found.update(dict.fromkeys(matches))
-    for file in found:
-        if isinstance(file, Path) and file.resolve().parent == pictures:
-            raise SettingsError(f"{file} is in {out}, where pictures are written; name another folder with --out")
-    return list(found)
-
-
-class _Pictures:
-    """Writer of annotated pictures into a folder, under unique names."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.taken: set[str] = set()
-
-    def draw(self, file: str | Path, found: "Found") -> None:
-        stem = file.stem if isinstance(file, Path) else Path(urlsplit(file).path).stem or "image"
-        name, number = f"{stem}.jpg", 1
-        while name.casefold() in self.taken:
-            number += 1
-            name = f"{stem}-{number}.jpg"
-        self.taken.add(name.casefold())
-        found.detections.draw(found.image).save(self.folder / name, quality=92)

@@ -2,9 +2,12 @@
 
 from collections.abc import Collection, Sequence
 
+from conditional_detr.text import printable
+
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
-    """Return rows of equal length as lines. Columns in ``left`` are left-aligned, the others right-aligned."""
+    """Return rows of equal length as lines, safe to show. Columns in ``left`` are left-aligned, the others right-aligned."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

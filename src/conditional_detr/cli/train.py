@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from conditional_detr.cli.log import console
+from conditional_detr.cli.log import console, say
 from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def command(
     from conditional_detr.config import load_settings, preset_names, setting_fields
 
     if presets:
-        typer.echo("\n".join(preset_names()))
+        say(*preset_names())
         return
     if show_settings:
         for key, field in setting_fields().items():
-            typer.echo(f"{key}={_typed(field.default)}\n    {field.description}")
+            say(f"{key}={_typed(field.default)}", f"    {field.description}")
         return
     if resume is not None:
         overrides = settings or []
@@ -75,14 +75,33 @@ def tell(summary: "Summary") -> None:
     """Print the result of a run, the paths of its files, and the next command."""
     run = summary.run.path
     if not summary.finished:
-        typer.echo(f"stopped after step {summary.step} and saved everything; resume with: cdetr train --resume {run}")
+        say(f"stopped after step {summary.step} and saved everything; resume with: cdetr train --resume {run}")
         return
-    best = summary.best
-    if best is not None and best["AP"] >= 0:
-        typer.echo(f"best AP {best['AP']:.3f} (AP50 {best['AP50']:.3f}) after epoch {best['epoch']:g}")
-    typer.echo(f"best model   {summary.run.best_model}")
-    typer.echo(f"last model   {summary.run.last_model}")
-    typer.echo(f"curves       {summary.run.plots / 'curves.png'}")
-    typer.echo(f"pictures     {summary.run.plots / 'predictions.jpg'}")
-    typer.echo(f"metrics      {summary.run.metrics}")
-    typer.echo(f"predict with: cdetr predict {run} IMAGE ...")
+    if summary.model_epoch is not None:
+        say(_about_the_model(summary))
+    for what, path in (
+        ("best model", summary.run.best_model),
+        ("last model", summary.run.last_model),
+        ("curves", summary.run.plots / "curves.png"),
+        ("pictures", summary.run.plots / "predictions.jpg"),
+        ("augmented", summary.run.augmented),
+    ):
+        if path.exists():
+            say(f"{what:12s} {path}")
+    say(f"metrics      {summary.run.metrics}")
+    say(f"predict with: cdetr predict {run} IMAGE ...")
+
+
+def _about_the_model(summary: "Summary") -> str:
+    """Return which epoch the best model is of, and why it is the best."""
+    best, epoch = summary.best, f"after epoch {summary.model_epoch:.4g}"
+    if best is not None and best["AP"] > 0:
+        text = f"best AP {best['AP']:.3f} (AP50 {best['AP50']:.3f}) {epoch}"
+    else:
+        reason = "there is no evaluation"
+        if best is not None:
+            reason = "AP is 0 in all evaluations" if best["AP"] == 0 else "AP can't be measured without boxes to find"
+        text = f"{reason}: the best model is the newest, {epoch}"
+    if summary.left_out:
+        text += f"; {summary.left_out} images that can't be used were left out"
+    return text

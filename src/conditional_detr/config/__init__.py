@@ -2,6 +2,8 @@
 
 from conditional_detr.config.reading import (
     changed_within_run,
+    differences,
+    fixed,
     load_settings,
     preset_names,
     setting_fields,
@@ -27,6 +29,8 @@ __all__ = [
     "Settings",
     "TrainSettings",
     "changed_within_run",
+    "differences",
+    "fixed",
     "load_settings",
     "preset_names",
     "setting_fields",

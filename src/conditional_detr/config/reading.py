@@ -1,8 +1,9 @@
 """Read settings from presets, YAML files and ``key=value`` overrides, with a clear message for every mistake."""
 
-import difflib
+import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from conditional_detr.config.core_yaml import MOST_BYTES, YAMLError, read_yaml
 from conditional_detr.config.settings import VERSION, Settings
-from conditional_detr.errors import SettingsError, newer_version
+from conditional_detr.errors import SettingsError, did_you_mean, newer_version
 
 Tree = dict[str, Any]  # section -> field -> value
 
@@ -60,11 +61,16 @@ def _migrated(tree: Tree, name: str) -> Tree:
 
 CHANGEABLE = (
     "data.root",
+    "data.layout",
+    "data.strict",
+    "data.hub",
+    "data.hub",
     "data.train_annotations",
     "data.train_images",
     "data.val_annotations",
     "data.val_images",
     "data.workers",
+    "data.on_error",
     "train.epochs",
     "train.max_steps",
     "train.lr",
@@ -78,6 +84,26 @@ CHANGEABLE = (
     "evaluation.batch_size",
     "evaluation.max_dets",
 )
+
+
+# Where a run is and how it is started; no part of what it computes.
+_PLACE = ("train.output", "train.name", "train.resume")
+
+
+def differences(before: Settings, after: Settings) -> dict[str, str]:
+    """Return the keys whose values differ, with both values as text: ``8 -> 4``. Name and place of the run do not count."""
+    old, new = (
+        {f"{section}.{key}": value for section, fields in each for key, value in fields}
+        for each in (
+            [(name, part) for name, part in settings.resolved() if name != "preset"] for settings in (before, after)
+        )
+    )
+    return {key: f"{old[key]} -> {new[key]}" for key in new if key not in _PLACE and old[key] != new[key]}
+
+
+def fixed(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the changes that can't happen within a run."""
+    return {key: change for key, change in changes.items() if key not in CHANGEABLE}
 
 
 def changed_within_run(settings: Settings, overrides: Sequence[str], run: Path) -> Settings:
@@ -120,7 +146,7 @@ def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> 
         tree = {**_tree(preset.read_text(encoding="utf-8"), name), "preset": name}
     else:
         raise SettingsError(
-            f"{_shown(name)} is neither a preset nor a .yaml file{_did_you_mean(name, preset_names())}; "
+            f"{_shown(name)} is neither a preset nor a .yaml file{did_you_mean(name, preset_names())}; "
             f"presets: {', '.join(preset_names())}"
         )
     return settings_from(tree, overrides, name)
@@ -177,7 +203,7 @@ def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), sour
             raise SettingsError(f"{key}: {_shown(text)} is not a YAML value: {error}") from error
         part: Any = tree.setdefault(section, {})
         if not isinstance(part, dict):
-            raise SettingsError(f"unknown key {_shown(key)}{_did_you_mean(key, setting_keys())}")
+            raise SettingsError(f"unknown key {_shown(key)}{did_you_mean(key, setting_keys())}")
         cast(Tree, part)[field] = value
     try:
         # Strict: text is not converted to a number, nor true to 1.
@@ -191,9 +217,11 @@ def _parts(override: str) -> tuple[str, str, str, str]:
     key, equals, text = override.partition("=")
     if not equals:
         raise SettingsError(f"{_shown(override)} is not of the form key=value, such as train.epochs=12")
+    if len(text) > MOST_BYTES:
+        raise SettingsError(f"{_shown(key)}: the value has {len(text)} characters, too many for a setting; shorten it")
     section, _, field = key.partition(".")
     if not field:
-        raise SettingsError(f"unknown key {_shown(key)}{_did_you_mean(key, setting_keys())}")
+        raise SettingsError(f"unknown key {_shown(key)}{did_you_mean(key, setting_keys())}")
     return key, section, field, text
 
 
@@ -206,15 +234,18 @@ def _typed(value: object, key: str, source: str) -> object:
         return tuple(_typed(each, key, source) for each in cast(Sequence[object], value))
     if not isinstance(value, str):
         return value
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if re.search("[\0\ud800-\udfff]", value):
         raise SettingsError(f"{source}: {key}: {_shown(value)} has characters that no name can have")
     described = setting_fields().get(key)
     is_path = described is not None and str(described.annotation) in _PATH
+    if not value and (is_path or key == "model.init_from"):  # such as data.root=$DATA where DATA is not set
+        raise SettingsError(f"{source}: {key} is empty; write a path, or leave it out")
     try:
         # model.init_from may be a path too.
         expanded = Path(value).expanduser() if is_path or (key == "model.init_from" and value[:1] == "~") else value
     except RuntimeError as error:
         user = Path(value).parts[0]
+        user = user if len(user) <= 80 else _shown(user)
         raise SettingsError(f"{source}: {key}: {user} is no home directory here; write the whole path") from error
     return expanded if is_path else str(expanded)
 
@@ -222,7 +253,8 @@ def _typed(value: object, key: str, source: str) -> object:
 # --- known keys ---
 
 
-def setting_fields() -> dict[str, FieldInfo]:
+@cache
+def setting_fields() -> Mapping[str, FieldInfo]:
     """Return every dotted key with its type, default and description."""
     return {
         f"{section}.{key}": described
@@ -263,7 +295,7 @@ def _sentence(error: ValidationError, source: str) -> str:
             new, hint = RENAMED[key]
             return f"{source}: {key} is now {new}, {hint}"
         known = setting_keys() if "." in key else list(Settings.model_fields)
-        return f"{source}: unknown key {_shown(key)}{_did_you_mean(key, known)}"
+        return f"{source}: unknown key {_shown(key)}{did_you_mean(key, known)}"
     if first["type"] == "value_error":
         return ": ".join(part for part in (source, key, first["msg"].removeprefix("Value error, ")) if part)
     # A field of several types has one error per type; a list may have one per item.
@@ -281,10 +313,8 @@ def _wanted(error: ErrorDetails) -> str:
 
 def _shown(value: object) -> str:
     """Return ``repr(value)``, shortened to fit into a sentence."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python converts no whole number of thousands of digits
+        return "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word[:60], known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -4,18 +4,36 @@ Files give nested keys (``model: {queries: 100}``), overrides dotted ones (``mod
 both. Settings are frozen.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from conditional_detr.config.core_yaml import write_yaml
-from conditional_detr.record import Architecture, Frozen, PositiveInt
+from conditional_detr.record import MOST_QUERIES, Architecture, Frozen, InputSize, PositiveInt, at_most
 
 VERSION = 1  # version of files written by ``to_yaml``; an incompatible change needs a migration in ``reading.py``
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0), at_most(10**9, "training in float32 overflows")]
+_LONGEST = at_most(10**9, "no run is that long")
+Steps = Annotated[int, Field(ge=0), _LONGEST]
+Batch = Annotated[PositiveInt, at_most(65_536, "all images of a batch are in memory at once")]
+
+
+def _folder_name(name: str) -> str:
+    """Refuse a name that is no single folder, because a run would be written outside of its parent folder."""
+    if name in (".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+        raise ValueError(
+            f"must be the name of one folder, got {name[:60]!r}; train.output sets the folder that it is in"
+        )
+    if len(name.encode()) > 200:
+        raise ValueError(f"must be at most 200 bytes long, got {len(name.encode())}; give a shorter name")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 
 _Section = TypeVar("_Section", bound=Frozen)
@@ -84,7 +102,7 @@ class LossSettings(Frozen):
     """alpha of the focal loss: weight of the positive class"""
     focal_gamma: NonNegative = 2.0
     """gamma of the focal loss: a larger value reduces the weight of easy examples"""
-    no_object_weight: Annotated[float, Field(gt=0)] = 0.1
+    no_object_weight: Annotated[NonNegative, Field(gt=0)] = 0.1
     """weight of queries without an object in the cross entropy (softmax only)"""
 
     def resolved(self, softmax: bool) -> "LossSettings":
@@ -97,15 +115,35 @@ class DataSettings(Frozen):
     """Location of the data, and preprocessing for training and evaluation. Sizes are in pixels."""
 
     root: Path | None = None
-    """folder in COCO layout (annotations/instances_train2017.json, train2017/) or a Roboflow COCO export"""
+    """folder of a data set in COCO, Pascal VOC, YOLO or Hugging Face layout, or a YOLO data.yaml (docs/data.md)"""
+    layout: Literal["auto", "coco", "voc", "yolo", "huggingface"] = "auto"
+    """layout of root; auto: recognized by its files"""
+    hub: str | None = None
+    """id of a data set on the Hugging Face hub instead of root, in Parquet or imagefolder form: owner/name, or owner/name@revision"""
     train_annotations: Path | None = None
-    """annotation file for training; null to look under root"""
+    """COCO annotation file for training; null to look under root"""
     train_images: Path | None = None
     """image folder for training; null to look under root"""
     val_annotations: Path | None = None
-    """annotation file for evaluation; null to look under root"""
+    """COCO annotation file for evaluation; null to look under root"""
     val_images: Path | None = None
     """image folder for evaluation; null to look under root"""
+    val: Literal["auto", "none"] = "auto"
+    """auto: the validation data under root, or val_annotations; none: train without evaluation and keep the newest model"""
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """fraction of the training images that is held out for evaluation instead of a validation split; copies of an image stay together"""
+    categories: tuple[str, ...] = ()
+    """names of the categories in the order of the logits, for layouts that do not list them (Pascal VOC); empty for alphabetical order"""
+    voc_one_based: bool = False
+    """Pascal VOC: corners are counted from 1, as in the original data set; 1 is subtracted from xmin and ymin"""
+    voc_difficult: Literal["ignore", "keep"] = "ignore"
+    """Pascal VOC: objects marked as difficult; ignore: like crowds, not trained and not counted in AP; keep: like all others"""
+    exif: Literal["auto", "upright", "raw"] = "auto"
+    """frame of boxes in images with an EXIF orientation; upright: as viewers show the image; raw: as its pixels are stored; auto: upright, with a warning where sizes do not confirm it"""
+    on_error: Literal["stop", "skip"] = "stop"
+    """images that are missing, damaged or of another size than the annotations say; stop: save a state and end with a message; skip: leave them out, and tell which"""
+    strict: bool = False
+    """refuse data with problems that are otherwise warnings"""
     flip: Fraction = 0.5
     """training: probability of a horizontal flip"""
     short_sides: tuple[PositiveInt, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
@@ -120,34 +158,88 @@ class DataSettings(Frozen):
     """training: minimum side of a crop"""
     crop_max: PositiveInt = 600
     """training: maximum side of a crop"""
+    scale_jitter: Fraction = 0.0
+    """training: probability of scale jitter in place of the crop: the image is enlarged and cut, or shrunk and padded"""
+    scale_min: Annotated[float, Field(gt=0)] = 0.5
+    """scale jitter: minimum factor on the size of objects"""
+    scale_max: Annotated[float, Field(gt=0)] = 2.0
+    """scale jitter: maximum factor on the size of objects"""
+    mosaic: Fraction = 0.0
+    """training: probability that an image becomes a mosaic of itself and three random others"""
+    mosaic_until: Fraction = 0.8
+    """mosaic: fraction of train.epochs with mosaics; the last epochs have none"""
+    min_visible: Fraction = 0.25
+    """scale jitter and mosaic: minimum fraction of a box inside a cut; with less, an object is dropped unless its center is inside"""
+    vertical_flip: Fraction = 0.0
+    """training: probability of a vertical flip, for images without an up"""
+    quarter_turns: Fraction = 0.0
+    """training: probability of a turn by 90, 180 or 270 degrees, for images without an up; 0.75 makes all four directions equally frequent"""
+    color_jitter: Fraction = 0.0
+    """training: probability of changed colors, with the strengths brightness, contrast, saturation and hue"""
+    brightness: Fraction = 0.125
+    """color jitter: strength s of brightness, whose factor is drawn from 1 - s to 1 + s"""
+    contrast: Fraction = 0.5
+    """color jitter: strength s of contrast, whose factor is drawn from 1 - s to 1 + s"""
+    saturation: Fraction = 0.5
+    """color jitter: strength s of saturation, whose factor is drawn from 1 - s to 1 + s"""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """color jitter: strength s of hue, which is shifted by -s to s of the color circle; 0.5 is any hue"""
     eval_short_side: PositiveInt = 800
     """evaluation and prediction: length of the shorter side"""
     eval_max_size: PositiveInt = 1333
     """evaluation and prediction: maximum length of the longer side"""
     group_by_aspect_ratio: bool = False
     """training: batch portrait and landscape images separately, for less padding"""
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Annotated[int, Field(ge=0), at_most(1024, "each is a process")] = 2
     """data-loading processes per training process; 0 to load in the training process itself"""
+
+    def files_of(self, split: Literal["train", "val", "test"]) -> tuple[Path | None, Path | None]:
+        """Return the given annotation file and image folder of a split. A test split is looked for under ``root`` alone."""
+        if split == "test":
+            return None, None
+        if split == "val":
+            return self.val_annotations, self.val_images
+        return self.train_annotations, self.train_images
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataSettings":
+        if self.hub is not None and self.root is not None:
+            raise ValueError("hub and root both name a data set; leave out one of them")
+        if self.hub is not None and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", self.hub):
+            raise ValueError(f"hub needs the id of a data set such as cppe-5 or owner/name, got {self.hub!r:.60}")
         if self.crop_min > self.crop_max:
             raise ValueError(f"crop_min {self.crop_min} is larger than crop_max {self.crop_max}")
         if not self.short_sides or (self.crop > 0 and not self.crop_short_sides):
             raise ValueError("short_sides and crop_short_sides need at least one size")
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"scale_min {self.scale_min:g} is larger than scale_max {self.scale_max:g}")
+        if self.mosaic > 0 and self.mosaic_until == 0:
+            raise ValueError(
+                f"mosaic={self.mosaic:g} has no effect with mosaic_until=0; set mosaic=0, or mosaic_until=0.8"
+            )
+        sizes = {
+            "short_sides": [(side, self.max_size) for side in self.short_sides],
+            "crop_short_sides": [(side, side) for side in self.crop_short_sides],
+            "eval_short_side": [(self.eval_short_side, self.eval_max_size)],
+        }
+        for key, each in sizes.items():
+            try:
+                list(map(InputSize, each))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
         return self
 
 
 class TrainSettings(Frozen):
     """Optimization and bookkeeping."""
 
-    epochs: PositiveInt = 50
+    epochs: Annotated[PositiveInt, _LONGEST] = 50
     """number of passes over the training images"""
-    max_steps: Annotated[int, Field(ge=0)] = 0
+    max_steps: Steps = 0
     """maximum number of optimizer steps; 0 for no limit"""
-    batch_size: PositiveInt = 2
+    batch_size: Batch = 2
     """images per process and forward pass"""
-    accumulate: PositiveInt = 1
+    accumulate: Annotated[PositiveInt, at_most(65_536, "a step would never end")] = 1
     """gradient accumulation: forward passes per optimizer step; gradients equal those of one large batch"""
     base_batch_size: PositiveInt = 16
     """total batch size that lr and lr_backbone are chosen for"""
@@ -167,9 +259,9 @@ class TrainSettings(Frozen):
     """step schedule: fraction of the run after which the learning rates are divided by ten"""
     cosine_end: Fraction = 0.01
     """cosine schedule: final learning rate as a fraction of the initial one"""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Steps = 0
     """optimizer steps of linear warm-up from 0"""
-    query_groups: PositiveInt = 1
+    query_groups: Annotated[PositiveInt, at_most(1000, "each has queries of its own")] = 1
     """number of query groups in training, each matched with all objects (Group DETR); only the first is saved"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """decay of the exponential moving average of the weights, which is evaluated and saved instead; 0 for none"""
@@ -181,12 +273,25 @@ class TrainSettings(Frozen):
     """random seed of initial weights, dropout, and order and augmentation of the data"""
     output: Path = Path("runs")
     """parent folder of run folders"""
-    name: str = ""
+    name: FolderName = ""
     """name of the run folder; if empty, the name of the preset, with a number where needed"""
+    resume: Literal["never", "auto"] = "never"
+    """a run of this name that has begun; never: refuse; auto: resume it, so that one command starts a run and goes on with it"""
     log_every: PositiveInt = 10
     """optimizer steps between lines in metrics.jsonl"""
     save_every: PositiveInt = 1000
     """optimizer steps between saved states, from which a run resumes; a state is also saved after every epoch"""
+
+    @model_validator(mode="after")
+    def _ends(self) -> "TrainSettings":
+        if self.batch_size * self.accumulate > 10**7:
+            raise ValueError(
+                f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
+                f"make one of them smaller"
+            )
+        if self.resume == "auto" and not self.name:
+            raise ValueError("resume=auto finds the run by its name; give train.name")
+        return self
 
 
 class EvaluationSettings(Frozen):
@@ -194,16 +299,18 @@ class EvaluationSettings(Frozen):
 
     every: PositiveInt = 1
     """epochs between evaluations; the last epoch is always evaluated"""
-    batch_size: PositiveInt = 1
+    batch_size: Batch = 1
     """images per process and forward pass; 1 as published: padding in larger batches changes results slightly"""
-    max_dets: PositiveInt | None = None
+    max_dets: Annotated[PositiveInt, at_most(1_000_000, "all detections of an image are in memory at once")] | None = (
+        None
+    )
     """maximum number of detections per image; null for 100, or for the largest number of objects in an image if that is greater"""
 
 
 class Settings(Frozen):
     """All settings of a run."""
 
-    preset: str = ""
+    preset: FolderName = ""
     """name of the preset that these settings are based on"""
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
@@ -215,6 +322,11 @@ class Settings(Frozen):
     def _consistent(self) -> "Settings":
         if self.train.query_groups > 1 and self.model.decoder == "detr":
             raise ValueError("train.query_groups needs model.decoder=conditional")
+        if self.model.queries * self.train.query_groups > MOST_QUERIES:
+            raise ValueError(
+                f"model.queries={self.model.queries} times train.query_groups={self.train.query_groups} is above "
+                f"{MOST_QUERIES:,}, more than fits into memory; make one of them smaller"
+            )
         return self
 
     def resolved(self) -> "Settings":

@@ -1,12 +1,13 @@
 """Annotations in memory, the common form of all data layouts."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
+from conditional_detr.data.problems import Problem
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
 
@@ -47,6 +48,8 @@ class Annotations:
     Rows ``offsets[i]:offsets[i + 1]`` of the following arrays are the objects of image ``i``. boxes: float64
     ``[objects, 4]``, x, y, width, height in pixels, not clipped. labels: int32, logit indices. areas: float64, square
     pixels. crowd: bool. usable: bool, the objects for training, which are not crowds and have an area inside the image.
+
+    problems: what is wrong or unusual in the data, to be told to the user.
     """
 
     source: Path
@@ -61,6 +64,7 @@ class Annotations:
     areas: np.ndarray
     crowd: np.ndarray
     usable: np.ndarray
+    problems: tuple[Problem, ...] = ()
 
     @classmethod
     def of(
@@ -77,6 +81,7 @@ class Annotations:
         labels: np.ndarray,
         areas: np.ndarray,
         crowd: np.ndarray,
+        problems: tuple[Problem, ...] = (),
     ) -> "Annotations":
         """Return annotations with objects sorted by image. owners: int64 ``[objects]``, index of the image of each object.
 
@@ -105,6 +110,7 @@ class Annotations:
             areas=areas,
             crowd=crowd,
             usable=~crowd & (corners[:, 2:] > corners[:, :2]).all(1),
+            problems=problems,
         )
 
     def __len__(self) -> int:
@@ -129,15 +135,29 @@ class Annotations:
         return _corners(self.boxes[rows][usable], self.sizes[index]), self.labels[rows][usable].astype(np.int64)
 
     @property
-    def object_counts(self) -> np.ndarray:
-        """Number of objects in each image that are usable for training, int64 ``[images]``."""
-        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        return np.bincount(owners[self.usable], minlength=len(self))
+    def owners(self) -> np.ndarray:
+        """Index of the image of each object, int64 ``[objects]``."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "Annotations":
+        """Return the annotations of some of the images, in the given order."""
+        lengths = np.diff(self.offsets)[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(self.offsets[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        objects = {key: getattr(self, key)[rows] for key in ("boxes", "labels", "areas", "crowd", "usable")}
+        return replace(
+            self,
+            image_ids=self.image_ids[indices],
+            file_names=Names(self.file_names[int(i)] for i in indices),
+            sizes=self.sizes[indices],
+            offsets=offsets,
+            **objects,
+        )
 
     @property
-    def dropped(self) -> int:
-        """Number of objects without area inside their image, crowds excluded."""
-        return int((~self.usable & ~self.crowd).sum())
+    def object_counts(self) -> np.ndarray:
+        """Number of objects in each image that are usable for training, int64 ``[images]``."""
+        return np.bincount(self.owners[self.usable], minlength=len(self))
 
 
 def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -4,10 +4,16 @@ Files are rotated by their EXIF orientation, as viewers, OpenCV and annotation t
 images are not rotated. 16-bit gray is scaled to 8 bits, alpha is dropped, and only the first frame of an animation is used.
 """
 
+import errno
 import io
+import os
+import stat
 import urllib.request
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,6 +25,7 @@ from conditional_detr.errors import ImageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+ORIENTATION = 0x0112  # EXIF tag
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 if TYPE_CHECKING:
@@ -29,7 +36,9 @@ _KINDS = (
     "a path, a URL, bytes or an open binary file of an image, a PIL image, a NumPy array [height, width] or "
     "[height, width, 1 | 3 | 4], or a torch tensor [1 | 3 | 4, height, width]"
 )
+_MAX_RATIO = 10_000  # of the two sides; images with more can't show an object, and decoding them can take gigabytes
 _URL_SECONDS, _URL_BYTES = 30, 100 * 2**20
+Result = TypeVar("Result")
 
 
 def is_image(value: object) -> bool:
@@ -37,6 +46,11 @@ def is_image(value: object) -> bool:
     return isinstance(value, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)) or hasattr(
         value, "read"
     )
+
+
+def name_of(image: object, otherwise: str) -> str:
+    """Return the name of an image in messages. otherwise: name of an image that is not a path or URL."""
+    return f"image {image}" if isinstance(image, (str, Path)) else otherwise
 
 
 def is_url(value: object) -> bool:
@@ -58,6 +72,7 @@ def open_image(image: ImageLike, name: str = "image") -> Image.Image:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(image), name)
     if isinstance(image, Image.Image):
+        _check_shape(image, name)
         try:
             image.load()  # PIL decodes an opened file only now
             return to_rgb(image, name)
@@ -75,17 +90,34 @@ def open_image(image: ImageLike, name: str = "image") -> Image.Image:
     raise ImageError(f"{name} is of type {type(image).__name__}; give {_KINDS}")
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read."""
+def read_image(path: str | Path, smallest: int = 0) -> Image.Image:
+    """Decode a file or URL to RGB, rotated by its EXIF orientation. Raises ``ImageError`` when it can't be read.
+
+    smallest: for a small picture, the minimum length of its sides in pixels. A JPEG file is then decoded at a fraction of its
+    size, in half the time, and in gray. All of the file is read nonetheless.
+    """
     if is_url(path):
         return _decode(io.BytesIO(_download(str(path))), str(path))
+    return _from_file(path, partial(_decode, smallest=smallest))
+
+
+def read_header(path: str | Path) -> tuple[int, int, int]:
+    """Return height and width as stored, in pixels, and the EXIF orientation, 1 to 8 where 1 is upright, without decoding.
+
+    Raises ``ImageError`` as ``read_image`` for what the header shows.
+    """
+    return _from_file(path, _header)
+
+
+def _from_file(path: str | Path, use: Callable[[io.BufferedIOBase, str], Result]) -> Result:
     try:
+        _check_file(path)
         with Path(path).open("rb") as file:
-            return _decode(file, str(path))
+            return use(file, str(path))
     except FileNotFoundError as error:
+        if os.path.islink(path):
+            raise ImageError(f"image {path} is a link to a file that does not exist; correct or remove it") from error
         raise ImageError(f"image {path} does not exist; check the path") from error
-    except IsADirectoryError as error:
-        raise ImageError(f"{path} is a folder, not an image; name a file") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         if isinstance(error, ImageError):
             raise
@@ -94,10 +126,67 @@ def read_image(path: str | Path) -> Image.Image:
         ) from error
 
 
-def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
+_SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def _check_file(path: str | Path) -> None:
+    """Raise ``ImageError`` for what is no regular file. Opening a pipe or a device could block, and reading could never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ImageError(f"image {path} is a link that leads to itself; correct or remove it") from error
+        raise
+    if stat.S_ISDIR(mode) and not os.access(path, os.R_OK | os.X_OK):
+        raise ImageError(f"folder {path} can't be searched; check its permissions")
+    if stat.S_ISDIR(mode) and os.path.islink(path):
+        raise ImageError(f"{path} is a link to a folder; name the folder itself")
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{path} is a folder, not an image; name a file")
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{path} is {_SPECIAL.get(stat.S_IFMT(mode), 'special')}, not an image; name a file")
+
+
+def _check_shape(image: Image.Image, name: str) -> None:
+    """Raise ``ImageError`` for an image without pixels and for one of extreme proportions, before it is decoded."""
+    width, height = image.size
+    if min(width, height) == 0:
+        raise ImageError(f"{name} has no pixels: it is {width} x {height}; replace it")
+    if max(width, height) > _MAX_RATIO * min(width, height):
+        raise ImageError(
+            f"{name} is {width} x {height} pixels, one side more than {_MAX_RATIO} times as long as the other; crop it"
+        )
+
+
+def _decode(file: io.BufferedIOBase, name: str, smallest: int = 0) -> Image.Image:
+    with _opened(file, name) as image:
+        if smallest:
+            image.draft("L", (smallest, smallest))
+        image.load()
+    return _rotated(to_rgb(image, name), name)
+
+
+def _header(file: io.BufferedIOBase, name: str) -> tuple[int, int, int]:
+    with _opened(file, name) as image:
+        # For PNG, ``image.getexif`` would decode all pixels, because EXIF data may follow them.
+        orientation: Any = Image.Image.getexif(image).get(ORIENTATION, 1)
+        return image.height, image.width, int(orientation) if orientation in range(2, 9) else 1
+
+
+@contextmanager
+def _opened(file: io.BufferedIOBase, name: str) -> Generator[Image.Image]:
+    """Open an image without decoding it. Everything that Pillow raises becomes an ``ImageError``."""
     try:
         with Image.open(cast(BinaryIO, file)) as image:
-            image.load()
+            _check_shape(image, f"image {name}")
+            yield image
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         file.seek(0, io.SEEK_END)
         what = "is empty" if file.tell() == 0 else "is not an image of a known format"
@@ -106,7 +195,6 @@ def _decode(file: io.BufferedIOBase, name: str) -> Image.Image:
         raise ImageError(f"image {name} declares too many pixels to decode safely; scale it down") from error
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, zlib.error
         raise ImageError(f"image {name} is damaged ({error}); replace or remove the file") from error
-    return _rotated(to_rgb(image, name), name)
 
 
 def _rotated(image: Image.Image, name: str) -> Image.Image:
@@ -141,9 +229,10 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
         scaled = Image.fromarray(_eight_bits(values.astype(np.uint16), name))
         scaled.info = {key: value for key, value in image.info.items() if key == "exif"}
         return scaled.convert("RGB")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    try:
+        return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"{name} has pixels of mode {image.mode} ({error}); convert it to RGB") from error
 
 
 def from_array(pixels: np.ndarray, name: str = "image") -> Image.Image:
@@ -157,9 +246,10 @@ def from_array(pixels: np.ndarray, name: str = "image") -> Image.Image:
             f"{name} is an array of shape {pixels.shape}; [height, width] or [height, width, 1 | 3 | 4] is needed{hint}"
         )
     eight_bits = _eight_bits(pixels, name)
-    if channels == 1:
-        return Image.fromarray(eight_bits.reshape(pixels.shape[:2])).convert("RGB")
-    return Image.fromarray(np.ascontiguousarray(eight_bits[..., :3]))
+    gray = channels == 1
+    image = Image.fromarray(eight_bits.reshape(pixels.shape[:2]) if gray else np.ascontiguousarray(eight_bits[..., :3]))
+    _check_shape(image, name)
+    return image.convert("RGB") if gray else image
 
 
 def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
@@ -197,3 +287,10 @@ def to_pixels(image: Image.Image) -> Float[Tensor, "3 height width"]:
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return values.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+def to_image(pixels: Float[Tensor, "3 height width"]) -> Image.Image:
+    """Return the RGB image of ImageNet-normalized pixels, the inverse of ``to_pixels``."""
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    values = (pixels * std[:, None, None] + mean[:, None, None]).mul(255).round().clamp(0, 255)
+    return Image.fromarray(np.ascontiguousarray(values.byte().permute(1, 2, 0).numpy()))

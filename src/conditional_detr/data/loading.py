@@ -1,13 +1,14 @@
 """Load batches of annotated images, reproducibly for any number of workers and from any batch on."""
 
+import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import islice
-from typing import TypeVar, cast
+from functools import lru_cache, partial
+from itertools import chain, islice
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,16 +19,55 @@ from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.batching import pad, prepare
 from conditional_detr.data.images import read_image, to_pixels
-from conditional_detr.data.transforms import LabeledImage, augment
+from conditional_detr.data.transforms import LabeledImage, augment, chance, mosaic
+from conditional_detr.data.watching import watched
 from conditional_detr.errors import DataError, InputError
-from conditional_detr.record import InputSize
+from conditional_detr.record import InputSize, resized_size
 from conditional_detr.structures import ImageBatch, Target
+
+logger = logging.getLogger(__name__)
+
+# Signals that ask a run to save a state and stop: Ctrl-C, a scheduler's SIGTERM or SIGUSR1, and a closed terminal.
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[ImageBatch, list[Target]]
+Read = Callable[[int], LabeledImage]  # reads an image by its index
+MOST_REPLACED = 100  # images in a row that can't be used, after which none is looked for
 Prepared = tuple[Tensor, LabeledImage]  # pixels, and the labeled image with the same aspect ratio
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Failure(NamedTuple):
+    """The name of an image file that can't be used, as in the annotations, and why."""
+
+    image: str
+    error: InputError
+
+
+class Loaded(NamedTuple):
+    """A loaded image, None where there is none, and the images that can't be used."""
+
+    sample: Sample | None
+    failures: list[Failure]
+
+
+class LeftOut:
+    """Names of the image files that were left out because they can't be used (``data.on_error=skip``).
+
+    Call it with a failure; it is logged unless the image was left out before.
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __call__(self, failure: Failure) -> None:
+        if failure.image not in self.names:
+            self.names.add(failure.image)
+            logger.warning(f"left out: {failure.error}")
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
@@ -44,28 +84,58 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead:
             pool.shutdown(cancel_futures=True)
 
 
-class AnnotatedImages(Dataset[Sample | InputError]):
+class AnnotatedImages(Dataset[Loaded]):
     """Data set of annotated images. Keys are (epoch, index); items are pixels and a target with boxes in 0..1.
 
-    prepare: function of labeled image, epoch and index that returns normalized pixels and the labeled image they show. For a
-    file that can't be used, the item is an ``InputError``. It is not raised, because the data loader would add the traceback
-    of the loading process to its message.
+    prepare: function of a reader of labeled images, epoch and index that returns normalized pixels and the labeled image they
+    show. replace: take the next usable image in the place of one that can't be used.
+
+    Errors of images that can't be used are part of the item. They are not raised, because the data loader would add the
+    traceback of the loading process to their message.
     """
 
-    def __init__(self, annotations: Annotations, prepare: Callable[[LabeledImage, int, int], Prepared]) -> None:
-        self.annotations, self.prepare = annotations, prepare
+    def __init__(
+        self, annotations: Annotations, prepare: Callable[[Read, int, int], Prepared], replace: bool = False
+    ) -> None:
+        self.annotations, self.prepare, self.replace = annotations, prepare, replace
 
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | InputError:
+    def __getitem__(self, key: tuple[int, int]) -> Loaded:
         epoch, index = key
-        try:
-            return self._sample(epoch, index)
-        except InputError as error:
-            return error
+        failures: list[Failure] = []
+        for place in self._places(index):
+            try:
+                read = partial(self._read_in_place, index, place, failures)
+                return Loaded(self._sample(read, epoch, index, place), failures)
+            except InputError as error:
+                failures.append(Failure(self.annotations.file_names[place], error))
+        return Loaded(None, failures)
 
-    def _sample(self, epoch: int, index: int) -> Sample:
+    def _places(self, index: int) -> list[int]:
+        """Return the indices of the images that may be taken for an image: itself, and with ``replace`` those that follow."""
+        count = min(MOST_REPLACED, len(self)) if self.replace else 1
+        return [(index + i) % len(self) for i in range(count)]
+
+    def _read_in_place(self, index: int, place: int, failures: list[Failure], other: int) -> LabeledImage:
+        """Read image ``place`` for image ``index``. Another one, for a mosaic, is replaced by the next usable one."""
+        if other == index:
+            return self.read(place)
+        for each in self._places(other):
+            try:
+                return self.read(each)
+            except InputError as error:
+                failures.append(Failure(self.annotations.file_names[each], error))
+        raise failures[-1].error
+
+    def draws(self, index: int, epochs: Sequence[int]) -> list[Sample]:
+        """Return the items of an image in several epochs. Raises ``InputError`` for an image that can't be used."""
+        read = lru_cache(maxsize=4)(self.read)  # the image and those of a mosaic with it
+        return [self._sample(read, epoch, index, index) for epoch in epochs]
+
+    def read(self, index: int) -> LabeledImage:
+        """Decode an image, without augmentation. Raises ``InputError`` for an image that can't be used."""
         annotations = self.annotations
         path = annotations.path(index)
         image = read_image(path)
@@ -76,13 +146,17 @@ class AnnotatedImages(Dataset[Sample | InputError]):
                 f"{width} x {height}, so its boxes would be misplaced; correct the annotations or the image"
             )
         boxes, labels = annotations.training_objects(index)
-        sample = LabeledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels))
-        pixels, sample = self.prepare(sample, epoch, index)
+        return LabeledImage(image, torch.from_numpy(boxes), torch.from_numpy(labels), str(path))
+
+    def _sample(self, read: Read, epoch: int, index: int, place: int) -> Sample:
+        """Return image ``place`` with the random augmentation of image ``index``."""
+        pixels, sample = self.prepare(read, epoch, index)
+        height, width = (int(side) for side in self.annotations.sizes[place])
         target = Target(
             labels=sample.labels,
             boxes=sample.relative_boxes(),
-            image_id=int(annotations.image_ids[index]),
-            image_name=str(path),
+            image_id=int(self.annotations.image_ids[place]),
+            image_name=sample.name,
             image_size=(height, width),
         )
         return pixels, target
@@ -154,16 +228,34 @@ def training_batches(
     rank: int = 0,
     processes: int = 1,
     start_step: int = 0,
+    mosaic_epochs: int | None = None,
+    leave_out: Callable[[Failure], None] | None = None,
 ) -> tuple[Generator[Batch], int]:
     """Return an endless generator of augmented batches, and the number of optimizer steps per epoch.
 
     batch_size: images per batch. accumulate: batches per optimizer step. rank, processes: index of this process, and number
-    of processes. start_step: optimizer step to start from. Close the generator after use. ``next`` raises ``InputError`` for
-    an image that can't be used.
+    of processes. start_step: optimizer step to start from. mosaic_epochs: as in ``training_images``. leave_out: called with an image that can't be used, in whose place
+    the next usable one is taken. Without it, ``next`` raises the ``InputError`` of the image. It raises ``RunError`` when a
+    loading process was killed. Close the generator after use.
     """
-    portrait = annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None
-    sampler = TrainingBatches(
-        portrait=portrait,
+    order = training_order(annotations, settings, batch_size, accumulate, seed, rank, processes, start_step)
+    images = training_images(annotations, settings, seed, mosaic_epochs, replace=leave_out is not None)
+    return _batches(images, order, settings.workers, leave_out), order.steps_per_epoch
+
+
+def training_order(
+    annotations: Annotations,
+    settings: DataSettings,
+    batch_size: int,
+    accumulate: int,
+    seed: int,
+    rank: int = 0,
+    processes: int = 1,
+    start_step: int = 0,
+) -> TrainingBatches:
+    """Return the order of the images in training. The arguments are those of ``training_batches``."""
+    return TrainingBatches(
+        portrait=annotations.sizes[:, 0] > annotations.sizes[:, 1] if settings.group_by_aspect_ratio else None,
         images=len(annotations),
         batch_size=batch_size,
         accumulate=accumulate,
@@ -172,35 +264,61 @@ def training_batches(
         seed=seed,
         start_step=start_step,
     )
-    dataset = AnnotatedImages(annotations, partial(_augmented, settings, seed))
-    return _batches(dataset, sampler, settings.workers), sampler.steps_per_epoch
+
+
+def training_images(
+    annotations: Annotations, settings: DataSettings, seed: int, mosaic_epochs: int | None = None, replace: bool = False
+) -> AnnotatedImages:
+    """Return the augmented images. mosaic_epochs: number of epochs with mosaics, from the first on; None for all. replace: as in
+    ``AnnotatedImages``.
+    """
+    return AnnotatedImages(annotations, partial(_augmented, settings, seed, len(annotations), mosaic_epochs), replace)
 
 
 def evaluation_batches(
-    annotations: Annotations, size: InputSize, batch_size: int, workers: int, rank: int = 0, processes: int = 1
-) -> Iterator[Batch]:
+    annotations: Annotations,
+    size: InputSize,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
+    leave_out: Callable[[Failure], None] | None = None,
+) -> Generator[Batch]:
     """Yield batches of every ``processes``-th image, starting with image ``rank``, scaled but not augmented.
 
-    ``next`` raises ``InputError`` for an image that can't be used.
+    leave_out: called with an image that can't be used, which is then in no batch. Without it, ``next`` raises the
+    ``InputError`` of the image. It raises ``RunError`` when a loading process was killed.
     """
     indices = range(rank, len(annotations), processes)
     keys = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
-    return _batches(AnnotatedImages(annotations, partial(_resized, size)), keys, workers, size)
+    return _batches(AnnotatedImages(annotations, partial(_resized, size)), keys, workers, leave_out, size)
 
 
-def _augmented(settings: DataSettings, seed: int, sample: LabeledImage, epoch: int, index: int) -> Prepared:
-    sample = augment(sample, settings, np.random.default_rng([seed, epoch, index]))
+def _augmented(
+    settings: DataSettings, seed: int, images: int, mosaic_epochs: int | None, read: Read, epoch: int, index: int
+) -> Prepared:
+    rng = np.random.default_rng([seed, epoch, index])
+    sample = read(index)
+    if (mosaic_epochs is None or epoch < mosaic_epochs) and chance(settings.mosaic, rng):
+        # The shape is that of the image, by which batches are grouped. The size is the largest that training uses.
+        height, width = sample.image.height, sample.image.width
+        size = resized_size(height, width, max(settings.short_sides), settings.max_size)
+        others = rng.integers(images, size=3).tolist()
+        sample = mosaic(chain([sample], map(read, others)), *size, settings.min_visible, rng)
+    sample = augment(sample, settings, rng)
     return to_pixels(sample.image), sample
 
 
-def _resized(size: InputSize, sample: LabeledImage, epoch: int, index: int) -> Prepared:
-    return prepare(sample.image, size), sample
+def _resized(size: InputSize, read: Read, epoch: int, index: int) -> Prepared:
+    sample = read(index)
+    return prepare(sample.image, size, sample.name), sample
 
 
 def _batches(
     dataset: AnnotatedImages,
     keys: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]],
     workers: int,
+    leave_out: Callable[[Failure], None] | None,
     size: InputSize | None = None,
 ) -> Generator[Batch]:
     loader = DataLoader(
@@ -213,22 +331,29 @@ def _batches(
         # The data has its own seeds. Without a generator, each loader would draw from torch's default one, as dropout does.
         generator=torch.Generator().manual_seed(0),
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield cast(Batch, batch)
+    for batch, failures, missing in watched(loader):
+        if missing and dataset.replace:
+            raise DataError(
+                f"no usable image is left among {min(MOST_REPLACED, len(dataset))} in a row; check the image folder "
+                f"{dataset.annotations.folder} (the last error: {failures[-1].error})"
+            )
+        for failure in failures:
+            if leave_out is None:
+                raise failure.error
+            leave_out(failure)
+        if batch is not None:
+            yield batch
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ignore SIGINT and SIGTERM, which reach the whole process group. The main process handles them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore the signals that ask a run to stop, which reach the whole process group. The main process handles them."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _collate(size: InputSize, samples: list[Sample | InputError]) -> Batch | InputError:
-    usable: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, InputError):
-            return sample
-        usable.append(sample)
-    return pad([pixels for pixels, _ in usable], size), [target for _, target in usable]
+def _collate(size: InputSize, items: list[Loaded]) -> tuple[Batch | None, list[Failure], bool]:
+    """Return the batch, None where it would be empty, the images that can't be used, and whether one has no replacement."""
+    samples = [item.sample for item in items if item.sample is not None]
+    failures = [failure for item in items for failure in item.failures]
+    batch = (pad([pixels for pixels, _ in samples], size), [target for _, target in samples]) if samples else None
+    return batch, failures, len(samples) < len(items)

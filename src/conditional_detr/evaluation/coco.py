@@ -1,15 +1,16 @@
 """COCO AP, with one evaluator for training, the command line and the Python interface."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from conditional_detr.config import EvaluationSettings
 from conditional_detr.data.annotations import Annotations
-from conditional_detr.data.loading import Batch, evaluation_batches
+from conditional_detr.data.loading import Batch, LeftOut, evaluation_batches
 from conditional_detr.errors import DataError
 from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.pipeline import Pipeline
@@ -17,6 +18,7 @@ from conditional_detr.inference.postprocess import PUBLISHED_COUNT
 from conditional_detr.record import Categories
 from conditional_detr.structures import Detections, Target
 
+logger = logging.getLogger(__name__)
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
 
 
@@ -116,36 +118,52 @@ def evaluate_detector(
     settings: EvaluationSettings,
     workers: int,
     on_image: Callable[[int], None] = lambda done: None,
+    on_error: Literal["stop", "skip"] = "stop",
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Evaluate a detector on annotated images. Return the metrics, and the evaluated detections as results in COCO format.
 
-    workers: number of loading processes. on_image: called after every image with the number of images done. Raises
-    ``DataError`` when the model lacks a category of the data.
+    workers: number of loading processes. on_image: called after every image with the number of images done. on_error: what
+    to do about an image that can't be used; skip: log it and count it as one without detections. Raises ``DataError`` when the
+    model lacks a category of the data, and the ``InputError`` of an image with ``on_error="stop"``.
     """
     data_id_of = match_categories(detector.categories, data)
     max_dets = settings.max_dets or standard_max_dets(data)
-    batches = evaluation_batches(data, detector.record.input_size, settings.batch_size, workers)
+    left_out = LeftOut()
+    batches = evaluation_batches(
+        data,
+        detector.record.input_size,
+        settings.batch_size,
+        workers,
+        leave_out=left_out if on_error == "skip" else None,
+    )
     results: list[dict[str, Any]] = []
     for done, (target, detections) in enumerate(detect_batches(detector.pipeline, batches, max_dets), start=1):
         for result in detections.to_coco(target.image_id):
             if result["category_id"] in data_id_of:
                 results.append({**result, "category_id": data_id_of[result["category_id"]]})
         on_image(done)
+    if left_out.names:
+        logger.warning(
+            f"{len(left_out.names)} of {len(data)} images were left out; AP counts them as without detections"
+        )
     return CocoEvaluator(data).evaluate(results, max_dets), results
 
 
 def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
     """Return a map from category ids of the model to category ids of the data.
 
-    Categories match by id and name, otherwise by name alone, ignoring case. Categories that the data lacks are left out. Raises
-    ``DataError`` when the model lacks a category of the data.
+    Categories match by id and name, otherwise by name alone, ignoring case. Categories that the data lacks are left out.
+    Categories of the data without boxes do not matter. Raises ``DataError`` when the model lacks any other.
     """
+    used = np.bincount(data.labels, minlength=len(data.categories)) > 0
     by_name = {name.casefold(): id_ for id_, name in zip(model.ids, model.names, strict=True)}
     found: dict[int, int] = {}
-    for id_, name in zip(data.categories.ids, data.categories.names, strict=True):
+    for has_boxes, id_, name in zip(used, data.categories.ids, data.categories.names, strict=True):
         same = id_ in model.ids and model.name_of(id_).casefold() == name.casefold()
         own = id_ if same else by_name.get(name.casefold())
         if own is None:
+            if not has_boxes:
+                continue
             raise DataError(
                 f"{data.source} has category {name!r}, which the model does not know (it knows {', '.join(model.names)}); "
                 f"evaluate on data with the categories it was trained on, or give the names of its categories",

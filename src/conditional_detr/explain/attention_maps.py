@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conditional_detr.boxes import center_to_corners
-from conditional_detr.data.images import ImageLike, open_image
+from conditional_detr.data.images import ImageLike, name_of, open_image
 from conditional_detr.errors import SettingsError
 from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.postprocess import class_scores
@@ -167,7 +167,7 @@ def explain(
         raise SettingsError(f"top is {top}; ask for at least one detection")
     opened = open_image(image)
     pipeline = detector.pipeline
-    batch = pipeline.batch([pipeline.prepare(opened)]).to(detector.device)
+    batch = pipeline.batch([pipeline.prepare(opened, name_of(image, "image"))]).to(detector.device)
     model, record = recorded(detector.model, layer - 1)
     outputs = model(batch.pixels, batch.padding_mask).last
 

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from conditional_detr.errors import DataError
-from conditional_detr.runs import open_run, read_metrics
+from conditional_detr.files import lines_of
+from conditional_detr.metrics_file import LONGEST_LINE, tell_once
+from conditional_detr.runs import best_of, open_run, read_metrics
+
+_REMEDY = "give a run folder or a .log.json file of MMDetection"
+_LARGEST = 1e15  # no number of a log is as large
 
 
 class Point(NamedTuple):
@@ -25,7 +30,10 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """All evaluations of a run so far. epochs: epochs trained. planned: epochs of the whole run; None if unknown."""
+    """All evaluations of a run so far in which AP could be measured.
+
+    epochs: epochs trained. planned: epochs of the whole run; None if unknown.
+    """
 
     name: str
     points: tuple[Point, ...]
@@ -34,8 +42,9 @@ class Curve:
 
     @property
     def best(self) -> Point | None:
-        """The evaluation with the highest AP (the earliest of equals); None without evaluations."""
-        return max(self.points, key=lambda point: point.ap, default=None)
+        """The best evaluation, as in ``runs.best_of``; None without evaluations."""
+        best = best_of([point.ap for point in self.points])
+        return None if best is None else self.points[best]
 
     def reached(self, ap: float) -> Point | None:
         """Return the point at which the curve first reached ``ap`` (above 0), or None.
@@ -55,28 +64,26 @@ def read_curve(source: Path) -> Curve:
     Raises ``DataError`` for a file that is no such log, and ``CheckpointError`` for a folder that is not a run folder.
     """
     if source.is_dir():
-        _, settings = open_run(source)
-        records = read_metrics(source / "metrics.jsonl")
-        points = [
-            Point(*(float(record[key]) for key in ("epoch", "step", "seconds", "AP")))
-            for record in records
-            if record["kind"] == "evaluation"
-        ]
+        run, settings = open_run(source)
+        records = read_metrics(run.metrics)
+        evaluations = [record for record in records if record["kind"] == "evaluation" and record["AP"] >= 0]
+        timed = [record for record in evaluations if "seconds" in record]
+        if len(timed) < len(evaluations):
+            left_out = len(evaluations) - len(timed)
+            tell_once(f"{run.metrics}: left out {left_out} evaluations without seconds of training")
+        points = [Point(*(float(record[key]) for key in ("epoch", "step", "seconds", "AP"))) for record in timed]
         epochs = max((float(record["epoch"]) for record in records), default=0.0)
         return Curve(source.resolve().name, tuple(points), epochs, settings.train.epochs)
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        texts = [(line or b"").decode("utf-8-sig") for line in lines_of(source, LONGEST_LINE)]
     except OSError as error:
-        raise DataError(
-            f"{source} can't be read ({error.strerror}); give a run folder or a .log.json file of MMDetection"
-        ) from error
+        reason = error.strerror or error
+        raise DataError(f"{source} can't be read ({reason}); {_REMEDY}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{source} is not text; give a run folder or a .log.json file of MMDetection") from error
-    points = _mmdetection_points(lines, source)
+        raise DataError(f"{source} is not text; {_REMEDY}") from error
+    points = _mmdetection_points(texts, source)
     if not points:
-        raise DataError(
-            f"{source} holds no evaluations of boxes (bbox_mAP); give a run folder or a .log.json file of MMDetection"
-        )
+        raise DataError(f"{source} holds no evaluations of boxes (bbox_mAP); {_REMEDY}")
     name = source.name.removesuffix(".json").removesuffix(".log")
     return Curve(name, tuple(points), points[-1].epoch, None)
 
@@ -92,14 +99,20 @@ def _mmdetection_points(lines: Sequence[str], source: Path) -> list[Point]:
     points: list[Point] = []
     step = seconds = 0.0
     epoch_start, epoch = 0.0, None
-    for line in lines:
+    damaged: list[int] = []
+    for number, line in enumerate(lines, start=1):
         record = _numbers(line)
+        if record is None:
+            damaged.append(number)
+            continue
         ap = record.get("coco/bbox_mAP", record.get("bbox_mAP"))
         if ap is not None:
+            if ap > 1:
+                raise DataError(f"{source} has bbox_mAP {ap:g}; give a log in which AP is from 0 to 1")
             now = record.get("epoch", record.get("step", 0.0))
             if "epoch" not in record and step and epoch is None:
                 raise DataError(f"{source} counts iterations instead of epochs; only runs of epochs can be compared")
-            if now > 0:
+            if now > 0 and ap >= 0:
                 points.append(Point(now, step, seconds, ap))
         elif "time" in record and ("step" in record or "iter" in record):
             if record.get("epoch") != epoch:
@@ -107,17 +120,20 @@ def _mmdetection_points(lines: Sequence[str], source: Path) -> list[Point]:
             now = record.get("step", epoch_start + record.get("iter", 0.0))
             seconds += record["time"] * max(now - step, 0)
             step = now
+    if points and damaged and damaged[0] < len(lines):  # a kill cuts the last line short
+        tell_once(f"{source}: left out {len(damaged)} lines that are not JSON, the first is line {damaged[0]}")
     return points
 
 
-def _numbers(line: str) -> dict[str, float]:
-    """Return the numbers in a line of JSON by key; empty for an incomplete line or one that is no JSON object."""
+def _numbers(line: str) -> dict[str, float] | None:
+    """Return the numbers in a line of JSON by key; None for a line that is not JSON."""
     try:
-        record: Any = json.loads(line)
-    except ValueError:
-        return {}
+        record: Any = json.loads(line or "{}")
+    except (ValueError, RecursionError):
+        return None
     items = cast(dict[str, Any], record).items() if isinstance(record, dict) else ()
-    return {key: float(value) for key, value in items if isinstance(value, (int, float))}
+    # MMDetection writes NaN into its logs.
+    return {key: float(value) for key, value in items if type(value) in (int, float) and abs(value) < _LARGEST}
 
 
 def round_levels(curves: Sequence[Curve]) -> list[float]:
@@ -147,9 +163,14 @@ def compare(curve: Curve, baseline: Curve, ap: float) -> Comparison:
     """Compare a run with a baseline at a given AP."""
     mine, theirs = curve.reached(ap), baseline.reached(ap)
     if mine is not None and theirs is not None:
-        return Comparison(mine, theirs.epoch / mine.epoch, "")
+        return Comparison(mine, _ratio(theirs, mine), "")
     if mine is not None and baseline.points:
-        return Comparison(mine, baseline.points[-1].epoch / mine.epoch, ">")
+        return Comparison(mine, _ratio(baseline.points[-1], mine), ">")
     if theirs is not None and curve.points:
-        return Comparison(None, theirs.epoch / curve.points[-1].epoch, "<")
+        return Comparison(None, _ratio(theirs, curve.points[-1]), "<")
     return Comparison(mine, None, "")
+
+
+def _ratio(slow: Point, fast: Point) -> float | None:
+    """Return the ratio of epochs; None where a run had the AP before it began to train."""
+    return slow.epoch / fast.epoch if fast.epoch > 1e-9 else None

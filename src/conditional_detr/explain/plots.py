@@ -9,8 +9,10 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from conditional_detr.drawing import write_picture
 from conditional_detr.explain.attention_maps import Explanation
 from conditional_detr.explain.convergence import Curve, Point
+from conditional_detr.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +52,7 @@ def plot_attention_maps(explanation: Explanation, file: Path) -> None:
                 x0, y0, x1, y1 = box.tolist()
                 ImageDraw.Draw(picture).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=BOX, width=2)
                 page.paste(picture, (_LEFT + head * (width + _GAP), y))
-    page.save(file)
+    write_picture(page, file)
 
 
 def _heated(gray: np.ndarray, values: Float[Tensor, "rows columns"], covered: tuple[float, float]) -> Image.Image:
@@ -86,7 +88,9 @@ def plot_self_attention(explanation: Explanation, file: Path) -> None:
         )
         _box(axes, explanation.detections.boxes[i])
         others = [f"{q}: {weight[q]:.2f}" for q in order[::-1][:3]]
-        axes.set_title(f"{_caption(explanation, i)}\nmost weight on queries {', '.join(others)}", fontsize=7)
+        axes.set_title(
+            f"{_caption(explanation, i)}\nmost weight on queries {', '.join(others)}", fontsize=7, parse_math=False
+        )
 
     _row_of_pictures(explanation, draw, len(explanation.queries), file)
 
@@ -128,13 +132,15 @@ def plot_convergence(curves: Sequence[Curve], file: Path) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("validation AP")
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    figure.axes[0].legend(list(lines.values()), list(colors), fontsize=8)
-    figure.savefig(file, dpi=110)
+    legend = figure.axes[0].legend(list(lines.values()), [printable(name) for name in colors], fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name may contain dollar signs
+    write_picture(figure, file, dpi=110)
 
 
 def _caption(explanation: Explanation, i: int) -> str:
     found = explanation.detections
-    return f"{found.names[i]} {float(found.scores[i]):.2f}, query {int(explanation.queries[i])}"
+    return f"{printable(found.names[i])} {float(found.scores[i]):.2f}, query {int(explanation.queries[i])}"
 
 
 def _row_of_pictures(explanation: Explanation, draw: Callable[["Axes", int], None], count: int, file: Path) -> None:
@@ -146,7 +152,7 @@ def _row_of_pictures(explanation: Explanation, draw: Callable[["Axes", int], Non
         axes.imshow(explanation.image.convert("L"), cmap="grey", vmin=0, vmax=255, extent=_extent(explanation.image))
         draw(axes, i)
         _bare(axes, explanation.image)
-    figure.savefig(file, dpi=130)
+    write_picture(figure, file, dpi=130)
 
 
 def _extent(image: Image.Image) -> tuple[float, float, float, float]:

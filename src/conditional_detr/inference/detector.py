@@ -15,7 +15,7 @@ from conditional_detr.checkpoints.category_names import GivenNames
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.checkpoints.opening import open_checkpoint
-from conditional_detr.data.images import ImageLike, is_image, open_image
+from conditional_detr.data.images import ImageLike, is_image, name_of, open_image
 from conditional_detr.data.loading import in_threads
 from conditional_detr.errors import ImageError, InputError, SettingsError
 from conditional_detr.inference.pipeline import Pipeline
@@ -27,10 +27,11 @@ from conditional_detr.structures import Detections
 
 
 class Found(NamedTuple):
-    """An RGB image and the objects found in it."""
+    """An RGB image and the objects found in it. best_score: the highest score, also when it is below the threshold."""
 
     image: Image.Image
     detections: Detections
+    best_score: float
 
 
 class _Opened(NamedTuple):
@@ -117,8 +118,15 @@ class Detector:
         return self
 
     def set_sides(self, sides: tuple[int, int]) -> "Detector":
-        """Change the size that images are scaled to, and return the detector. sides: as in ``InputSize``, in pixels."""
-        record = replace(self.record, input_size=replace(self.record.input_size, sides=sides))
+        """Change the size that images are scaled to, and return the detector. sides: as in ``InputSize``, in pixels.
+
+        Raises ``SettingsError`` for sizes that ``InputSize`` refuses.
+        """
+        try:
+            size = replace(self.record.input_size, sides=sides)
+        except ValueError as error:
+            raise SettingsError(f"sides: {error}", argument="sides") from error
+        record = replace(self.record, input_size=size)
         self.pipeline = replace(self.pipeline, record=record)
         return self
 
@@ -179,15 +187,22 @@ class Detector:
             usable = [each for each in batch if not isinstance(each, InputError)]
             found = iter(self._detect(usable) if usable else [])
             for each in batch:
-                yield each if isinstance(each, InputError) else Found(each.image, next(found).above(threshold))
+                if isinstance(each, InputError):
+                    yield each
+                    continue
+                everything = next(found)
+                yield Found(each.image, everything.above(threshold), float(everything.scores.max()))
 
     def _open(self, numbered: tuple[int, ImageLike]) -> "_Opened | InputError":
         number, image = numbered
+        name = name_of(image, f"images[{number}]")
         try:
-            opened = open_image(image, f"images[{number}]")
+            opened = open_image(image, name)
+            return _Opened(opened, self.pipeline.prepare(opened, name))
         except ImageError as error:
             return error
-        return _Opened(opened, self.pipeline.prepare(opened))
+        except MemoryError:
+            return ImageError(f"{name} takes more memory than there is; scale it down")
 
     def _detect(self, images: "Sequence[_Opened]") -> list[Detections]:
         batch = self.pipeline.batch([each.pixels for each in images])

@@ -21,9 +21,12 @@ class Pipeline:
     record: ModelRecord
     runtime: Runtime
 
-    def prepare(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        """Scale an RGB image to the input size of the model, and return its normalized pixels."""
-        return prepare(image, self.record.input_size)
+    def prepare(self, image: Image.Image, name: str = "image") -> Float[Tensor, "3 height width"]:
+        """Scale an RGB image to the input size of the model, and return its normalized pixels. Raises ``ImageError``.
+
+        name: name of the image in messages.
+        """
+        return prepare(image, self.record.input_size, name)
 
     def batch(self, pixels: Sequence[Tensor]) -> ImageBatch:
         """Pad prepared images and return them as one batch."""

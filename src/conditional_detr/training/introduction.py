@@ -1,33 +1,78 @@
-"""Log data, categories, network and warnings before the first step of a run."""
+"""Log data, categories, network and warnings before the first step of a run, and draw the first augmented images."""
 
 import logging
 
-from conditional_detr.data.check import training_warnings
+import numpy as np
+
+from conditional_detr.data.check import described, tell_problems
+from conditional_detr.errors import InputError
 from conditional_detr.record import Categories
+from conditional_detr.runs import RunFolder
+from conditional_detr.training.run_plots import draw_augmented
 from conditional_detr.training.setup import Setup
+from conditional_detr.training.validation import Validation
+
+DRAWN_IMAGES, DRAWN_EPOCHS = 4, 4  # on the page of augmented images
 
 logger = logging.getLogger(__name__)
+FEW_IMAGES = 10_000  # rule of thumb; COCO has 118,287
 
 
-def introduce(setup: Setup, max_dets: int) -> None:
-    """Log an overview of a run, with warnings about its data. max_dets: detections per image in evaluations."""
+def introduce(setup: Setup, validation: Validation | None) -> None:
+    """Log an overview of a run, with warnings about its data."""
     train, val, settings, model = setup.train_data, setup.val_data, setup.settings.model, setup.model
-    logger.info(
-        f"training on {len(train)} images with {train.usable.sum()} objects ({train.source}), "
-        f"evaluating on {len(val)} ({val.source}, {max_dets} detections per image)"
-    )
-    logger.info(category_table(train.categories))
+    logger.info(f"training on {described(train)}")
+    if validation is None:
+        logger.info("without evaluation (data.val=none), so the newest model is kept")
+    else:
+        logger.info(f"evaluating on {described(validation.data)}, {validation.max_dets} detections per image")
+    for row in category_table(train.categories):
+        logger.info(row)
     from_nothing = settings.backbone_weights is None and settings.init_from is None
-    random_backbone = isinstance(settings.backbone, str) and from_nothing
-    for text in training_warnings(train, val, settings.queries, random_backbone):
+    if isinstance(settings.backbone, str) and from_nothing and len(train) < FEW_IMAGES:
+        logger.warning(
+            f"the backbone starts from random weights and there are only {len(train)} training images: expect a low AP; "
+            f"give ImageNet weights with model.backbone_weights=FILE"
+        )
+    for data in (train, val):
+        if data is not None:
+            tell_problems(data, logger)
+    mosaics = setup.settings.data.mosaic > 0
+    for text in setup.warnings:
         logger.warning(text)
+    if mosaics:
+        logger.log(
+            logging.INFO if setup.mosaic_epochs else logging.WARNING,
+            f"mosaics in the first {setup.mosaic_epochs} of {setup.settings.train.epochs} epochs (data.mosaic_until)",
+        )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in model.parameters())
     processes = f"{setup.processes} x {setup.accelerator.device.type}"
     logger.info(f"{everything / 1e6:.2f} million parameters, {trained / 1e6:.2f} million train; {processes}")
 
 
-def category_table(categories: Categories) -> str:
-    """Return a table with one line per category: logit index, category id and name."""
+def show_augmented(setup: Setup, run: RunFolder) -> None:
+    """Draw the first training images as the network sees them in epochs from the first to the last, unless already drawn.
+
+    Raises ``InputError`` for an image that can't be used. Other failures are logged, because no picture may end a run.
+    """
+    if run.augmented.exists():
+        return
+    last = max(setup.settings.train.epochs, DRAWN_EPOCHS) - 1
+    epochs: list[int] = np.linspace(0, last, DRAWN_EPOCHS).round().astype(int).tolist()
+    try:
+        run.plots.mkdir(exist_ok=True)
+        draws = setup.first_draws(DRAWN_IMAGES, epochs)
+        draw_augmented(draws, epochs, setup.train_data.categories, run.augmented)
+    except InputError:
+        raise
+    except Exception as error:
+        logger.warning(f"{run.augmented} can't be written ({error}); training goes on without it")
+    else:
+        logger.info(f"the first images as the network sees them: {run.augmented}")
+
+
+def category_table(categories: Categories) -> list[str]:
+    """Return the rows of a table of the categories: logit index, category id and name."""
     rows = zip(range(len(categories)), categories.ids, categories.names, strict=True)
-    return "\n".join(["logit  category id  name", *(f"{i:5d}  {id_:11d}  {name}" for i, id_, name in rows)])
+    return ["logit  category id  name", *(f"{i:5d}  {id_:11d}  {name}" for i, id_, name in rows)]

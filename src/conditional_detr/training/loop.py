@@ -1,25 +1,31 @@
 """The training loop: optimizer steps, evaluations after epochs, and states to resume from."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
 
+from accelerate import Accelerator
 from accelerate.state import PartialState
-from accelerate.utils import broadcast_object_list
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.checkpoints.formats import load
 from conditional_detr.config import Settings
-from conditional_detr.runs import Metrics, RunFolder, best_evaluation, create_run, open_run, read_metrics
-from conditional_detr.training.introduction import introduce
+from conditional_detr.errors import InputError, RunError
+from conditional_detr.runs import Metrics, RunFolder, begun_run, best_evaluation, create_run, open_run, read_metrics
+from conditional_detr.training.agreement import on_main
+from conditional_detr.training.introduction import introduce, show_augmented
 from conditional_detr.training.optimizer import learning_rate_factor
 from conditional_detr.training.report import Reporter, TensorBoard
+from conditional_detr.training.resuming import Remark, check_terms, choose_state
+from conditional_detr.training.run_plots import plot_run
 from conditional_detr.training.setup import Setup, make_accelerator, set_up
 from conditional_detr.training.states import load_state, save_state
 from conditional_detr.training.step import measurements, train_step
 from conditional_detr.training.stopping import StopRequest, stop_requests
-from conditional_detr.training.validation import Validation
+from conditional_detr.training.validation import Found, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -28,20 +34,25 @@ logger = logging.getLogger(__name__)
 class Summary:
     """Result of a run.
 
-    finished: False when the run was asked to stop early. step: optimizer steps done. best: the evaluation record with the
-    highest AP; None without an evaluation.
+    finished: False when the run was asked to stop early. step: optimizer steps done. best: the evaluation record of the model
+    that is kept as the best; None without an evaluation. While its AP is 0, or -1 because it can't be measured, that is the
+    newest. model_epoch: epochs of training of that model, also without evaluation; None before the first model. left_out:
+    number of images that can't be used, with ``data.on_error=skip``.
     """
 
     run: RunFolder
     finished: bool
     step: int
     best: Metrics | None
+    model_epoch: float | None = None
+    left_out: int = 0
 
 
 def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
-    """Train a model in a new run folder.
+    """Train a model in a new run folder or, with ``train.resume=auto``, in the one of this name that has begun.
 
-    Raises ``InputError`` for invalid settings, data or weights, and ``NonFiniteError`` for NaN or infinity in training.
+    Raises ``InputError`` for invalid settings, data or weights, ``NonFiniteError`` for NaN or infinity in training, and
+    ``RunError`` when the run can't go on for another reason. What was trained so far is then in a state.
     """
     return _run(settings, None, reporter or Reporter())
 
@@ -50,7 +61,8 @@ def resume(run: Path, reporter: Reporter | None = None, overrides: Sequence[str]
     """Resume a run with the same weights, optimizer, random states and order of data as without the interruption.
 
     overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. Raises ``InputError``
-    for other overrides, when ``run`` is not a run folder, and when the data or the number of processes has changed.
+    for other overrides, when ``run`` is not a run folder or in use, when no state is whole, and when categories, number of images
+    or processes changed. Other errors are those of ``train``.
     """
     folder, settings = open_run(run, overrides)
     return _run(settings, folder, reporter or Reporter(), write_config=bool(overrides))
@@ -63,73 +75,112 @@ def is_main_process() -> bool:
 
 def _run(settings: Settings, folder: RunFolder | None, reporter: Reporter, write_config: bool = False) -> Summary:
     accelerator = make_accelerator(settings)
-    state = None if folder is None else folder.newest_state()
-    setup = set_up(settings, accelerator, from_state=state is not None)
-    reporter = reporter if accelerator.is_main_process else Reporter()
-    validation = Validation(setup, reporter)
-    if folder is None:
-        folder = _new_run(setup, settings)
-    else:
-        _load_state(setup, folder, state)
-        if write_config and accelerator.is_main_process:
-            folder.write_config(settings)
-    logger.info(f"run folder: {folder.path}")
-    introduce(setup, validation.max_dets)
-    loop = _Loop(setup, validation, folder, reporter)
-    finished = loop.run()
-    return Summary(folder, finished, setup.progress.step, best_evaluation(read_metrics(folder.metrics)))
+    with ExitStack() as held:
+        if folder is None and settings.train.resume == "auto":
+            folder, write_config = on_main(accelerator, lambda: begun_run(settings)), True
+        state, damaged, remarks = None, list[Path](), list[Remark]()
+        if folder is not None:
+            folder = _locked(accelerator, folder.locked, held)
+            state, damaged, remarks = on_main(accelerator, partial(choose_state, folder))
+        setup = set_up(settings, accelerator, from_state=state is not None)
+        reporter = reporter if accelerator.is_main_process else Reporter()
+        validation = None if setup.val_data is None else Validation(setup, setup.val_data, reporter)
+        if folder is None:
+            folder = _locked(accelerator, partial(create_run, settings), held)
+        else:
+            if state is not None:
+                categories = setup.train_data.categories
+                remarks += on_main(accelerator, lambda: check_terms(folder, state, setup.terms(), categories))
+                load_state(setup, state)
+            on_main(
+                accelerator, lambda: _go_on(folder, setup.progress.step, damaged, settings if write_config else None)
+            )
+            for level, text in remarks:
+                logger.log(level, text)
+        logger.info(f"run folder: {folder.path}")
+        introduce(setup, validation)
+        on_main(accelerator, lambda: show_augmented(setup, folder))
+        loop = _Loop(setup, validation, folder, reporter)
+        finished = loop.run()
+        return _summary(setup, folder, finished)
 
 
-def _new_run(setup: Setup, settings: Settings) -> RunFolder:
-    path = create_run(settings).path if setup.accelerator.is_main_process else None
-    return RunFolder(cast("list[Path]", broadcast_object_list([path]))[0])
+def _locked(accelerator: Accelerator, lock: Callable[[], RunFolder], held: ExitStack) -> RunFolder:
+    """Return the folder that ``lock`` locks on the main process, until ``held`` ends. Other processes get it without the lock."""
+    locked: list[RunFolder] = []
+
+    def on_this() -> Path:
+        locked.append(lock())
+        held.callback(locked[0].release)
+        return locked[0].path
+
+    path = on_main(accelerator, on_this)
+    return locked[0] if locked else RunFolder(path)
 
 
-def _load_state(setup: Setup, folder: RunFolder, state: Path | None) -> None:
-    accelerator = setup.accelerator
-    if state is None:
-        logger.info(f"{folder.path} has no state yet: starting from the beginning")
-    else:
-        load_state(setup, state, setup.shape())
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        folder.append({"kind": "resume", "step": setup.progress.step})
-    accelerator.wait_for_everyone()
+def _go_on(folder: RunFolder, step: int, damaged: list[Path], changed: Settings | None) -> None:
+    """Note in a run folder that the run goes on from a step. changed: settings to write, if they are others."""
+    with folder.writing():
+        for state in damaged:
+            folder.set_aside(state)
+        if changed is not None:
+            folder.write_config(changed)
+        folder.append({"kind": "resume", "step": step})
+
+
+def _summary(setup: Setup, folder: RunFolder, finished: bool) -> Summary:
+    records = read_metrics(folder.metrics, void=True)
+    best = best_evaluation(records)
+    newest = next((record for record in reversed(records) if record["kind"] in _MODELS), None)
+    model = newest if best is None else best
+    return Summary(
+        folder,
+        finished,
+        setup.progress.step,
+        best,
+        model_epoch=None if model is None else model["epoch"],
+        left_out=len(setup.progress.left_out.names) + (0 if newest is None else newest.get("left_out", 0)),
+    )
+
+
+_MODELS = ("evaluation", "model")  # kinds of the lines of metrics that are written with a model
 
 
 class _Loop:
     """The loop of a run, from its current step."""
 
-    def __init__(self, setup: Setup, validation: Validation, folder: RunFolder, reporter: Reporter) -> None:
+    def __init__(self, setup: Setup, validation: Validation | None, folder: RunFolder, reporter: Reporter) -> None:
         self.setup, self.validation, self.folder, self.reporter = setup, validation, folder, reporter
-        self.main = setup.accelerator.is_main_process
-        self.board = TensorBoard(folder.path / "tensorboard") if self.main else None
+        main = setup.accelerator.is_main_process
+        with folder.writing():
+            self.board = TensorBoard(folder.path / "tensorboard") if main else None
         self.batches, self.steps_per_epoch = setup.batches()
         train = setup.settings.train
         self.total_steps = train.epochs * self.steps_per_epoch
-        self.last_step = min(train.max_steps or self.total_steps, self.total_steps)
+        self.asked_steps = min(train.max_steps or self.total_steps, self.total_steps)
+        self.last_step = max(self.asked_steps, setup.progress.step)  # a resume can ask for fewer than are done
+        self.saved_step = setup.progress.step
 
     def run(self) -> bool:
         """Train to the last step. Return False when asked to stop before it."""
         train, progress = self.setup.settings.train, self.setup.progress
         stopped = False
+        self._tell_if_done()
         try:
             with stop_requests() as request:
                 self.reporter.begin(progress.step, self.last_step, self.steps_per_epoch)
                 while not stopped:
-                    if self._evaluation_due() and not self._evaluate(request):
+                    if self._model_due() and not self._keep_model(request):
                         stopped = True
                         break
                     if progress.step >= self.last_step:
                         break
-                    factor = learning_rate_factor(train, progress.step, self.total_steps)
-                    stopped = train_step(self.setup, self.batches, factor, request.requested, self.folder.states)
-                    self.reporter.step(measurements(self.setup, self.steps_per_epoch, everywhere=False))
+                    stopped = self._step(request)
                     if progress.step % train.log_every == 0 or progress.step == self.last_step:
                         self._record(measurements(self.setup, self.steps_per_epoch, everywhere=True))
                         progress.window = []
                     if stopped or self._at_end_of_epoch() or progress.step % train.save_every == 0:
-                        save_state(self.setup, self.folder, self.setup.shape())
+                        self._save()
         finally:
             self.reporter.end()
             self.batches.close()
@@ -138,48 +189,105 @@ class _Loop:
         self.setup.accelerator.end_training()  # not after an error, because it waits for the other processes
         return not stopped
 
+    def _tell_if_done(self) -> None:
+        """Log how to go on with a run that has done its steps."""
+        train, step = self.setup.settings.train, self.setup.progress.step
+        if step < self.last_step:
+            return
+        limited = 0 < train.max_steps <= self.total_steps
+        asked = f"train.max_steps={train.max_steps}" if limited else f"train.epochs={train.epochs}"
+        longer = (
+            "a larger train.max_steps, or 0" if limited else f"train.epochs=N, N above {step // self.steps_per_epoch}"
+        )
+        logger.info(
+            f"the run is at step {step} (epoch {step / self.steps_per_epoch:.4g}), and {asked} asks for "
+            f"{self.asked_steps}: nothing is left to train; to train for longer, resume with {longer}"
+        )
+
+    def _step(self, request: StopRequest) -> bool:
+        """Do one optimizer step. Return True if any process was asked to stop."""
+        factor = learning_rate_factor(self.setup.settings.train, self.setup.progress.step, self.total_steps)
+        with self._saving_before_errors():
+            stopped = train_step(self.setup, self.batches, factor, request.requested, self.folder.states)
+        self.reporter.step(measurements(self.setup, self.steps_per_epoch, everywhere=False))
+        return stopped
+
+    def _save(self) -> None:
+        save_state(self.setup, self.folder, self.setup.terms)
+        self.saved_step = self.setup.progress.step
+
+    @contextmanager
+    def _saving_before_errors(self) -> Generator[None]:
+        """Save a state before an error of the data, which is one of all processes, ends the run."""
+        step = self.setup.progress.step
+        try:
+            yield
+        except (InputError, RunError):
+            try:
+                if step != self.saved_step:
+                    self._save()
+            except RunError as error:
+                logger.warning(f"no state of step {step} is saved: {error}")
+            else:
+                logger.info(
+                    f"step {step} is saved; resume once the cause is mended" if step else "nothing is trained yet"
+                )
+            raise
+
     def _at_end_of_epoch(self) -> bool:
         step = self.setup.progress.step
         return step % self.steps_per_epoch == 0 or step == self.last_step
 
     def _record(self, record: Metrics) -> None:
-        if self.main:
+        on_main(self.setup.accelerator, partial(self._append, record))
+
+    def _append(self, record: Metrics) -> None:
+        assert self.board is not None
+        with self.folder.writing():
             self.folder.append(record)
-        if self.board is not None:
             self.board.write(record)
 
-    def _evaluation_due(self) -> bool:
-        """Tell whether an evaluation is due: after every n-th epoch and at the end of the run, unless done before a resume."""
+    def _model_due(self) -> bool:
+        """Tell whether a model is due: after every n-th epoch and at the end of the run, unless written before a resume."""
         step = self.setup.progress.step
         if step == 0 or not self._at_end_of_epoch():
             return False
-        if step != self.last_step and step // self.steps_per_epoch % self.setup.settings.evaluation.every:
+        every = 1 if self.validation is None else self.setup.settings.evaluation.every
+        if step != self.last_step and step // self.steps_per_epoch % every:
             return False
-        done = any(r["kind"] == "evaluation" and r["step"] == step for r in read_metrics(self.folder.metrics))
+        done = any(r["kind"] in _MODELS and r["step"] == step for r in read_metrics(self.folder.metrics))
         self.setup.accelerator.wait_for_everyone()  # all processes have read the metrics before the main one appends to them
         return not done
 
-    def _evaluate(self, request: StopRequest) -> bool:
-        """Evaluate, save and record. Return False when asked to stop before the end of the evaluation."""
-        model, progress = self.setup.evaluated_model, self.setup.progress
-        found = self.validation.detect(model, lambda: request.requested)
-        if found is None:
-            return False
-        if self.main:
-            results, pictures = found
-            categories = self.setup.record.categories
-            metrics = self.validation.evaluate(results)
-            record: Metrics = {
-                "kind": "evaluation",
-                "step": progress.step,
-                "epoch": progress.step / self.steps_per_epoch,
-                **metrics.values,
-                "per_class": {categories.name_of(id_): ap for id_, ap in metrics.per_class.items()},
-                "max_dets": metrics.max_dets,
-                "seconds": progress.seconds,
-            }
-            best = self.validation.keep(self.folder, record, Checkpoint(model, self.setup.record), pictures)
-            self._record(record)  # last, because a resume does not repeat a recorded evaluation
-            self.reporter.evaluated(record, best)
-        self.setup.accelerator.wait_for_everyone()
+    def _keep_model(self, request: StopRequest) -> bool:
+        """Evaluate the model, write and record it. Return False when asked to stop before the end of the evaluation."""
+        found = None
+        if self.validation is not None:
+            with self._saving_before_errors():
+                found = self.validation.detect(self.setup.evaluated_model, lambda: request.requested)
+            if found is None:
+                return False
+        on_main(self.setup.accelerator, partial(self._write_model, found))
         return True
+
+    def _write_model(self, found: Found | None) -> None:
+        progress, folder = self.setup.progress, self.folder
+        record: Metrics = {"kind": "model", "step": progress.step, "epoch": progress.step / self.steps_per_epoch}
+        if self.validation is not None and found is not None:
+            record |= {"kind": "evaluation", **self.validation.measure(found)}
+        record["seconds"] = progress.seconds
+        earlier = read_metrics(folder.metrics, void=True)  # an evaluation that a resume voids still has its model
+        best = found is None or best_evaluation([*earlier, record]) is record
+        checkpoint = Checkpoint(self.setup.evaluated_model, self.setup.record)
+        with folder.writing():
+            for out in (folder.last_model, folder.best_model) if best else (folder.last_model,):
+                load("huggingface").write(checkpoint, out)
+            folder.plots.mkdir(exist_ok=True)
+            plot_run([*read_metrics(folder.metrics), record], folder.plots / "curves.png")
+            if self.validation is not None and found is not None:
+                self.validation.samples.draw(found.samples, folder.plots / "predictions.jpg")
+        self._append(record)  # last, because a resume does not repeat a recorded evaluation
+        if found is not None:
+            if record["AP"] == 0 and best and not any(r["kind"] == "evaluation" for r in earlier):
+                logger.info("AP is 0: the newest model is kept as the best until one finds something")
+            self.reporter.evaluated(record, best)

@@ -1,8 +1,11 @@
 """Report the progress of a run: a live line on a terminal, plain lines elsewhere, and TensorBoard."""
 
+import logging
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,7 +13,40 @@ from rich.table import Column
 
 from conditional_detr.runs import Metrics
 
+logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class _StandardError:
+    """``sys.stderr`` at the moment of writing. A terminal that was closed is no error, because the run still has to be saved."""
+
+    @property
+    def _stream(self) -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a live line puts a proxy in its place
+
+    @property
+    def encoding(self) -> str | None:
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def standard_error() -> Console:
+    """Return a console on standard error, which goes on without a terminal once that is closed."""
+    return Console(file=cast("IO[str]", _StandardError()), highlight=False, soft_wrap=True, emoji=False)
 
 
 class Reporter:
@@ -19,7 +55,9 @@ class Reporter:
     def begin(self, step: int, total_steps: int, steps_per_epoch: int) -> None: ...
     def step(self, record: Metrics) -> None: ...
     def evaluating(self, done: int, images: int) -> None: ...
-    def evaluated(self, record: Metrics, best: bool) -> None: ...
+    def evaluated(self, record: Metrics, best: bool) -> None:
+        """best: whether the model is kept as the best so far, or as the newest while AP is 0 or can't be measured (-1)."""
+
     def end(self) -> None: ...
 
 
@@ -27,7 +65,7 @@ class ConsoleReporter(Reporter):
     """Reporter that writes to standard error: a live line on a terminal, otherwise a line every ten seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or standard_error()
         self.progress: Progress | None = None
         self.total_steps = self.steps_per_epoch = 0
         self.last_line = self.started = 0.0
@@ -92,9 +130,9 @@ class ConsoleReporter(Reporter):
         if record["AP"] < 0:
             self.message(f"epoch {record['epoch']:g}: no boxes to measure AP with")
             return
+        kept = "" if not best else "  (best so far)" if record["AP"] > 0 else "  (kept as the newest)"
         self.message(
-            f"epoch {record['epoch']:g}: AP {record['AP']:.3f}  AP50 {record['AP50']:.3f}  AP75 {record['AP75']:.3f}"
-            f"{'  (best so far)' if best else ''}"
+            f"epoch {record['epoch']:g}: AP {record['AP']:.3f}  AP50 {record['AP50']:.3f}  AP75 {record['AP75']:.3f}{kept}"
         )
 
     def end(self) -> None:
@@ -122,12 +160,17 @@ class TensorBoard:
         if self.writer is None or record["kind"] not in ("train", "evaluation"):
             return
         for key, value in record.items():
-            if isinstance(value, float):
+            if isinstance(value, float) and value >= 0:  # -1 is a metric that can't be measured
                 self.writer.add_scalar(f"{record['kind']}/{key}", value, cast(int, record["step"]))
 
     def close(self) -> None:
         if self.writer is not None:
-            self.writer.close()
+            try:
+                self.writer.close()
+            except OSError as error:  # at the end of a run that the same disk may have ended
+                logger.warning(
+                    f"the newest lines of TensorBoard are not written ({error.strerror}); metrics.jsonl has them"
+                )
 
 
 def _duration(seconds: float) -> str:

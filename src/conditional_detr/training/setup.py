@@ -1,8 +1,10 @@
 """Set up the parts of a run: data, network, loss and optimizer."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import cast
 
 import torch
@@ -18,16 +20,16 @@ from conditional_detr.checkpoints.initialization import initialize
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import Settings
 from conditional_detr.data.annotations import Annotations
-from conditional_detr.data.check import check_same_categories
-from conditional_detr.data.layouts import read_split
-from conditional_detr.data.loading import Batch, training_batches
-from conditional_detr.errors import SettingsError
+from conditional_detr.data.check import read_checked
+from conditional_detr.data.fingerprint import Fingerprint, fingerprint
+from conditional_detr.data.loading import Batch, Sample, training_batches, training_images, training_order
+from conditional_detr.errors import InputError, SettingsError
 from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
 from conditional_detr.training.optimizer import build_optimizer
-from conditional_detr.training.states import Progress, Trained
+from conditional_detr.training.states import Progress, Terms, Trained
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +39,13 @@ class Setup(Trained):
     """The parts of a run.
 
     wrapped: the network as wrapped by accelerate, for the forward pass. prepared_optimizer: AdamW as wrapped by accelerate, for
-    the update.
+    the update. val_data: None for a run without evaluation.
     """
 
     settings: Settings
     train_data: Annotations
-    val_data: Annotations
+    val_data: Annotations | None
+    warnings: list[str]
     record: ModelRecord
     wrapped: nn.Module
     criterion: Criterion
@@ -62,9 +65,19 @@ class Setup(Trained):
         """The network to evaluate and save: the averaged one if there is one."""
         return cast(DETR, self.averaged.module) if self.averaged is not None else self.model
 
-    def shape(self) -> dict[str, int]:
-        """Return the numbers that must equal those of a state that the run resumes from."""
-        return {
+    @property
+    def mosaic_epochs(self) -> int:
+        """Number of epochs with mosaics, if there are mosaics: whole epochs, rounded down."""
+        return int(self.settings.data.mosaic_until * self.settings.train.epochs + 1e-9)
+
+    @cached_property
+    def data(self) -> Fingerprint:
+        """Fingerprint of the data. It takes a look at every image file, so only the main process should ask for it."""
+        return fingerprint(self.train_data, self.val_data)
+
+    def terms(self) -> Terms:
+        """Return what the run has in common with its states."""
+        shape = {
             "processes": self.processes,
             "images per step": self.images_per_step,
             "training images": len(self.train_data),
@@ -73,6 +86,7 @@ class Setup(Trained):
             "query groups": self.settings.train.query_groups,
             "averaged models": int(self.averaged is not None),
         }
+        return Terms(shape, self.settings, self.data)
 
     def batches(self) -> tuple[Generator[Batch], int]:
         """Return the batches of this process from the current step on, and the number of steps per epoch."""
@@ -86,7 +100,29 @@ class Setup(Trained):
             self.accelerator.process_index,
             self.processes,
             start_step=self.progress.step,
+            mosaic_epochs=self.mosaic_epochs,
+            leave_out=self.progress.left_out if self.settings.data.on_error == "skip" else None,
         )
+
+    def first_draws(self, images: int, epochs: Sequence[int]) -> Iterator[list[Sample]]:
+        """Yield what the network sees of each of the first images of the run in these epochs.
+
+        Raises ``InputError`` for an image that can't be used.
+        """
+        data, train = self.settings.data, self.settings.train
+        order = training_order(
+            self.train_data, data, train.batch_size, train.accumulate, train.seed, processes=self.processes
+        )
+        augmented = training_images(self.train_data, data, train.seed, self.mosaic_epochs)
+        first = dict.fromkeys(
+            order.order(0).reshape(-1).tolist()
+        )  # indices repeat if there are fewer images than in a step
+        for index in islice(first, images):
+            try:
+                yield augmented.draws(index, epochs)
+            except InputError:
+                if data.on_error != "skip":
+                    raise
 
 
 def make_accelerator(settings: Settings) -> Accelerator:
@@ -113,8 +149,9 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
 
     Raises ``DataError`` for invalid data and ``CheckpointError`` for weights that can't be opened or do not fit.
     """
-    train_data, val_data = read_split(settings.data, "train"), read_split(settings.data, "val")
-    check_same_categories(train_data, val_data)
+    with accelerator.main_process_first():  # the others find the headers that it remembers
+        checked = read_checked(settings.data, settings.model.queries)
+    train_data, val_data = checked.train, checked.val
     settings = settings.resolved()
     train, data = settings.train, settings.data
     record = ModelRecord(
@@ -140,6 +177,7 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
         accelerator=accelerator,
         train_data=train_data,
         val_data=val_data,
+        warnings=checked.warnings,
         record=record,
         # After conversion to SyncBatchNorm and the move to the device, this is the network that trains.
         model=cast(DETR, accelerator.unwrap_model(wrapped)),

@@ -1,4 +1,4 @@
-"""Files of a state: safetensors for tensors, JSON for the rest. Neither can contain code.
+"""Files of a state: safetensors for tensors, JSON and YAML for the rest. None can contain code. A manifest has their checksums.
 
 States of version 0.1.0 are pickles of accelerate. The safe reader of ``.pth`` files reads them.
 """
@@ -13,13 +13,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
-from conditional_detr.errors import CheckpointError
-from conditional_detr.files import read_json, write_text
+from conditional_detr.errors import CheckpointError, newer_version
+from conditional_detr.files import checksum, read_json, whole_file, write_text
 
+VERSION = 2  # version of a state; 1 has no manifest, settings and data; 0 means conditional-detr 0.1.0, which wrote no version
 REMEDY = "copy the run folder again"
-SHAPE, PROGRESS, SCALER = "shape.json", "progress.json", "scaler.json"
+SHAPE, PROGRESS, SCALER, MANIFEST = "shape.json", "progress.json", "scaler.json", "manifest.json"
 MODEL, OPTIMIZER, AVERAGED = "model.safetensors", "optimizer.safetensors", "averaged.safetensors"
+CONFIG, DATA = "config.yaml", "data.safetensors"
+_ALWAYS = (SHAPE, PROGRESS, MODEL, OPTIMIZER, CONFIG, DATA)  # in every state of this version
 Tensors = dict[str, Tensor]
+
+
+class DamagedError(CheckpointError):
+    """A file of a state is missing or not as it was written."""
 
 
 @dataclass
@@ -44,11 +51,48 @@ def random_file(process: int) -> str:
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+    with whole_file(file) as partial:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     write_text(file, json.dumps(content))
+
+
+def write_manifest(state: Path) -> None:
+    """Write the checksums of all files of a state, as its last file."""
+    files = [file for file in sorted(state.iterdir()) if file.name != MANIFEST]
+    write_json(state / MANIFEST, {file.name: checksum(file) for file in files})
+
+
+def read_shape(state: Path) -> dict[str, int]:
+    """Return the numbers that a run must share with a state, with ``version``. Raises ``CheckpointError`` for a newer version."""
+    shape = read_json(state / SHAPE, DamagedError, REMEDY)
+    if not all(type(count) is int for count in shape.values()):
+        raise DamagedError(f"{state / SHAPE} is damaged: it must hold whole numbers; {REMEDY}")
+    if shape.setdefault("version", 0) > VERSION:
+        raise CheckpointError(newer_version(state, "state", shape["version"], VERSION))
+    return shape
+
+
+def check_files(state: Path) -> None:
+    """Raise ``DamagedError`` naming the first file of a state that is missing or not as it was written.
+
+    States of older versions have no manifest; their files are checked when they are read.
+    """
+    if read_shape(state)["version"] < 2:
+        return
+    listed = read_json(state / MANIFEST, DamagedError, REMEDY)
+    for name in dict.fromkeys((*_ALWAYS, *listed)):
+        file = state / name
+        if file.parent != state or name not in listed:
+            raise DamagedError(f"{state / MANIFEST} is damaged: it has a wrong list of files; {REMEDY}")
+        try:
+            same = checksum(file) == listed[name]
+        except OSError as error:
+            raise DamagedError(f"{file} can't be read ({error.strerror or error}); {REMEDY}") from error
+        if not same:
+            raise DamagedError(f"{file} is damaged: its checksum is not the one in {MANIFEST}; {REMEDY}")
 
 
 def read_contents(state: Path, process: int) -> Contents:
@@ -68,8 +112,9 @@ def read_contents(state: Path, process: int) -> Contents:
         optimizer=load_safetensors(files["optimizer"]),
         averaged=load_safetensors(files["averaged"]) if files["averaged"].exists() else None,
         random=load_safetensors(files["random"]),
-        progress=read_json(files["progress"], CheckpointError, REMEDY),
-        scaler=read_json(files["scaler"], CheckpointError, REMEDY) if files["scaler"].exists() else None,
+        # The gradient norm of a step that overflowed in fp16 is infinite.
+        progress=read_json(files["progress"], CheckpointError, REMEDY, finite=False),
+        scaler=read_json(files["scaler"], CheckpointError, REMEDY, finite=False) if files["scaler"].exists() else None,
         files=files,
     )
 

@@ -1,38 +1,48 @@
 """States of a run: everything needed to resume it exactly."""
 
+import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
-from conditional_detr.errors import CheckpointError, newer_version
-from conditional_detr.files import read_json
+from conditional_detr.config import Settings
+from conditional_detr.data.fingerprint import Fingerprint
+from conditional_detr.data.loading import LeftOut
+from conditional_detr.errors import CheckpointError
+from conditional_detr.files import write_text
 from conditional_detr.loss.criterion import TERMS
 from conditional_detr.model.network import DETR
-from conditional_detr.runs import RunFolder
+from conditional_detr.runs import RunFolder, repeatable
+from conditional_detr.training.agreement import everywhere, on_main
 from conditional_detr.training.state_files import (
     AVERAGED,
+    CONFIG,
+    DATA,
     MODEL,
     OPTIMIZER,
     PROGRESS,
-    REMEDY,
     SCALER,
     SHAPE,
+    VERSION,
     Contents,
     Tensors,
     random_file,
     read_contents,
     write_json,
+    write_manifest,
     write_tensors,
 )
 
-VERSION = 1  # version of a state; 0 means conditional-detr 0.1.0, which wrote no version
+logger = logging.getLogger(__name__)
 _MEASURED = len(TERMS) + 4  # numbers per step: loss, its terms, gradient norm, seconds, seconds waiting for data
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of AdamW per parameter
 
@@ -44,6 +54,19 @@ class Progress:
         self.step = 0  # optimizer steps done
         self.seconds = 0.0  # seconds in training steps, over all resumes
         self.window: list[list[float]] = []  # measurements of the steps since the last line of metrics
+        self.left_out = LeftOut()  # training images that can't be used
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a run and its states have in common.
+
+    shape: numbers that must be equal. settings: as in the config of the run. data: fingerprint of the data.
+    """
+
+    shape: dict[str, int]
+    settings: Settings
+    data: Fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,56 +84,69 @@ class Trained:
     progress: Progress
 
 
-def save_state(trained: Trained, run: RunFolder, shape: dict[str, int]) -> None:
-    """Save ``trained`` and the random states. All processes must call it.
+def save_state(trained: Trained, run: RunFolder, terms: Callable[[], Terms]) -> None:
+    """Save ``trained`` and the random states. All processes must call it. Raises ``RunError`` when the disk does not take it.
 
-    shape: numbers that a run must share with its states.
+    terms: called on the main process only.
     """
     accelerator, progress = trained.accelerator, trained.progress
     if accelerator.num_processes > 1 and progress.window:  # the main process writes the mean of all
         window = torch.tensor(progress.window, device=accelerator.device)
         progress.window = cast(Tensor, accelerator.reduce(window, "mean")).tolist()
-    if accelerator.is_main_process:
-        run.begin_state()
-    accelerator.wait_for_everyone()
-    folder = run.partial_state()
-    write_tensors(folder / random_file(accelerator.process_index), _random_states(accelerator.device))
-    if accelerator.is_main_process:
-        write_tensors(folder / MODEL, trained.model.state_dict())
-        write_tensors(folder / OPTIMIZER, _moments(trained.optimizer))
-        if trained.averaged is not None:
-            write_tensors(folder / AVERAGED, trained.averaged.state_dict())
-        if accelerator.scaler is not None:
-            write_json(folder / SCALER, accelerator.scaler.state_dict())
-        write_json(folder / PROGRESS, vars(progress))
-        write_json(folder / SHAPE, {"version": VERSION, **shape})
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        run.keep_state(progress.step)
-    accelerator.wait_for_everyone()
+    share_left_out(trained)
+
+    def begin() -> None:
+        with run.writing():
+            run.begin_state()
+
+    def write() -> None:
+        folder = run.partial_state()
+        with run.writing():
+            write_tensors(folder / random_file(accelerator.process_index), _random_states(accelerator.device))
+            if accelerator.is_main_process:
+                _write_common(trained, folder, terms())
+
+    def keep() -> None:
+        with run.writing():
+            write_manifest(run.partial_state())
+            run.keep_state(progress.step)
+
+    on_main(accelerator, begin)
+    everywhere(accelerator, write)
+    on_main(accelerator, keep)
 
 
-def load_state(trained: Trained, state: Path, shape: dict[str, int]) -> None:
+def share_left_out(trained: Trained) -> None:
+    """Give every process the names of the images that any of them left out."""
+    names = trained.progress.left_out.names
+    names.update(cast("list[str]", gather_object(sorted(names))))
+
+
+def _write_common(trained: Trained, folder: Path, terms: Terms) -> None:
+    progress, scaler = trained.progress, trained.accelerator.scaler
+    write_tensors(folder / MODEL, trained.model.state_dict())
+    write_tensors(folder / OPTIMIZER, _moments(trained.optimizer))
+    if trained.averaged is not None:
+        write_tensors(folder / AVERAGED, trained.averaged.state_dict())
+    if scaler is not None:
+        write_json(folder / SCALER, scaler.state_dict())
+    write_json(folder / PROGRESS, {**vars(progress), "left_out": sorted(progress.left_out.names)})
+    write_json(folder / SHAPE, {"version": VERSION, **terms.shape})
+    write_tensors(folder / DATA, terms.data)
+    write_text(folder / CONFIG, repeatable(terms.settings).to_yaml())
+
+
+def load_state(trained: Trained, state: Path) -> None:
     """Load a state into ``trained``. No code in its files is run.
 
     The optimizer keeps its learning rates and other settings, so that changes to the config take effect. Raises
-    ``CheckpointError`` when ``shape`` differs from that of the state, and for a file that is damaged or of another run.
+    ``CheckpointError`` for a file that is damaged or of another run.
     """
+    remedy = f"or delete {state} to train from the beginning"
     try:
-        saved = read_json(state / SHAPE, CheckpointError, REMEDY)
-        if not all(type(count) is int for count in saved.values()):
-            raise CheckpointError(f"{state / SHAPE} is damaged: it must hold whole numbers")
-        if saved.get("version", 0) > VERSION:
-            raise CheckpointError(newer_version(state, "state", saved["version"], VERSION))
         contents = read_contents(state, trained.accelerator.process_index)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; or delete {state} to train from the beginning") from error
-    for what, count in shape.items():
-        if saved.get(what, count) != count:  # older states lack some of them
-            raise CheckpointError(
-                f"{state.parent.parent} was trained with {saved[what]} {what}, now there would be {count}; "
-                f"resume with the same data, settings and number of processes"
-            )
+        raise CheckpointError(f"{error}; {remedy}") from error
     for field, put in (
         ("progress", _put_progress),
         ("model", _put_model),
@@ -124,8 +160,7 @@ def load_state(trained: Trained, state: Path, shape: dict[str, int]) -> None:
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(
-                f"{contents.files[field]} does not fit the run ({reason}); copy the run folder again, or delete {state} "
-                f"to train from the beginning"
+                f"{contents.files[field]} does not fit the run ({reason}); copy the run folder again, {remedy}"
             ) from error
 
 
@@ -156,7 +191,11 @@ def _put_progress(trained: Trained, contents: Contents) -> None:
         raise ValueError(f"window must hold lists of {_MEASURED} numbers")
     if not all(type(value) in (int, float) for row in rows for value in row):
         raise ValueError(f"window must hold lists of {_MEASURED} numbers")
+    names = cast("list[str]", contents.progress.get("left_out", []))  # older states lack it
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise ValueError("left_out must hold names")
     progress = trained.progress
+    progress.left_out.names = set(names)
     progress.step, progress.seconds = step, float(seconds)
     progress.window = [[float(value) for value in row] for row in rows]
 
@@ -199,13 +238,21 @@ def _put_optimizer(trained: Trained, contents: Contents) -> None:
             )  # in the memory format of the parameter
     if given:
         raise ValueError(f"{next(iter(given))} belongs to no parameter")
+    if missing := len(parameters) - len(states):
+        # Float16 can skip the first steps, so this is no proof of damage.
+        logger.warning(
+            f"{contents.files['optimizer']} has no moments of {missing} of {len(parameters)} parameters: "
+            f"the optimizer starts anew with them"
+        )
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _put_scaler(trained: Trained, contents: Contents) -> None:
     scaler, given = trained.accelerator.scaler, contents.scaler
-    if scaler is None or given is None:
+    if scaler is None:
         return
+    if given is None:
+        raise ValueError("it is missing")
     for name, value in cast("dict[str, Any]", scaler.state_dict()).items():
         if type(given[name]) not in (int, float) or not (math.isfinite(given[name]) and given[name] >= 0):
             raise ValueError(f"{name} must be a number")
@@ -217,5 +264,10 @@ def _put_scaler(trained: Trained, contents: Contents) -> None:
 def _put_random_states(trained: Trained, contents: Contents) -> None:
     torch.set_rng_state(contents.random["cpu"])
     device = trained.accelerator.device
-    if device.type != "cpu" and "accelerator" in contents.random:
+    if (device.type != "cpu") != ("accelerator" in contents.random):
+        logger.warning(
+            f"{contents.files['random']} is of {'a CPU' if device.type != 'cpu' else 'an accelerator'} and this is "
+            f"{device.type}: dropout draws other random numbers than without the interruption"
+        )
+    elif device.type != "cpu":
         torch.get_device_module(device).set_rng_state(contents.random["accelerator"])

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
@@ -12,26 +12,31 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from conditional_detr.data.loading import Batch
-from conditional_detr.errors import NonFiniteError
+from conditional_detr.errors import InputError, NonFiniteError, RunError
 from conditional_detr.loss.criterion import TERMS, Losses
 from conditional_detr.runs import Metrics
 from conditional_detr.structures import Predictions
+from conditional_detr.training.agreement import raise_any
 from conditional_detr.training.optimizer import set_learning_rate
 from conditional_detr.training.setup import Setup
+from conditional_detr.training.states import share_left_out
 
 
 def train_step(setup: Setup, batches: Iterator[Batch], factor: float, asked_to_stop: bool, inspection: Path) -> bool:
     """Do one optimizer step. Return True if any process was asked to stop.
 
     factor: factor of the learning rates. asked_to_stop: whether this process was asked to stop. inspection: folder for the
-    weights and batch of a step that fails. Raises ``NonFiniteError`` when a loss or gradient is not finite.
+    weights and batch of a step that fails. Raises ``NonFiniteError`` when a loss or gradient is not finite. Raises ``InputError``
+    or ``RunError`` in all processes when one of them can't load its images; nothing has changed then.
     """
     train, accelerator = setup.settings.train, setup.accelerator
     started = time.perf_counter()
-    parts = [next(batches) for _ in range(train.accumulate)]
+    parts, failed = _load(batches, train.accumulate)
     waited = time.perf_counter() - started
     boxes = sum(len(target.labels) for _, targets in parts for target in targets)
-    all_boxes, stop = _sum_over_processes(setup, [boxes, int(asked_to_stop)])
+    all_boxes, stop, failures = _sum_over_processes(setup, [boxes, int(asked_to_stop), int(failed is not None)])
+    if failures:
+        raise_any(accelerator, failed)
     # Gradients are averaged over processes, so this normalizes the loss by all objects of the step, at least one.
     num_boxes = max(all_boxes, 1) / setup.processes
 
@@ -53,6 +58,14 @@ def train_step(setup: Setup, batches: Iterator[Batch], factor: float, asked_to_s
     except NonFiniteError as error:
         raise _inspected(setup, error, parts, inspection) from error
     return stop > 0
+
+
+def _load(batches: Iterator[Batch], count: int) -> tuple[list[Batch], InputError | RunError | None]:
+    """Return the batches of a step, or the error that prevents it."""
+    try:
+        return [next(batches) for _ in range(count)], None
+    except (InputError, RunError) as error:
+        return [], error
 
 
 def _update(setup: Setup, parts: Sequence[Batch], losses: Sequence[Losses], started: float, waited: float) -> None:
@@ -97,9 +110,16 @@ def _inspected(setup: Setup, error: NonFiniteError, parts: Sequence[Batch], fold
         "padding_masks": [images.padding_mask for images, _ in parts],
         "targets": [[vars(target) for target in targets] for _, targets in parts],
     }
-    torch.save(content, file)
+    try:
+        folder.mkdir(exist_ok=True)
+        torch.save(content, file)
+        saved = f"weights, optimizer and batch are saved in {file}"
+    except (OSError, RuntimeError) as failure:  # torch raises the second for a full disk
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+        saved = f"weights, optimizer and batch can't be saved in {file} ({' '.join(str(failure).split())[:200]})"
     return NonFiniteError(
-        f"{error} in step {step}; weights, optimizer and batch are saved in {file}; "
+        f"{error} in step {step}; {saved}; "
         f"the usual remedies are a lower train.lr, train.clip_norm=0.1 and train.mixed_precision=no"
     )
 
@@ -118,7 +138,7 @@ def measurements(setup: Setup, steps_per_epoch: int, everywhere: bool) -> Metric
     if everywhere:
         window = cast(Tensor, setup.accelerator.reduce(window.to(setup.accelerator.device), "mean"))
     loss, *terms, grad_norm, seconds, waited = window.tolist()
-    return {
+    record: Metrics = {
         "kind": "train",
         "step": progress.step,
         "epoch": progress.step / steps_per_epoch,
@@ -131,3 +151,8 @@ def measurements(setup: Setup, steps_per_epoch: int, everywhere: bool) -> Metric
         "data_wait": waited / seconds,
         "seconds": progress.seconds,
     }
+    if setup.settings.data.on_error == "skip":
+        if everywhere:
+            share_left_out(setup)
+        record["left_out"] = len(progress.left_out.names)
+    return record

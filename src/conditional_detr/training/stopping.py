@@ -1,4 +1,4 @@
-"""Stop on request: after Ctrl-C, the training loop finishes its step, saves a state and ends."""
+"""Stop on request: after Ctrl-C or a signal, the training loop finishes its step, saves a state and ends."""
 
 import signal
 import threading
@@ -7,9 +7,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
+from conditional_detr.data.loading import STOP_SIGNALS
+
 
 class StopRequest:
-    """Signal handler that records a request to stop. requested: True after Ctrl-C (SIGINT) or a scheduler's SIGTERM."""
+    """Signal handler that records a request to stop. requested: True after one of ``STOP_SIGNALS``."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -25,12 +27,19 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Generator[StopRequest]:
-    """Record SIGINT and SIGTERM as a request to stop within the block. Outside the main thread, signals are not handled."""
+    """Record ``STOP_SIGNALS`` as a request to stop within the block. Outside the main thread, signals are not handled.
+
+    A run under nohup, which ignores SIGHUP, goes on ignoring it.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    ignored = [each for each in STOP_SIGNALS if signal.getsignal(each) == signal.SIG_IGN]
+    always = (signal.SIGINT, signal.SIGTERM)  # a shell ignores SIGINT for what it starts in the background
+    previous = {
+        number: signal.signal(number, request) for number in STOP_SIGNALS if number in always or number not in ignored
+    }
     try:
         yield request
     finally:

@@ -1,56 +1,70 @@
-"""Evaluation during training. All processes share the images; the main one computes metrics and writes files."""
+"""Evaluation during training. All processes share the images; the main one computes metrics."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from accelerate.utils import gather_object
 
-from conditional_detr.checkpoints.checkpoint import Checkpoint
-from conditional_detr.checkpoints.formats import load
-from conditional_detr.data.loading import evaluation_batches
-from conditional_detr.evaluation.coco import CocoEvaluator, CocoMetrics, detect_batches, standard_max_dets
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.data.loading import LeftOut, evaluation_batches
+from conditional_detr.evaluation.coco import CocoEvaluator, detect_batches, standard_max_dets
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.model.network import DETR
-from conditional_detr.runs import Metrics, RunFolder, best_evaluation, read_metrics
+from conditional_detr.runs import Metrics
 from conditional_detr.structures import Detections
+from conditional_detr.training.agreement import everywhere
 from conditional_detr.training.report import Reporter
-from conditional_detr.training.run_plots import SampleImages, plot_run
+from conditional_detr.training.run_plots import SampleImages
 from conditional_detr.training.setup import Setup
+
+
+class Found(NamedTuple):
+    """Result of an evaluation, over all processes.
+
+    results: in COCO format. samples: detections in the sample images, by image id. left_out: number of images that can't be
+    used, which count as images without detections.
+    """
+
+    results: list[dict[str, Any]]
+    samples: dict[int, Detections]
+    left_out: int
 
 
 class Validation:
     """Evaluation of a run on its validation data."""
 
-    def __init__(self, setup: Setup, reporter: Reporter) -> None:
-        self.accelerator, self.data, self.record, self.reporter = (
-            setup.accelerator,
-            setup.val_data,
-            setup.record,
-            reporter,
-        )
+    def __init__(self, setup: Setup, data: Annotations, reporter: Reporter) -> None:
+        self.accelerator, self.data, self.record, self.reporter = setup.accelerator, data, setup.record, reporter
         self.settings, self.workers = setup.settings.evaluation, setup.settings.data.workers
-        self.max_dets = self.settings.max_dets or standard_max_dets(self.data)
-        self.samples = SampleImages(self.data)
-        self.evaluator = CocoEvaluator(self.data) if self.accelerator.is_main_process else None
+        self.max_dets = self.settings.max_dets or standard_max_dets(data)
+        self.samples = SampleImages(data)
+        self.evaluator = CocoEvaluator(data) if self.accelerator.is_main_process else None
+        self.leave_out = LeftOut() if setup.settings.data.on_error == "skip" else None
 
-    def detect(
-        self, model: DETR, asked_to_stop: Callable[[], bool]
-    ) -> tuple[list[dict[str, Any]], dict[int, Detections]] | None:
-        """Return the COCO results of all processes and the detections in the sample images, by image id.
+    def detect(self, model: DETR, asked_to_stop: Callable[[], bool]) -> Found | None:
+        """Find objects in all images. Return None when asked to stop.
 
-        Return None when asked to stop.
+        Raises ``InputError`` or ``RunError`` in all processes when one of them can't load its images.
         """
         was_training = model.training
         model.eval()
         try:
-            return self._detect(Pipeline(self.record, TorchRuntime(model)), asked_to_stop)
+            pipeline = Pipeline(self.record, TorchRuntime(model))
+            found = everywhere(self.accelerator, lambda: self._detect(pipeline, asked_to_stop))
         finally:
             model.train(was_training)
+        if found is None:
+            return None
+        results, samples, done = found
+        everything = cast("list[dict[str, Any]]", gather_object(results))
+        shown = dict(cast("list[tuple[int, Detections]]", gather_object(samples)))
+        return Found(everything, shown, len(self.data) - sum(cast("list[int]", gather_object([done]))))
 
     def _detect(
         self, pipeline: Pipeline, asked_to_stop: Callable[[], bool]
-    ) -> tuple[list[dict[str, Any]], dict[int, Detections]] | None:
+    ) -> tuple[list[dict[str, Any]], list[tuple[int, Detections]], int] | None:
+        """Return results, detections in sample images and the number of images of this process."""
         processes = self.accelerator.num_processes
         batches = evaluation_batches(
             self.data,
@@ -59,36 +73,29 @@ class Validation:
             self.workers,
             self.accelerator.process_index,
             processes,
+            self.leave_out,
         )
         results: list[dict[str, Any]] = []
-        kept: list[tuple[int, Detections]] = []
-        for done, (target, detections) in enumerate(detect_batches(pipeline, batches, self.max_dets), start=1):
+        samples: list[tuple[int, Detections]] = []
+        done = 0
+        for target, detections in detect_batches(pipeline, batches, self.max_dets):
             if asked_to_stop() and processes == 1:  # several processes can only stop together, at the next step
                 return None
+            done += 1
             results += detections.to_coco(target.image_id)
             if target.image_id in self.samples.image_ids:
-                kept.append((target.image_id, detections))
+                samples.append((target.image_id, detections))
             self.reporter.evaluating(min(done * processes, len(self.data)), len(self.data))
-        return (
-            cast("list[dict[str, Any]]", gather_object(results)),
-            dict(cast("list[tuple[int, Detections]]", gather_object(kept))),
-        )
+        return results, samples, done
 
-    def evaluate(self, results: list[dict[str, Any]]) -> CocoMetrics:
-        """Return the metrics of the results of all processes. To be called on the main process only."""
+    def measure(self, found: Found) -> Metrics:
+        """Return the metrics of an evaluation for a line of ``metrics.jsonl``. To be called on the main process only."""
         assert self.evaluator is not None
-        return self.evaluator.evaluate(results, self.max_dets)
-
-    def keep(self, run: RunFolder, record: Metrics, checkpoint: Checkpoint, found: dict[int, Detections]) -> bool:
-        """Write checkpoints and pictures after an evaluation. Return True if its AP is the best so far."""
-        earlier = read_metrics(run.metrics)
-        best = best_evaluation(earlier)
-        better = best is None or record["AP"] > best["AP"]
-        write = load("huggingface").write
-        write(checkpoint, run.last_model)
-        if better:
-            write(checkpoint, run.best_model)
-        run.plots.mkdir(exist_ok=True)
-        plot_run([*earlier, record], run.plots / "curves.png")
-        self.samples.draw(found, run.plots / "predictions.jpg")
-        return better
+        metrics = self.evaluator.evaluate(found.results, self.max_dets)
+        categories = self.record.categories
+        return {
+            **metrics.values,
+            "per_class": {categories.name_of(id_): ap for id_, ap in metrics.per_class.items()},
+            "max_dets": metrics.max_dets,
+            **({"left_out": found.left_out} if self.leave_out is not None else {}),
+        }

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,8 @@ from PIL import Image
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Names
-from conditional_detr.data.check import check_same_categories, training_warnings
-from conditional_detr.data.layouts import read_split
-from conditional_detr.data.layouts.coco import read_coco
+from conditional_detr.data.check import fitted, training_warnings
+from conditional_detr.data.reading import read_coco, read_split
 from conditional_detr.errors import InputError
 from tests.conftest import SHARED, needs_shared
 
@@ -57,7 +57,6 @@ def test_flat_arrays(tmp_path):
     assert objects[1] == [[[1, 2, 4, 6]], [2]]
     assert objects[2] == [[], []]  # an image without objects is kept
     assert data.object_counts.tolist() == [1, 1, 0]
-    assert data.dropped == 1
     assert data.crowd.sum() == 1
     assert len(data.boxes) == 4  # evaluation takes all boxes, unchanged
 
@@ -85,26 +84,42 @@ def test_objects_are_those_of_the_official_code(tmp_path):
         ({"images": []}, "lists no images"),
         ({"categories": []}, "lists no categories"),
         ({"annotations": None}, "no list 'annotations'"),
-        ({"images": [{"id": 1, "file_name": "a.png"}]}, "needs id, file_name, width and height"),
-        ({"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}] * 2}, "image ids repeat"),
+        ({"images": [{"id": 1, "width": 9, "height": 9}]}, "image 1 has file_name None"),
+        ({"images": [{"file_name": "a.png"}]}, "image 'a.png' has no 'id'"),
+        (
+            {"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}] * 2},
+            "image id 1 is given to a.png and a",
+        ),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "its own id"),
-        ({"annotations": [{"id": 5, "image_id": 99, "category_id": 0, "bbox": [0, 0, 1, 1]}]}, "annotation 5 .* 99"),
+        ({"categories": [{"id": 1}]}, "category 1 has name None"),
+        ({"categories": [{"id": 1.5, "name": "a"}]}, "id 1.5; ids must be whole numbers"),
+        ({"annotations": [{"id": 5, "image_id": "x", "category_id": 0, "bbox": [0, 0, 1, 1]}]}, "annotation 5 .* 'x'"),
+        (
+            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [0, 0, 1, 1], "iscrowd": "maybe"}]},
+            "annotation 5 of a.png has iscrowd 'maybe'",
+        ),
         ({"annotations": [{"id": 5, "image_id": 4, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "annotation 5 .* 3"),
-        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0}]}, "annotation 5 has no 'bbox'"),
-        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [1, 2]}]}, "annotation 5 has bbox"),
+        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0}]}, "annotation 5 of a.png has no 'bbox'"),
+        (
+            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [1, 2]}]},
+            "annotation 5 of a.png has bbox",
+        ),
         (
             {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": [0, 0, float("nan"), 1]}]},
-            "image 4 is NaN",
+            "needs four finite|number",
         ),
         (
-            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": ["1", "2", "3", "4"]}]},
-            "annotation 5 has bbox",
+            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "bbox": ["1", "2", "3", "x"]}]},
+            "annotation 5 of a.png has bbox",
         ),
-        ({"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "iscrowd": 1}]}, "annotation 5 has no 'bbox'"),
+        (
+            {"annotations": [{"id": 5, "image_id": 4, "category_id": 0, "iscrowd": 1}]},
+            "annotation 5 of a.png has no 'bbox'",
+        ),
         ({"annotations": [{"id": 5, "image_id": [4], "category_id": 0, "bbox": [0, 0, 1, 1]}]}, "annotation 5"),
         ({"annotations": [None]}, "instead of a JSON object"),
-        ({"categories": [{"id": "1", "name": "a"}]}, "not a whole number"),
-        ({"images": [{"id": 2**70, "file_name": "a.png", "width": 9, "height": 9}]}, "needs id, file_name"),
+        ({"categories": [{"id": "one", "name": "a"}]}, "must be whole numbers"),
+        ({"images": [{"id": 2**70, "file_name": "a.png", "width": 9, "height": 9}]}, "whole numbers of 64 bits"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changes, sentence):
@@ -129,7 +144,7 @@ def test_missing_images_are_named_before_training(tmp_path):
     with pytest.raises(InputError, match=r"1 of 3 images .* the first is a\.png"):
         read_coco(file, [tmp_path])
     with pytest.raises(InputError, match=r"b\.png, the first image .* set data\.val_images"):
-        read_coco(file, [tmp_path / "elsewhere"], "data.val_images")
+        read_split(DataSettings(val_annotations=file, val_images=tmp_path / "elsewhere"), "val")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +157,7 @@ def test_missing_images_are_named_before_training(tmp_path):
     ],
 )
 def test_layouts(tmp_path, annotations, images):
-    write(tmp_path / images, content())
+    write(tmp_path / images, content()).unlink()
     (tmp_path / annotations).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / annotations).write_text(json.dumps(content()))
     assert read_split(DataSettings(root=tmp_path), "train").folder == tmp_path / images
@@ -166,7 +181,7 @@ def test_nothing_found_says_where_it_looked(tmp_path):
         read_split(DataSettings(root=tmp_path), "val")
     with pytest.raises(InputError, match=r"set data\.root"):
         read_split(DataSettings(), "train")
-    with pytest.raises(InputError, match="not a folder"):
+    with pytest.raises(InputError, match="does not exist"):
         read_split(DataSettings(root=tmp_path / "no"), "train")
 
 
@@ -185,30 +200,46 @@ def test_real_data(root, folder, images, boxes):
     crowds = sum(bool(a.get("iscrowd")) for a in json.loads(data.source.read_text())["annotations"])
     assert len(data) == images
     assert (len(data.labels), data.crowd.sum()) == (boxes, crowds)
-    assert data.usable.sum() == boxes - crowds - data.dropped
+    assert data.usable.sum() == boxes - crowds - sum(
+        problem.count for problem in data.problems if problem.kind == "without_area"
+    )
 
 
 def test_warnings_name_image_category_and_remedy(tmp_path):
     data = read_coco(write(tmp_path, content()), [tmp_path])
-    found = training_warnings(data, data, queries=0, random_backbone=True)
-    assert any("model.backbone_weights=FILE" in text for text in found)
+    found = training_warnings(data, data, queries=0)
     assert any("b.png has 1 objects" in text and "model.queries=1" in text for text in found)
     assert any("category m:" in text for text in found)
-    assert any("1 boxes" in text for text in found)
+    assert [(problem.kind, problem.count) for problem in data.problems if problem.level == "warning"] == [
+        ("many_crowds", 1),
+        ("without_area", 1),
+        ("beyond", 1),
+    ]
     enough = content(annotations=[a for a in content()["annotations"] if a["id"] < 3])
     enough["categories"] = [c for c in enough["categories"] if c["name"] != "m"]
     clean = read_coco(write(tmp_path, enough), [tmp_path])
-    assert training_warnings(clean, clean, queries=1, random_backbone=False) == []
+    assert training_warnings(clean, clean, queries=1) == []
+    (mosaics,) = training_warnings(clean, clean, queries=1, mosaics=True)
+    assert re.search(
+        r"mosaics of four images can have more than \d objects but .* only 1 queries.*; set model.queries=", mosaics
+    )
+    assert training_warnings(clean, clean, queries=10, mosaics=True) == []
     empty = read_coco(write(tmp_path, content(annotations=[])), [tmp_path])
-    assert any("AP can't be measured" in text for text in training_warnings(clean, empty, 1, False))
+    assert any("AP can't be measured" in text for text in training_warnings(clean, empty, 1))
 
 
-def test_splits_must_agree_on_categories(tmp_path):
+def test_validation_data_takes_the_categories_of_the_training_data(tmp_path):
     train = read_coco(write(tmp_path / "a", content()), [tmp_path / "a"])
-    other = content(categories=[{"id": 0, "name": "a"}, {"id": 17, "name": "M"}, {"id": 90, "name": "z"}])
-    val = read_coco(write(tmp_path / "b", other), [tmp_path / "b"])
-    with pytest.raises(InputError, match=r"category id 17: .* calls it 'm' but .* calls it 'M'"):
-        check_same_categories(train, val)
+    renamed = content(categories=[{"id": 5, "name": "Z"}, {"id": 17, "name": "m"}, {"id": 0, "name": "unused"}])
+    renamed["annotations"] = [{"id": 1, "image_id": 4, "category_id": 5, "bbox": [1, 2, 3, 4]}]
+    val = fitted(read_coco(write(tmp_path / "b", renamed), [tmp_path / "b"]), train.categories)
+    assert val.categories == train.categories
+    assert [train.categories.names[label] for label in val.labels] == ["z"]
+    assert {problem.kind for problem in val.problems} >= {"other_ids", "unlisted", "fewer"}
+    unknown = content(categories=[{"id": 0, "name": "a"}, {"id": 17, "name": "m"}, {"id": 90, "name": "other"}])
+    other = read_coco(write(tmp_path / "c", unknown), [tmp_path / "c"])
+    with pytest.raises(InputError, match=r"boxes of category 'other' \(id 90\), which the training data does not list"):
+        fitted(other, train.categories)
 
 
 def test_names_are_a_sequence_of_any_text():
@@ -234,8 +265,9 @@ def test_memory_of_annotations(tmp_path):
         "categories": [{"id": 1, "name": "thing"}],
     }
     (tmp_path / "x.json").write_text(json.dumps(content))
+    Image.new("RGB", (640, 480)).save(tmp_path / "one.png")
     for image in content["images"]:
-        (tmp_path / image["file_name"]).touch()
+        (tmp_path / image["file_name"]).hardlink_to(tmp_path / "one.png")
     annotations = read_coco(tmp_path / "x.json", [tmp_path])
     parts = [part for each in (annotations, annotations.file_names) for part in vars(each).values()]
     arrays = [part for part in parts if isinstance(part, np.ndarray)]

@@ -1,12 +1,16 @@
 """Helpers shared by the formats of programs that support the published networks only."""
 
 import argparse
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.errors import CheckpointError
+from conditional_detr.files import whole_file
 from conditional_detr.record import Architecture, InputSize
 
 STANDARD_TEMPERATURE = Architecture().position_temperature
@@ -80,3 +84,11 @@ def check_file(out: Path, to: str, timm_backbone: bool | None) -> None:
         )
     if out.is_dir() or not out.suffix:
         raise CheckpointError(f"{out} names a folder, but the {to} format is a file; name it {out}.pth")
+
+
+def write_pth(out: Path, content: Mapping[str, Any]) -> None:
+    """Write a ``.pth`` file completely or not at all. Raises ``OSError`` on a full disk."""
+    memory = io.BytesIO()  # torch.save would report a full disk as an internal error of its own
+    torch.save(content, memory)
+    with whole_file(out) as partial:
+        partial.write_bytes(memory.getbuffer())

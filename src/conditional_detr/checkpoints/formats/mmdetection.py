@@ -26,11 +26,11 @@ from conditional_detr.checkpoints.formats.common import (
     check_file,
     check_published_network,
     plain_settings,
+    write_pth,
 )
 from conditional_detr.checkpoints.names import Layout
 from conditional_detr.checkpoints.state import check_numbers, write_state
 from conditional_detr.errors import CheckpointError
-from conditional_detr.files import whole_file
 from conditional_detr.record import Architecture, Categories, InputSize, read_record
 
 MARKER = None
@@ -185,8 +185,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     classes = tuple(name for name in categories.names if name != UNUSED)
     meta = {"cfg": _config_text(architecture, len(classes)), "dataset_meta": {"classes": classes}}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as partial:
-        torch.save({"meta": meta, "state_dict": values, OWN_KEY: own}, partial)
+    write_pth(out, {"meta": meta, "state_dict": values, OWN_KEY: own})
     return Written(names, remarks)
 
 

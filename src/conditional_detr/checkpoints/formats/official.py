@@ -4,8 +4,6 @@ import argparse
 import reprlib
 from pathlib import Path
 
-import torch
-
 from conditional_detr.checkpoints.checkpoint import HEAD, OWN_KEY, Checkpoint, Given, Parsed, Written, network_state
 from conditional_detr.checkpoints.coco_categories import COCO_91, unnamed
 from conditional_detr.checkpoints.formats.common import (
@@ -13,11 +11,11 @@ from conditional_detr.checkpoints.formats.common import (
     check_file,
     check_published_network,
     plain_settings,
+    write_pth,
 )
 from conditional_detr.checkpoints.names import Layout
 from conditional_detr.checkpoints.state import write_state
 from conditional_detr.errors import CheckpointError
-from conditional_detr.files import whole_file
 from conditional_detr.record import InputSize, read_record
 
 MARKER = None
@@ -161,6 +159,5 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
         dataset_file="coco",
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as partial:
-        torch.save({"model": values, "args": args, OWN_KEY: checkpoint.record.to_dict()}, partial)
+    write_pth(out, {"model": values, "args": args, OWN_KEY: checkpoint.record.to_dict()})
     return Written(names, remarks)

@@ -12,7 +12,7 @@ from conditional_detr.checkpoints.checkpoint import OWN_KEY
 from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import read_json
-from conditional_detr.record import MAX_SIDE, BoxFrame, InputSize, ModelRecord, SizeRule, read_record
+from conditional_detr.record import BoxFrame, InputSize, ModelRecord, SizeRule, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +101,10 @@ def read_input_size(config: Mapping[str, Any], boxes: BoxFrame | None, file: Pat
             f"{file}: size must have shortest_edge and longest_edge, or max_height and max_width, or height and width, in pixels; "
             f"got {reprlib.repr(size)} and pad_size {reprlib.repr(pad)}"
         ) from error
-    if not all(1 <= side <= MAX_SIDE for side in (*sides, *(padded or ()))):
-        given = f"{reprlib.repr(size)} and pad_size {reprlib.repr(pad)}"
-        raise CheckpointError(f"{file}: sizes must be from 1 to {MAX_SIDE} pixels, got {given}")
+    try:
+        given = InputSize(sides, rules[0], padded)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}; correct size {size} or pad_size {pad}") from error
     stored = read_record(config.get(OWN_KEY), file).input_size or _stored_by_version_0(config, sides, padded, file)
     if stored is not None and (stored.sides, stored.padded) == (sides, padded):
         return replace(stored, boxes=boxes or stored.boxes)
@@ -116,7 +117,7 @@ def read_input_size(config: Mapping[str, Any], boxes: BoxFrame | None, file: Pat
             f"boxes='padded-with-mask' or boxes='image'",
             stacklevel=2,
         )
-    return InputSize(sides, rules[0], padded, boxes or "image")
+    return replace(given, boxes=boxes or "image")
 
 
 def _stored_by_version_0(

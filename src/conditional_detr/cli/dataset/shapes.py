@@ -1,20 +1,14 @@
-"""``cdetr dataset``."""
+"""``cdetr dataset shapes``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Generate data sets.")
+from conditional_detr.cli.log import say
 
 
-@app.callback()
-def _group() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Generate data sets."""
-
-
-@app.command()
-def shapes(
+def command(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     images: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 2000,
     val_images: Annotated[int, typer.Option(min=1, help="Number of validation images.")] = 300,
@@ -24,5 +18,5 @@ def shapes(
     from conditional_detr.data.shapes import write_shapes
 
     write_shapes(out, {"train": images, "val": val_images}, seed)
-    typer.echo(f"{images} training and {val_images} validation images in {out}")
-    typer.echo(f"train with: cdetr train conditional-detr_tiny_shapes data.root={out}")
+    say(f"{images} training and {val_images} validation images in {out}")
+    say(f"train with: cdetr train conditional-detr_tiny_shapes data.root={out}")
