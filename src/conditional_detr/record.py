@@ -345,7 +345,7 @@ def read_record(values: Any, source: object) -> StoredRecord:
     if values is None:
         return StoredRecord({}, None, None)
     version = cast("Mapping[str, Any]", values).get("version", 0) if isinstance(values, Mapping) else None
-    if isinstance(version, int) and version > VERSION:
+    if isinstance(version, int) and VERSION < version < 2**31:
         raise CheckpointError(newer_version(source, "record", version, VERSION))
     try:
         given = cast("Mapping[str, Any]", values)
@@ -363,7 +363,7 @@ def read_record(values: Any, source: object) -> StoredRecord:
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{source}: its model record is damaged ({error!r}); convert the original again"
+            f"{source}: its model record is damaged ({repr(error)[:200]}); convert the original again"
         ) from error
 
 
@@ -376,12 +376,12 @@ def _from_version_0(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _input_size(given: Mapping[str, Any]) -> InputSize:
-    first, second = map(_whole, given["sides"])
+    first, second = map(_side, given["sides"])
     padded = given["padded"]
     return InputSize(
         (first, second),
         given["rule"],
-        None if padded is None else (_whole(padded[0]), _whole(padded[1])),
+        None if padded is None else (_side(padded[0]), _side(padded[1])),
         given["boxes"],
     )
 
@@ -389,6 +389,12 @@ def _input_size(given: Mapping[str, Any]) -> InputSize:
 def _id(value: Any) -> int:
     if not -(2**63) <= _whole(value) < 2**63:
         raise ValueError(f"category id {value} has more than 64 bits")
+    return value
+
+
+def _side(value: Any) -> int:
+    if not 1 <= _whole(value) < 2**31:
+        raise ValueError(f"a side of {value} pixels")
     return value
 
 

@@ -20,7 +20,7 @@ _DEEPEST = 20  # levels of settings
 def plain_settings(values: object) -> dict[str, Any]:
     """Return the entries of a mapping or Namespace out of a pickle, so that they can be compared and checked like JSON.
 
-    Entries that are not text, numbers, None, lists or mappings of such, and entries nested too deeply, are left out.
+    Entries that are not text, numbers of 64 bits, None, lists or mappings of such, and entries nested too deeply, are left out.
     """
     if isinstance(values, argparse.Namespace):
         values = vars(values)
@@ -30,7 +30,7 @@ def plain_settings(values: object) -> dict[str, Any]:
 
 def _plain(value: object, levels: int) -> object:
     """Return a copy of a value; ``...`` for one that is left out."""
-    if value is None or type(value) in (str, int, float, bool):
+    if value is None or type(value) in (str, float, bool) or (type(value) is int and abs(value) < 2**63):
         return value
     if levels == 0:
         return ...

@@ -104,7 +104,9 @@ def read_input_size(config: Mapping[str, Any], boxes: BoxFrame | None, file: Pat
     try:
         given = InputSize(sides, rules[0], padded)
     except ValueError as error:
-        raise CheckpointError(f"{file}: {error}; correct size {size} or pad_size {pad}") from error
+        raise CheckpointError(
+            f"{file}: {error}; correct size {reprlib.repr(size)} or pad_size {reprlib.repr(pad)}"
+        ) from error
     stored = read_record(config.get(OWN_KEY), file).input_size or _stored_by_version_0(config, sides, padded, file)
     if stored is not None and (stored.sides, stored.padded) == (sides, padded):
         return replace(stored, boxes=boxes or stored.boxes)
@@ -136,6 +138,7 @@ def _stored_by_version_0(
 def _pixels(size: Mapping[str, Any], keys: tuple[str, str]) -> tuple[int, int]:
     """Return two lengths in pixels; 800.0 counts as 800. Raises ``TypeError`` when one is no whole number."""
     for key in keys:
-        if type(size[key]) is not int and not (isinstance(size[key], float) and size[key].is_integer()):
-            raise TypeError(f"{key} is no whole number")
+        whole = type(size[key]) is int or (isinstance(size[key], float) and size[key].is_integer())
+        if not whole or abs(size[key]) >= 2**31:
+            raise TypeError(f"{key} is no number of pixels")
     return int(size[keys[0]]), int(size[keys[1]])
