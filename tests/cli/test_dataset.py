@@ -84,6 +84,16 @@ def test_check_of_one_split_tells_what_training_needs(tmp_path):
     assert cdetr("dataset", "check", root, "data.val=none").returncode == 0
 
 
+def test_another_setting_may_name_the_data(root):
+    arguments = [f"data.train_annotations={root}/annotations/instances_train.json", f"data.train_images={root}/train"]
+    result = cdetr("dataset", "check", *arguments, "data.val=none", "--quick")
+    assert result.returncode == 0, result.stderr
+    assert "cdetr train PRESET data.train_annotations=" in result.stdout
+    refused(cdetr("dataset", "check", f"data.root={root}", f"data.root={root}"), "is given twice")
+    refused(cdetr("dataset", "check", root, f"data.root={root}"), "is given twice")
+    refused(cdetr("dataset", "check", ""), "data.root is empty")
+
+
 # --- show ---
 
 
@@ -113,7 +123,7 @@ def test_show_replaces_a_file_only_when_asked_to(root, tmp_path):
         (["page.gif"], "known suffix"),
         (["page.png", "--class", "bird"], "no category 'bird'"),
         (["page.png", "--split", "test"], "no test annotations"),
-        (["page.png", "model.queries=3"], "settings of the section data"),
+        (["page.png", "model.queries=3"], "is no setting of the section data"),
         (["page.png", "data.layout=nothing"], "data.layout"),
         (["data/page.png"], "inside the data set"),
     ],

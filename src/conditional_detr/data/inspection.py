@@ -99,7 +99,9 @@ def inspect(
         found.splits[split] = _without_unusable(found, data, settings)
     if (train := found.splits.get("train")) is not None:
         _compare_categories(found, train)
-        found.warnings += training_warnings(train, found.splits.get("val"), ModelSettings().queries)
+        found.warnings += training_warnings(
+            train, found.splits.get("val"), ModelSettings().queries, mosaics=settings.mosaic > 0
+        )
         found.suggestions = suggest(train)
     _look_at_images(found, settings, quick, on_image)
     if settings.strict:
