@@ -107,6 +107,20 @@ def test_show_draws_a_page(root, tmp_path):
     assert cdetr("dataset", "show", root, tmp_path / "val.jpg", "--split", "val").stdout.startswith("1 of 1 images")
 
 
+def test_show_leaves_out_damaged_images(root, tmp_path):
+    picture(9).save(tmp_path / "whole.jpg")
+    for name in ("1.png", "3.png"):
+        (root / "train" / name).write_bytes((tmp_path / "whole.jpg").read_bytes()[:-30])
+    result = cdetr("dataset", "show", root, tmp_path / "page.png")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("3 of 5 images")
+    assert re.findall(r"left out: .*(\d\.png) is damaged", result.stderr) == ["1.png", "3.png"]
+    result = cdetr("dataset", "show", root, tmp_path / "none.png", "--class", "dog")
+    assert result.returncode == 2
+    assert "none of the chosen images" in result.stderr
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_show_replaces_a_file_only_when_asked_to(root, tmp_path):
     out = tmp_path / "mine.jpg"
     out.write_text("precious")

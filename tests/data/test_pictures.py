@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.pictures import CELL, annotated, choose_images, page_of_images, plot_statistics
+from conditional_detr.data.pictures import CELL, annotated, choose_images, plot_statistics
 from conditional_detr.data.reading import read_split
-from conditional_detr.drawing import color_of
+from conditional_detr.drawing import color_of, page_of_pictures
 from conditional_detr.errors import DataError
 from tests.data.coco_data import change_annotations, write_coco
 
@@ -54,11 +54,11 @@ def test_crowds_and_unusable_boxes_are_marked(data, monkeypatch):
 def test_any_file_name_can_be_a_caption(tmp_path):
     root = write_coco(tmp_path, {"train": {"猫\n\x1b[31m.png": [], f"{'long' * 50}.png": []}})
     data = read_split(DataSettings(root=root), "train")
-    assert page_of_images([(data, 0), (data, 1)]).width > CELL
+    assert page_of_pictures([(annotated(data, i), data.file_names[i]) for i in range(2)], CELL).width > CELL
 
 
 def test_a_page_holds_all_images(data):
-    page = page_of_images([(data, index) for index in range(5)])
+    page = page_of_pictures([(annotated(data, i), data.file_names[i]) for i in range(5)], CELL)
     assert page.width == 3 * CELL + 4 * 8
     assert page.height > 2 * CELL * 16 / 24
 

@@ -72,11 +72,6 @@ def page_of_files(files: Sequence[tuple[Path, str]]) -> Image.Image:
     return page_of_pictures([(_in_cell(read_image(path)), caption) for path, caption in files], CELL)
 
 
-def page_of_images(images: Sequence[tuple[Annotations, int]]) -> Image.Image:
-    """Return a page of annotated images with their file names. Raises ``ImageError`` for an image that can't be read."""
-    return page_of_pictures([(annotated(data, i), data.file_names[i]) for data, i in images], CELL)
-
-
 def plot_statistics(splits: Mapping[Split, Annotations], file: Path) -> None:
     """Plot sizes of images, objects per image and category, and sizes and positions of objects into an image file."""
     from matplotlib.figure import Figure
