@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from conditional_detr import files
 from conditional_detr.errors import DataError
-from conditional_detr.files import read_json, whole_file, whole_folder, write_text
+from conditional_detr.files import is_free, read_json, whole_file, whole_folder, write_text
 from tests.conftest import in_fork
 from tests.test_strict_json import TEXTS
 
@@ -215,6 +215,21 @@ def test_a_folder_is_whole_or_not_there(tmp_path, existed):
     write_parts(out)
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == ["sub", "sub/x", "y"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_what_a_killed_program_left_of_a_folder_is_replaced(tmp_path, existed):
+    out = tmp_path / "out"
+    left = out / ".partial" if existed else tmp_path / ".out.partial"
+    (left / "old").mkdir(parents=True)
+    assert is_free(out)
+    write_parts(out)
+    assert sorted(path.name for path in out.iterdir()) == ["sub", "y"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not is_free(out)
+    (tmp_path / "link").symlink_to("nowhere")
+    assert not is_free(tmp_path / "link")
+    assert not is_free(out / "y")
 
 
 def test_a_folder_that_can_not_be_moved_in_whole_is_emptied_again(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import colorsys
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,8 @@ def page_of_pictures(pictures: Sequence[tuple[Image.Image, str]], cell: int) -> 
     pen = ImageDraw.Draw(page)
     y = gap
     for row, height in zip(rows, heights, strict=True):
-        for column, (picture, caption) in enumerate(row):
+        for column, (picture, text) in enumerate(row):
+            caption = printable(text)
             x = gap + column * (cell + gap)
             page.paste(picture, (x, y))
             while len(caption) > 4 and pen.textlength(caption, font=font) > cell:
@@ -124,6 +126,8 @@ def write_picture(picture: "Image.Image | Figure", file: Path, **options: Any) -
     if isinstance(picture, Image.Image):
         picture.save(content, Image.registered_extensions()[file.suffix.lower()], **options)
     else:
-        picture.savefig(content, format=file.suffix[1:].lower(), **options)
+        with warnings.catch_warnings():  # names in scripts that its font lacks are shown as boxes
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            picture.savefig(content, format=file.suffix[1:].lower(), **options)
     with whole_file(file) as partial:
         partial.write_bytes(content.getvalue())

@@ -20,6 +20,7 @@ from conditional_detr.errors import InputError
 from conditional_detr.strict_json import JSONError, read_json_text
 
 _CHUNK = 2**20  # bytes
+_PARTIAL = ".partial"  # end of the names of files and folders that are being written
 _NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP)  # some network file systems can't sync a folder
 
 
@@ -30,7 +31,7 @@ def whole_file(path: Path) -> Generator[Path]:
     On success it is renamed to ``path``, with the mode of an ordinary new file, and is on disk. On failure it is deleted. An
     ``OSError`` names ``path``, also where safetensors wrote.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}{_PARTIAL}")
     try:
         partial.unlink(missing_ok=True)
         partial.touch()
@@ -68,15 +69,22 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_free(path: Path) -> bool:
+    """Tell whether a path does not exist, or is a folder without anything but what a killed program left half-written."""
+    if not os.path.lexists(path):
+        return True
+    return path.is_dir() and all(each.name == _PARTIAL for each in path.iterdir())
+
+
 @contextmanager
 def whole_folder(path: Path) -> Generator[Path]:
-    """Yield a temporary folder to write to. ``path`` must not exist, or be an empty folder.
+    """Yield a temporary folder to write to. ``path`` must be free, as ``is_free`` tells.
 
     On success it is renamed to ``path``, or its contents are moved there, because an empty folder may be a mounted disk or the
     current folder. On failure all is deleted.
     """
     existed = path.exists()
-    partial = path / ".partial" if existed else path.with_name(f".{path.name}.partial")
+    partial = path / _PARTIAL if existed else path.with_name(f".{path.name}{_PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     moved: list[Path] = []

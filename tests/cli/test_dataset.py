@@ -84,6 +84,16 @@ def test_check_of_one_split_tells_what_training_needs(tmp_path):
     assert cdetr("dataset", "check", root, "data.val=none").returncode == 0
 
 
+def test_another_setting_may_name_the_data(root):
+    arguments = [f"data.train_annotations={root}/annotations/instances_train.json", f"data.train_images={root}/train"]
+    result = cdetr("dataset", "check", *arguments, "data.val=none", "--quick")
+    assert result.returncode == 0, result.stderr
+    assert "cdetr train PRESET data.train_annotations=" in result.stdout
+    refused(cdetr("dataset", "check", f"data.root={root}", f"data.root={root}"), "is given twice")
+    refused(cdetr("dataset", "check", root, f"data.root={root}"), "is given twice")
+    refused(cdetr("dataset", "check", ""), "data.root is empty")
+
+
 # --- show ---
 
 
@@ -95,6 +105,20 @@ def test_show_draws_a_page(root, tmp_path):
     with Image.open(out) as page:
         assert page.width > 600
     assert cdetr("dataset", "show", root, tmp_path / "val.jpg", "--split", "val").stdout.startswith("1 of 1 images")
+
+
+def test_show_leaves_out_damaged_images(root, tmp_path):
+    picture(9).save(tmp_path / "whole.jpg")
+    for name in ("1.png", "3.png"):
+        (root / "train" / name).write_bytes((tmp_path / "whole.jpg").read_bytes()[:-30])
+    result = cdetr("dataset", "show", root, tmp_path / "page.png")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("3 of 5 images")
+    assert re.findall(r"left out: .*(\d\.png) is damaged", result.stderr) == ["1.png", "3.png"]
+    result = cdetr("dataset", "show", root, tmp_path / "none.png", "--class", "dog")
+    assert result.returncode == 2
+    assert "none of the chosen images" in result.stderr
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_show_replaces_a_file_only_when_asked_to(root, tmp_path):
@@ -113,7 +137,7 @@ def test_show_replaces_a_file_only_when_asked_to(root, tmp_path):
         (["page.gif"], "known suffix"),
         (["page.png", "--class", "bird"], "no category 'bird'"),
         (["page.png", "--split", "test"], "no test annotations"),
-        (["page.png", "model.queries=3"], "settings of the section data"),
+        (["page.png", "model.queries=3"], "is no setting of the section data"),
         (["page.png", "data.layout=nothing"], "data.layout"),
         (["data/page.png"], "inside the data set"),
     ],

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.pictures import CELL, annotated, choose_images, page_of_images, plot_statistics
+from conditional_detr.data.pictures import CELL, annotated, choose_images, plot_statistics
 from conditional_detr.data.reading import read_split
-from conditional_detr.drawing import color_of
+from conditional_detr.drawing import color_of, page_of_pictures
 from conditional_detr.errors import DataError
 from tests.data.coco_data import change_annotations, write_coco
 
@@ -51,17 +51,24 @@ def test_crowds_and_unusable_boxes_are_marked(data, monkeypatch):
     assert captions == ["cat", "dog (crowd)", "cow (unusable)"]
 
 
+def test_any_file_name_can_be_a_caption(tmp_path):
+    root = write_coco(tmp_path, {"train": {"猫\n\x1b[31m.png": [], f"{'long' * 50}.png": []}})
+    data = read_split(DataSettings(root=root), "train")
+    assert page_of_pictures([(annotated(data, i), data.file_names[i]) for i in range(2)], CELL).width > CELL
+
+
 def test_a_page_holds_all_images(data):
-    page = page_of_images([(data, index) for index in range(5)])
+    page = page_of_pictures([(annotated(data, i), data.file_names[i]) for i in range(5)], CELL)
     assert page.width == 3 * CELL + 4 * 8
     assert page.height > 2 * CELL * 16 / 24
 
 
-@pytest.mark.parametrize("boxes", [[(1, [2, 2, 8, 8])], []])
-def test_plots_are_written_with_and_without_objects(tmp_path, boxes):
-    names = {i: f"${i}_name that is long enough to be cut" for i in range(1, 40)}
-    root = write_coco(tmp_path / "data", {"train": {"a.png": boxes}, "val": {"b.png": []}}, categories=names)
-    splits = {split: read_split(DataSettings(root=root), split) for split in ("train", "val")}
-    plot_statistics(splits, tmp_path / "plots.png")
+def test_plots_are_written_with_and_without_objects(tmp_path):
+    names = {i: f"$_{i}^{{ name that is long enough to be cut" for i in range(1, 40)} | {2: "猫 🐕", 3: "\x1b[31m\n"}
+    splits = {"train": {"a.png": [(i, [2, 2, 8, 8]) for i in (1, 2, 3)]}, "val": {"b.png": []}}
+    root = write_coco(tmp_path / "data", splits, categories=names)
+    data = {split: read_split(DataSettings(root=root), split) for split in ("train", "val")}
+    plot_statistics(data, tmp_path / "plots.png")
     with Image.open(tmp_path / "plots.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 10
+    plot_statistics({"val": data["val"]}, tmp_path / "empty.png")

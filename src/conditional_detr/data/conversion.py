@@ -10,7 +10,7 @@ from conditional_detr.data.headers import OnDone
 from conditional_detr.data.writers import ImageNames, Splits, load
 from conditional_detr.data.writers.names import flat_names, tree_names
 from conditional_detr.errors import DataError
-from conditional_detr.files import whole_folder
+from conditional_detr.files import is_free, whole_folder
 
 Images = Literal["copy", "link", "none"]
 
@@ -20,7 +20,7 @@ _TURNED = ("turned", "turned_raw", "maybe_turned")
 
 def check_new(out: Path) -> None:
     """Raise ``DataError`` unless ``out`` is a new or empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise DataError(f"{out} exists and is not an empty folder; name a new one")
 
 

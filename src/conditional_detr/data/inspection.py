@@ -99,7 +99,9 @@ def inspect(
         found.splits[split] = _without_unusable(found, data, settings)
     if (train := found.splits.get("train")) is not None:
         _compare_categories(found, train)
-        found.warnings += training_warnings(train, found.splits.get("val"), ModelSettings().queries)
+        found.warnings += training_warnings(
+            train, found.splits.get("val"), ModelSettings().queries, mosaics=settings.mosaic > 0
+        )
         found.suggestions = suggest(train)
     _look_at_images(found, settings, quick, on_image)
     if settings.strict:
@@ -124,13 +126,16 @@ def _without_unusable(found: Inspection, data: Annotations, settings: DataSettin
     if settings.on_error == "skip":
         return data
     unusable = [problem for problem in data.problems if problem.images]
-    found.refusals += [_refused(data.source, problem.images, KINDS[problem.kind][2]) for problem in unusable]
+    found.refusals += [_refused(data.source, problem.kind, problem.images) for problem in unusable]
     return replace(data, problems=tuple(problem for problem in data.problems if not problem.images))
 
 
-def _refused(source: Path, images: Sequence[str], remedy: str) -> Refusal:
+def _refused(source: Path, kind: str, images: Sequence[str]) -> Refusal:
+    """Return the refusal of images. kind: of the problem that they would be if they were left out."""
+    example = images[0].rpartition(";")[0] if kind == "unreadable" else images[0]  # whose own remedy is at its end
     what = f"{len(images)} images can't be used, such as: " if len(images) > 1 else "an image can't be used: "
-    return Refusal(f"{source}: {what}{images[0]}; {remedy}, or set data.on_error=skip to leave them out", tuple(images))
+    remedy = f"{KINDS[kind][2]}, or set data.on_error=skip to leave them out"
+    return Refusal(f"{source}: {what}{example}; {remedy}", tuple(images))
 
 
 def _compare_categories(found: Inspection, train: Annotations) -> None:
@@ -164,15 +169,12 @@ def _look_at_images(found: Inspection, settings: DataSettings, quick: bool, on_i
     pictures, damaged = thumbnails([paths[i] for i in compared], on_image)
     found.alike = [[listed[compared[i]] for i in group] for group in alike(pictures)]
     for split, data in found.splits.items():
-        of_split = (sentence for i, sentence in damaged.items() if listed[compared[i]].split == split)
-        source, sentences = data.source, [sentence.rpartition(";")[0] for sentence in of_split]
-        if not sentences:
-            continue
-        if settings.on_error == "skip":
-            problem = Problem("unreadable", len(sentences), str(source), sentences[0], tuple(sentences))
+        sentences = [sentence for i, sentence in damaged.items() if listed[compared[i]].split == split]
+        if sentences and settings.on_error == "skip":
+            problem = Problem("unreadable", len(sentences), str(data.source), sentences[0], tuple(sentences))
             _add_problem(found, split, problem)
-        else:
-            found.refusals.append(_refused(source, sentences, KINDS["unreadable"][2]))
+        elif sentences:
+            found.refusals.append(_refused(data.source, "unreadable", sentences))
 
 
 def _add_problem(found: Inspection, split: Split, problem: Problem) -> None:

@@ -15,6 +15,7 @@ from conditional_detr.data.layouts import Split
 from conditional_detr.data.statistics import LARGE, SMALL, box_sides
 from conditional_detr.drawing import color_of, draw_boxes, page_of_pictures, write_picture
 from conditional_detr.errors import DataError
+from conditional_detr.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,11 +70,6 @@ def _in_cell(image: Image.Image) -> Image.Image:
 def page_of_files(files: Sequence[tuple[Path, str]]) -> Image.Image:
     """Return a page of image files with captions. Raises ``ImageError`` for an image that can't be read."""
     return page_of_pictures([(_in_cell(read_image(path)), caption) for path, caption in files], CELL)
-
-
-def page_of_images(images: Sequence[tuple[Annotations, int]]) -> Image.Image:
-    """Return a page of annotated images with their file names. Raises ``ImageError`` for an image that can't be read."""
-    return page_of_pictures([(annotated(data, i), data.file_names[i]) for data, i in images], CELL)
 
 
 def plot_statistics(splits: Mapping[Split, Annotations], file: Path) -> None:
@@ -131,6 +127,8 @@ def _plot_classes(axes: "Axes", splits: Mapping[Split, Annotations]) -> None:
         start += values[order]
     names = [_short(first.categories.names[i]) for i in order]
     axes.set_yticks(np.arange(len(order)), names, fontsize=10 if len(order) <= MOST_CLASSES // 2 else 7)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
     axes.invert_yaxis()
     more = (
         f" (the {MOST_CLASSES} most frequent of {len(first.categories)})"
@@ -141,8 +139,8 @@ def _plot_classes(axes: "Axes", splits: Mapping[Split, Annotations]) -> None:
 
 
 def _short(name: str) -> str:
-    text = name if len(name) <= 25 else f"{name[:24]}…"
-    return text.replace("$", r"\$")  # matplotlib would read a formula
+    text = printable(name)
+    return text if len(text) <= 25 else f"{text[:24]}…"
 
 
 def _plot_centers(axes: "Axes", splits: Mapping[Split, Annotations]) -> None:

@@ -57,9 +57,15 @@ def read_coco(file: Path, folders: Sequence[Path]) -> Annotations:
 
 
 def _read(settings: DataSettings, split: Split, on_header: OnDone | None) -> Annotations:
-    if settings.hub is not None:
-        settings = settings.model_copy(update={"root": download(settings.hub)})
+    settings = _downloaded(settings)
     return annotations_from(choose_layout(settings, split).read(settings, split), settings, on_header)
+
+
+def _downloaded(settings: DataSettings) -> DataSettings:
+    """Return the settings with the folder of a data set on the hub as root."""
+    if settings.hub is None:
+        return settings
+    return settings.model_copy(update={"root": download(settings.hub)})
 
 
 def choose_layout(settings: DataSettings, split: Split) -> Layout:
@@ -102,6 +108,7 @@ def _recognized(settings: DataSettings, split: Split) -> list[str]:
 
 def existing_splits(settings: DataSettings) -> list[Split]:
     """Return the splits that a data set has. Raises ``DataError`` when it has none."""
+    settings = _downloaded(settings)
     found: list[Split] = []
     for split in SPLITS:
         if split == "val" and settings.val_fraction:

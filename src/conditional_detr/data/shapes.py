@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from conditional_detr.errors import DataError
-from conditional_detr.files import whole_folder
+from conditional_detr.files import is_free, whole_folder
 from conditional_detr.record import Categories
 
 SIDE = 96  # pixels
@@ -88,7 +88,7 @@ def write_shapes(root: Path, images: Mapping[str, int], seed: int) -> None:
     images: number of images per split. Image ``i`` of a split depends only on (seed, split, i), so a larger split starts with
     the images of a smaller one. Raises ``DataError`` when ``root`` exists and is not an empty folder.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if not is_free(root):
         raise DataError(f"{root} exists and is not an empty folder; name a new one")
     with whole_folder(root) as new:
         (new / "annotations").mkdir()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from conditional_detr.cli.dataset.options import AsJSON, Folder, Overrides, data_settings, progress
+from conditional_detr.cli.dataset.options import AsJSON, Folder, Overrides, data_settings, progress, source_setting
 from conditional_detr.cli.log import say
 from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import DataError
@@ -47,7 +47,7 @@ def command(
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "pictures": [str(file) for file in pictures]}))
     else:
-        _report(found, folder)
+        _report(found, source_setting(folder))
         for file in pictures:
             say(f"{file.stem:14}{file}")
     if found.refusals:
@@ -76,7 +76,7 @@ def _draw(found: "Inspection", out: Path) -> list[Path]:
     return files
 
 
-def _report(found: "Inspection", folder: Path) -> None:
+def _report(found: "Inspection", source: str) -> None:
     numbers = found.statistics
     if numbers:
         for line in aligned([["", *numbers], *_rows(list(numbers.values()))], {0}):
@@ -97,7 +97,7 @@ def _report(found: "Inspection", folder: Path) -> None:
         say("", "suggested settings")
         for line in aligned([[each.override, each.reason] for each in found.suggestions], {0, 1}):
             say(f"  {line}")
-        words = ["cdetr", "train", "PRESET", f"data.root={folder}", *(each.override for each in found.suggestions)]
+        words = ["cdetr", "train", "PRESET", source, *(each.override for each in found.suggestions)]
         say("", f"to paste: {shlex.join(words)}")
 
 

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from conditional_detr.data.headers import OnDone
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="Folder of a data set, or a data.yaml, as in data.root=FOLDER.")
+    str,
+    typer.Argument(
+        metavar="FOLDER",
+        help="Folder of a data set, or a data.yaml, as in data.root=FOLDER; or a setting: data.hub=ID.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -32,16 +36,22 @@ Link = Annotated[
 NoImages = Annotated[bool, typer.Option("--no-images", help="Write annotations only.")]
 
 
-def data_settings(folder: Path, overrides: Sequence[str] | None) -> "DataSettings":
+def source_setting(folder: str) -> str:
+    """Return the argument FOLDER as a setting that names the data: itself, or data.root."""
+    return folder if folder.startswith("data.") and "=" in folder else f"data.root={folder}"
+
+
+def data_settings(folder: str, overrides: Sequence[str] | None) -> "DataSettings":
     """Return the settings of a data set. Raises ``SettingsError`` for settings of other sections, and for invalid ones."""
     from conditional_detr.config import settings_from
 
-    for override in overrides or ():
-        if not override.startswith("data.") or override.startswith("data.root="):
-            raise SettingsError(
-                f"{override!r}: settings of the section data may follow, but data.root, such as data.layout=voc"
-            )
-    return settings_from({"data": {"root": str(folder)}}, overrides or ()).data
+    given = [source_setting(folder), *(overrides or ())]
+    keys = [override.partition("=")[0] for override in given]
+    for key, override in zip(keys, given, strict=True):
+        if not key.startswith("data.") or keys.count(key) > 1:
+            what = "is given twice" if keys.count(key) > 1 else "is no setting of the section data"
+            raise SettingsError(f"{override!r:.80} {what}; settings such as data.layout=voc may follow")
+    return settings_from({}, given).data
 
 
 def chosen_images(link: bool, no_images: bool) -> "Images":

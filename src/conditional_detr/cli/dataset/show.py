@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from conditional_detr.cli.dataset.options import AsJSON, Folder, Overrides, data_settings, progress
 from conditional_detr.cli.log import say
 from conditional_detr.cli.options import check_picture
-from conditional_detr.errors import SettingsError
+from conditional_detr.errors import DataError, ImageError, SettingsError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST = 200  # pictures on a page
 
@@ -29,9 +32,9 @@ def command(
 ) -> None:
     """Draw a page of random images with their boxes, such as: cdetr dataset show /data/coco page.jpg --class dog"""
     from conditional_detr.data.conversion import check_outside
-    from conditional_detr.data.pictures import choose_images, page_of_images
+    from conditional_detr.data.pictures import CELL, annotated, choose_images
     from conditional_detr.data.reading import read_split
-    from conditional_detr.drawing import write_picture
+    from conditional_detr.drawing import page_of_pictures, write_picture
 
     values = data_settings(folder, settings)
     check_picture(out, [], "OUT")
@@ -40,11 +43,17 @@ def command(
         raise SettingsError(f"{out} exists; name another file, or replace it with --overwrite")
     with progress() as stage:
         data = read_split(values, split, stage("reading headers"))
-        chosen = choose_images(data, count, seed, category)
-        page = page_of_images([(data, index) for index in chosen])
+        pictures: list[tuple[Image, str]] = []
+        for index in choose_images(data, count, seed, category):
+            try:
+                pictures.append((annotated(data, index), data.file_names[index]))
+            except ImageError as error:
+                say(f"left out: {error}", err=True)
+    if not pictures:
+        raise DataError(f"none of the chosen images of {data.source} can be read; run: cdetr dataset check {folder}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(page, out, quality=90)
+    write_picture(page_of_pictures(pictures, CELL), out, quality=90)
     if as_json:
-        typer.echo(json.dumps({"picture": str(out), "images": [data.file_names[index] for index in chosen]}))
+        typer.echo(json.dumps({"picture": str(out), "images": [name for _, name in pictures]}))
     else:
-        say(f"{len(chosen)} of {len(data)} images of {data.source} in {out}")
+        say(f"{len(pictures)} of {len(data)} images of {data.source} in {out}")

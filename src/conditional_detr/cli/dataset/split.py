@@ -58,7 +58,7 @@ def command(
     values = data_settings(folder, settings)
     check_new(out)
     check_outside(out, values)
-    _check_undivided(values)
+    _check_undivided(values, folder)
     with progress() as stage:
         data = read_split(values, "train", stage("reading headers"))
         tell_problems(data, logging.getLogger(__name__))
@@ -71,17 +71,17 @@ def command(
             say(line)
 
 
-def _check_undivided(values: "DataSettings") -> None:
+def _check_undivided(values: "DataSettings", folder: str) -> None:
     """Raise ``DataError`` when the data set has splits already."""
     from conditional_detr.data.reading import existing_splits
 
     others = [split for split in existing_splits(values) if split != "train"]
     if "val" in others:
         raise DataError(
-            f"{values.root} has a validation split already; set data.val=none to divide its training images only"
+            f"{folder} has a validation split already; set data.val=none to divide its training images only"
         )
     if others:
-        say(f"note: the {others[0]} split of {values.root} is left out", err=True)
+        say(f"note: the {others[0]} split of {folder} is left out", err=True)
 
 
 def _table(splits: "Splits") -> list[str]:

@@ -58,12 +58,12 @@ def read(settings: DataSettings, split: Split) -> Listing:
         )
     files = found[0]
     problems = Problems(files.source)
-    if files.test:
+    if files.test and split == "val":
         problems.add("test_split", files.source.name)
     rows = list(_rows(files))
     if not rows:
         raise DataError(f"{files.source} has no rows; add at least one image")
-    images = settings.train_images if split == "train" else settings.val_images
+    images = settings.files_of(split)[1]
     skip = settings.on_error == "skip"
     folder, names = _images(files, rows, images, f"data.{split}_images", problems, skip)
     objects = [each for owner, row in enumerate(rows) for each in objects_of(owner, row)]
