@@ -1,5 +1,6 @@
 """Read a data set: choose the layout, compare what its files list with the images, and split off validation images."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from conditional_detr.errors import DataError
 
 MANY_CROWDS = 0.2  # part of the annotations from which crowds are a warning; COCO has 0.012
 MANY_BEYOND = 0.1  # part of the boxes beyond their image from which they are tested for being corners
+_FOLDERS = 100  # below a root without data that are searched for some
 LARGEST = 1e9  # pixels; no coordinate is as large
 _DECIMALS = 6  # of pixels, for boxes given as fractions: removes the rounding error of the multiplication
 
@@ -92,6 +94,8 @@ def choose_layout(settings: DataSettings, split: Split) -> Layout:
         remedy = f"set data.{split}_annotations" if split != "test" else "choose another split"
         if split == "val":
             remedy += ", or data.val_fraction=0.1 to hold out training images, or data.val=none to train without"
+        if below := _data_below(root, settings):
+            remedy = f"set data.root={below}, which holds some"
         raise DataError(f"{root} holds no {split} annotations (looked for {looked}); {remedy}")
     return load(found[0])
 
@@ -104,6 +108,16 @@ def _recognized(settings: DataSettings, split: Split) -> list[str]:
     """Return the layouts in which ``root`` contains a split."""
     root = settings.root
     return [] if root is None else [name for name in _layouts(settings) if load(name).recognize(root, split)]
+
+
+def _data_below(root: Path, settings: DataSettings) -> Path | None:
+    """Return the first subfolder that contains training data, for a root that contains none, as when an archive was unpacked."""
+    if _recognized(settings, "train"):
+        return None
+    _, folders, _ = next(os.walk(root), ("", [], []))
+    names = sorted(name for name in folders if not name.startswith("."))[:_FOLDERS]
+    below = (settings.model_copy(update={"root": root / name}) for name in names)
+    return next((each.root for each in below if _recognized(each, "train")), None)
 
 
 def existing_splits(settings: DataSettings) -> list[Split]:

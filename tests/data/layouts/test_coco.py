@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,16 @@ def test_what_is_wrong_is_named(tmp_path, changes, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_values_of_any_depth_are_refused(tmp_path):
+    """Those just below the depth that the reader of JSON accepts, too, which ``repr`` can't show."""
+    for depth in range(100, sys.getrecursionlimit() + 100, 10):
+        image = '{"id": %s, "file_name": "a.png"}' % ("[" * depth + "]" * depth)
+        file = tmp_path / "x.json"
+        file.write_text('{"images": [%s], "annotations": [], "categories": [{"id": 1, "name": "a"}]}' % image)
+        with pytest.raises(InputError, match=r"x\.json"):
+            read_coco(file, [tmp_path])
+
+
 def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "x.json").write_text('{"images": [')
     with pytest.raises(InputError, match=r"x\.json is not valid JSON"):
@@ -170,6 +181,17 @@ def test_roboflow_calls_validation_valid(tmp_path):
     assert len(read_split(DataSettings(root=tmp_path), "val")) == 3
 
 
+@pytest.mark.parametrize("file", ["test/_annotations.coco.json", "annotations/instances_test2017.json"])
+def test_a_test_split_stands_in_for_a_missing_validation_split(tmp_path, file):
+    write(tmp_path / "test", content()).unlink()
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(json.dumps(content()))
+    found = read_split(DataSettings(root=tmp_path), "val")
+    assert found.folder == tmp_path / "test"
+    assert ("test_split", 1) in [(problem.kind, problem.count) for problem in found.problems]
+    assert "test_split" not in [problem.kind for problem in read_split(DataSettings(root=tmp_path), "test").problems]
+
+
 def test_explicit_files(tmp_path):
     file = write(tmp_path / "pictures", content())
     settings = DataSettings(val_annotations=file, val_images=tmp_path / "pictures")
@@ -183,6 +205,13 @@ def test_nothing_found_says_where_it_looked(tmp_path):
         read_split(DataSettings(), "train")
     with pytest.raises(InputError, match="does not exist"):
         read_split(DataSettings(root=tmp_path / "no"), "train")
+
+
+def test_data_one_folder_below_is_named(tmp_path):
+    root = tmp_path / "export" / "train"
+    write(root, content()).rename(root / "_annotations.coco.json")
+    with pytest.raises(InputError, match=rf"set data\.root={tmp_path}/export, which holds some"):
+        read_split(DataSettings(root=tmp_path), "train")
 
 
 @needs_shared("data/coco_mini")

@@ -19,8 +19,8 @@ from PIL import Image
 
 from conditional_detr.config import DataSettings, settings_from
 from conditional_detr.data.layouts import coco, huggingface, voc, yolo
+from conditional_detr.data.layouts.parquet import Parquet
 from conditional_detr.data.listing import Listing
-from conditional_detr.data.parquet import Parquet
 from conditional_detr.data.reading import read_split
 from conditional_detr.errors import DataError, SettingsError
 from tests.conftest import SHARED, needs_shared

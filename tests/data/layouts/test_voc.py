@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.layouts import voc
+from conditional_detr.data.layouts.voc_xml import read_xml
 from conditional_detr.data.listing import Listing
 from conditional_detr.data.reading import read_split
-from conditional_detr.data.voc_xml import read_xml
 from conditional_detr.errors import DataError
 from tests.conftest import SHARED, needs_shared
 from tests.data.layouts import listings

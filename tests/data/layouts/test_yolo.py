@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.layouts import coco, voc, yolo
+from conditional_detr.data.layouts.yolo_files import read_labels
 from conditional_detr.data.listing import Listing
-from conditional_detr.data.yolo_files import read_labels
 from conditional_detr.errors import DataError
 from tests.conftest import SHARED, needs_shared
 from tests.data.layouts import listings

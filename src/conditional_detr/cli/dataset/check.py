@@ -15,8 +15,8 @@ from conditional_detr.errors import DataError
 
 if TYPE_CHECKING:
     from conditional_detr.data.inspection import Copy, Inspection
+    from conditional_detr.data.inspection.statistics import Spread, Statistics
     from conditional_detr.data.layouts import Split
-    from conditional_detr.data.statistics import Spread, Statistics
 
 SHOWN = 10  # images, groups of copies and warnings of one kind that are printed; --json has all
 SHOWN_CLASSES = 100
@@ -57,7 +57,7 @@ def command(
 
 def _draw(found: "Inspection", out: Path) -> list[Path]:
     """Draw the statistics and the images that look alike, and return the files."""
-    from conditional_detr.data.pictures import page_of_files, plot_statistics
+    from conditional_detr.data.inspection.pictures import page_of_files, plot_statistics
     from conditional_detr.drawing import write_picture
 
     out.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Draw a page of random images with their boxes, such as: cdetr dataset show /data/coco page.jpg --class dog"""
     from conditional_detr.data.conversion import check_outside
-    from conditional_detr.data.pictures import CELL, annotated, choose_images
+    from conditional_detr.data.inspection.pictures import CELL, annotated, choose_images
     from conditional_detr.data.reading import read_split
     from conditional_detr.drawing import page_of_pictures, write_picture
 

@@ -86,7 +86,7 @@ def _check_undivided(values: "DataSettings", folder: str) -> None:
 
 def _table(splits: "Splits") -> list[str]:
     """Return the numbers of objects of each category in each split as lines."""
-    from conditional_detr.data.statistics import statistics
+    from conditional_detr.data.inspection.statistics import statistics
 
     numbers = [statistics(data).classes for data in splits.values()]
     rows = [["objects", *splits]]

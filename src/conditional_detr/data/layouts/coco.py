@@ -5,15 +5,16 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
+from reprlib import repr as shown  # short, and of any depth
 from typing import Any, cast
 
 import numpy as np
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.layouts import Split
+from conditional_detr.data.layouts.locating import locate_images
+from conditional_detr.data.layouts.numbers import number, whole_number
 from conditional_detr.data.listing import Listing
-from conditional_detr.data.locating import locate_images
-from conditional_detr.data.numbers import number, whole_number
 from conditional_detr.data.problems import Problems
 from conditional_detr.errors import DataError
 from conditional_detr.files import read_json
@@ -60,8 +61,11 @@ def read(settings: DataSettings, split: Split) -> Listing:
         if len(files) > 1:
             raise DataError(f"{files[0]} and {files[1]} are both there; set data.{split}_annotations to one of them")
         file = files[0]  # ``recognize`` found it
-    tiers = [[images]] if images is not None else _image_folders(settings.root, file, split)
+    named_as: Split = "test" if split == "val" and settings.root and file in _files(settings.root, "test") else split
+    tiers = [[images]] if images is not None else _image_folders(settings.root, file, named_as)
     listing = read_file(file, tiers, f"data.{split}_images", skip=settings.on_error == "skip")
+    if named_as != split:
+        listing.problems.add("test_split", file.name)
     folder, named = _split_of(listing.folder.name), {_split_of(word) for word in _words(file.stem)} - {""}
     if images is None and folder and named and folder not in named:
         listing.problems.add("other_split", f"{listing.folder} for {file.name}", len(listing.file_names))
@@ -76,11 +80,18 @@ def _split_of(name: str) -> str:
 
 def _annotation_files(root: Path, split: Split) -> list[Path]:
     """Return the annotation files of a split, each once: two names on a disk without case, or a link, are one file."""
-    candidates = [root / pattern.format(name) for pattern in _FILES for name in _SPLITS[split]]
-    found = [file for file in candidates if file.is_file()]
+    found = _files(root, split)
     if not found and split == "train":
         found = [root / name for name in _UNSPLIT if (root / name).is_file()]
+    if not found and split == "val":
+        found = _files(root, "test")
     return list({file.resolve(): file for file in reversed(found)}.values())[::-1]
+
+
+def _files(root: Path, split: Split) -> list[Path]:
+    """Return the annotation files that are named as a split."""
+    candidates = (root / pattern.format(name) for pattern in _FILES for name in _SPLITS[split])
+    return [file for file in candidates if file.is_file()]
 
 
 def _image_folders(root: Path | None, file: Path, split: Split) -> list[list[Path]]:
@@ -135,7 +146,7 @@ def read_file(
         for i, record in enumerate(cast("list[object]", content[key])):
             if not isinstance(record, dict):
                 raise DataError(
-                    f"{file}: entry {i} of {key} is {record!r:.60} instead of a JSON object; export it again"
+                    f"{file}: entry {i} of {key} is {shown(record)} instead of a JSON object; export it again"
                 )
     problems = Problems(file)
     categories = _categories(content["categories"], file, problems)
@@ -164,9 +175,9 @@ def _id(record: Record, key: str, name: str, problems: Problems) -> int:
     value: Any = record[key]
     found = whole_number(value)
     if found is None:
-        raise DataError(f"{name} has {key} {value!r:.60}; ids must be whole numbers of 64 bits, so number them")
+        raise DataError(f"{name} has {key} {shown(value)}; ids must be whole numbers of 64 bits, so number them")
     if not isinstance(value, int):
-        problems.add("id_as_text", f"{key} {value!r:.60}")
+        problems.add("id_as_text", f"{key} {shown(value)}")
     return found
 
 
@@ -176,7 +187,7 @@ def _categories(records: list[Record], file: Path, problems: Problems) -> Catego
         id_ = _id(record, "id", f"{file}: entry {i} of categories", problems)
         name: Any = record.get("name")
         if not isinstance(name, (str, int)) or not str(name).strip():
-            raise DataError(f"{file}: category {id_} has name {name!r:.60}; give every category a name")
+            raise DataError(f"{file}: category {id_} has name {shown(name)}; give every category a name")
         if id_ in names:
             raise DataError(f"{file}: category id {id_} is given to {names[id_]!r} and {name!r}; give each its own id")
         if str(name) in names.values():
@@ -195,9 +206,14 @@ def _images(records: list[Record], file: Path, problems: Problems) -> tuple[list
     sizes = np.zeros((len(records), 2), dtype=np.int32)
     for i, record in enumerate(records):
         name: Any = record.get("file_name")
-        id_ = _id(record, "id", f"{file}: image {name!r:.100}" if name else f"{file}: entry {i} of images", problems)
+        id_ = _id(
+            record,
+            "id",
+            f"{file}: image {name!r:.100}" if isinstance(name, str) else f"{file}: entry {i} of images",
+            problems,
+        )
         if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise DataError(f"{file}: image {id_} has file_name {name!r:.60}; every image needs the name of its file")
+            raise DataError(f"{file}: image {id_} has file_name {shown(name)}; every image needs the name of its file")
         if id_ in names:
             raise DataError(f"{file}: image id {id_} is given to {names[id_]} and {name}; give every image its own id")
         names[id_] = name
@@ -206,7 +222,7 @@ def _images(records: list[Record], file: Path, problems: Problems) -> tuple[list
             sizes[i] = size
         else:
             given = {key: record.get(key) for key in ("width", "height")}
-            problems.add("without_size", f"image {id_}, {name}, has {given!r:.60}")
+            problems.add("without_size", f"image {id_}, {name}, has {shown(given)}")
     return list(names), list(names.values()), sizes
 
 
@@ -230,7 +246,7 @@ def _objects(
         if not isinstance(given, (int, str, float)):
             given = None
         elif given in seen:
-            problems.add("repeated_id", f"id {given!r:.40}")
+            problems.add("repeated_id", f"id {shown(given)}")
         seen.add(given)
         if type(image_id) is not int or image_id not in position:
             image_id = _id(record, "image_id", f"{file}: annotation {name!s:.40}", problems)
@@ -246,7 +262,7 @@ def _objects(
         if type(area) not in _NUMBERS or not 0 < area < _LARGEST:
             area = number(area) or 0.0
             if area <= 0 < box[2] * box[3]:
-                problems.add("area", f"annotation {name!s:.40} of {names[place]}: {record.get('area')!r:.40}")
+                problems.add("area", f"annotation {name!s:.40} of {names[place]}: {shown(record.get('area'))}")
         is_crowd: Any = record.get("iscrowd", 0)
         if type(is_crowd) is not int or is_crowd not in (0, 1):
             is_crowd = _is_crowd(is_crowd, f"{file}: annotation {name!s:.40} of {names[place]}")
@@ -285,14 +301,14 @@ def _box(record: Record, own: str, problems: Problems) -> list[float]:
     values = [number(value) for value in cast("list[object]", given)] if isinstance(given, list) else []
     box = [value for value in values if value is not None]
     if len(values) != 4 or len(box) != 4:
-        raise DataError(f"{own} has bbox {given!r:.80}; it needs four finite numbers: x, y, width, height")
+        raise DataError(f"{own} has bbox {shown(given)}; it needs four finite numbers: x, y, width, height")
     if any(isinstance(value, str) for value in cast("list[object]", given)):
-        problems.add("id_as_text", f"bbox {given!r:.60}")
+        problems.add("id_as_text", f"bbox {shown(given)}")
     return box
 
 
 def _is_crowd(given: object, own: str) -> bool:
     text = str(given).strip().lower()
     if not isinstance(given, (bool, int, float, str, type(None))) or text not in _FALSE | _TRUE:
-        raise DataError(f"{own} has iscrowd {given!r:.60}; write 0 for a single object, 1 for a crowd")
+        raise DataError(f"{own} has iscrowd {shown(given)}; write 0 for a single object, 1 for a crowd")
     return text in _TRUE

@@ -8,14 +8,21 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.class_names import OBJECT_KEYS, declared_names
 from conditional_detr.data.layouts import Split
+from conditional_detr.data.layouts.class_names import OBJECT_KEYS, declared_names
+from conditional_detr.data.layouts.locating import (
+    files_below,
+    images_below,
+    is_test,
+    locate_images,
+    of_split,
+    split_folders,
+)
+from conditional_detr.data.layouts.parquet import Parquet
+from conditional_detr.data.layouts.rows import Row, RowObject, file_name, image_ids, lines_of, objects_of, sizes_of
+from conditional_detr.data.layouts.text_files import check_names, count_similar
 from conditional_detr.data.listing import Listing, ObjectArrays, Objects
-from conditional_detr.data.locating import files_below, images_below, is_test, locate_images, of_split, split_folders
-from conditional_detr.data.parquet import Parquet
 from conditional_detr.data.problems import Problems
-from conditional_detr.data.rows import Row, RowObject, file_name, image_ids, lines_of, objects_of, sizes_of
-from conditional_detr.data.text_files import check_names, count_similar
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
 

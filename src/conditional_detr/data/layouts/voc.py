@@ -12,8 +12,7 @@ import numpy as np
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import SUFFIXES
 from conditional_detr.data.layouts import SPLITS, Split
-from conditional_detr.data.listing import Listing, ObjectArrays, Objects
-from conditional_detr.data.locating import (
+from conditional_detr.data.layouts.locating import (
     Folder,
     any_below,
     child,
@@ -24,9 +23,10 @@ from conditional_detr.data.locating import (
     of_split,
     split_folders,
 )
+from conditional_detr.data.layouts.text_files import check_names, count_similar, find_names, read_head, read_lines
+from conditional_detr.data.layouts.voc_xml import XMLAnnotation, read_xml
+from conditional_detr.data.listing import Listing, ObjectArrays, Objects
 from conditional_detr.data.problems import Problems
-from conditional_detr.data.text_files import check_names, count_similar, find_names, read_head, read_lines
-from conditional_detr.data.voc_xml import XMLAnnotation, read_xml
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
 

@@ -11,8 +11,7 @@ import numpy as np
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import SUFFIXES
 from conditional_detr.data.layouts import SPLITS, Split
-from conditional_detr.data.listing import Listing, ObjectArrays, Objects
-from conditional_detr.data.locating import (
+from conditional_detr.data.layouts.locating import (
     OTHER_SUFFIXES,
     Folder,
     any_below,
@@ -25,9 +24,10 @@ from conditional_detr.data.locating import (
     of_split,
     split_folders,
 )
+from conditional_detr.data.layouts.text_files import count_similar, find_names, read_head, read_lines
+from conditional_detr.data.layouts.yolo_files import DataFile, Line, find_data_files, read_data_file, read_labels
+from conditional_detr.data.listing import Listing, ObjectArrays, Objects
 from conditional_detr.data.problems import Problems
-from conditional_detr.data.text_files import count_similar, find_names, read_head, read_lines
-from conditional_detr.data.yolo_files import DataFile, Line, find_data_files, read_data_file, read_labels
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from conditional_detr.config import DataSettings
-from conditional_detr.data.pictures import CELL, annotated, choose_images, plot_statistics
+from conditional_detr.data.inspection.pictures import CELL, annotated, choose_images, plot_statistics
 from conditional_detr.data.reading import read_split
 from conditional_detr.drawing import color_of, page_of_pictures
 from conditional_detr.errors import DataError
@@ -43,7 +43,8 @@ def test_boxes_are_drawn_where_they_are_in_their_color(data):
 def test_crowds_and_unusable_boxes_are_marked(data, monkeypatch):
     captions = []
     monkeypatch.setattr(
-        "conditional_detr.data.pictures.draw_boxes", lambda image, boxes, names, colors: captions.extend(names) or image
+        "conditional_detr.data.inspection.pictures.draw_boxes",
+        lambda image, boxes, names, colors: captions.extend(names) or image,
     )
     data.usable[2] = False
     for index in range(3):

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from conditional_detr.config import DataSettings, ModelSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.check import fitted, training_warnings
-from conditional_detr.data.duplicates import alike, equal_files, thumbnails
 from conditional_detr.data.headers import OnDone
+from conditional_detr.data.inspection.duplicates import alike, equal_files, thumbnails
+from conditional_detr.data.inspection.statistics import Statistics, statistics
+from conditional_detr.data.inspection.suggestions import Suggestion, suggest
 from conditional_detr.data.layouts import Split
 from conditional_detr.data.problems import KINDS, Problem, in_order
 from conditional_detr.data.reading import existing_splits, read_split, refuse_problems
-from conditional_detr.data.statistics import Statistics, statistics
-from conditional_detr.data.suggestions import Suggestion, suggest
 from conditional_detr.errors import DataError
 
 

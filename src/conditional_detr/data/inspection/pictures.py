@@ -11,8 +11,8 @@ from PIL import Image
 
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.images import read_image
+from conditional_detr.data.inspection.statistics import LARGE, SMALL, box_sides
 from conditional_detr.data.layouts import Split
-from conditional_detr.data.statistics import LARGE, SMALL, box_sides
 from conditional_detr.drawing import color_of, draw_boxes, page_of_pictures, write_picture
 from conditional_detr.errors import DataError
 from conditional_detr.text import printable

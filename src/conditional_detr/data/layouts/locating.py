@@ -192,12 +192,12 @@ def locate_images(
             break
     if best is None or best[0] == 0:
         looked = ", ".join(map(str, tried)) or "any folder"
-        raise DataError(f"{names[0]}, the first image in {source}, is not in {looked}; set {setting}")
+        raise DataError(f"{names[0]!s:.200}, the first image in {source}, is not in {looked}; set {setting}")
     _, folder, found = best
     missing = [name for name, file in zip(names, found, strict=True) if file is None]
     if missing and not skip:
         raise DataError(
-            f"{len(missing)} of {len(names)} images in {source} are not in {folder.path}, the first is {missing[0]}; "
+            f"{len(missing)} of {len(names)} images in {source} are not in {folder.path}, the first is {missing[0]!s:.200}; "
             f"add the files or remove their entries, or leave them out with data.on_error=skip"
         )
     problems.add_images("missing", [f"{folder.path / name} does not exist" for name in missing])

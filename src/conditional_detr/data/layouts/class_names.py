@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from conditional_detr.config.core_yaml import YAMLError, read_yaml
-from conditional_detr.data.numbers import whole_number
-from conditional_detr.data.text_files import read_text
+from conditional_detr.data.layouts.numbers import whole_number
+from conditional_detr.data.layouts.text_files import read_text
 from conditional_detr.errors import DataError
 from conditional_detr.strict_json import JSONError, read_json_text
 

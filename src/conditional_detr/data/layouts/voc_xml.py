@@ -8,8 +8,8 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from conditional_detr.data.numbers import number, whole_number
-from conditional_detr.data.text_files import read_bytes
+from conditional_detr.data.layouts.numbers import number, whole_number
+from conditional_detr.data.layouts.text_files import read_bytes
 from conditional_detr.errors import DataError
 
 Corners = tuple[float, float, float, float]

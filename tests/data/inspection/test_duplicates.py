@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from conditional_detr.data.duplicates import alike, equal_files, thumbnails
+from conditional_detr.data.inspection.duplicates import alike, equal_files, thumbnails
 from tests.conftest import SHARED, needs_shared
 from tests.data.coco_data import picture
 
@@ -62,7 +62,7 @@ def test_empty_pictures_are_not_compared(tmp_path):
 
 
 def test_groups_follow_the_first_picture_across_chunks(monkeypatch):
-    monkeypatch.setattr("conditional_detr.data.duplicates._MOST", 8)
+    monkeypatch.setattr("conditional_detr.data.inspection.duplicates._MOST", 8)
     rows = np.eye(256, dtype=np.float32)[[0, 1, 0, 2, 1, 0]]
     assert alike(rows) == [[0, 2, 5], [1, 4]]
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from conditional_detr.data.class_names import CATEGORY_KEYS, OBJECT_KEYS
-from conditional_detr.data.numbers import number, whole_number
+from conditional_detr.data.layouts.class_names import CATEGORY_KEYS, OBJECT_KEYS
+from conditional_detr.data.layouts.numbers import number, whole_number
 from conditional_detr.errors import DataError
 from conditional_detr.strict_json import read_json_text
 

@@ -3,8 +3,8 @@
 import pytest
 
 from conditional_detr.config import DataSettings, load_settings, preset_names
+from conditional_detr.data.inspection.suggestions import suggest
 from conditional_detr.data.reading import read_split
-from conditional_detr.data.suggestions import suggest
 from tests.conftest import SHARED, needs_shared
 from tests.data.coco_data import picture, write_coco
 

@@ -1,8 +1,8 @@
 """Numbers of a data set are those counted by hand."""
 
 from conditional_detr.config import DataSettings
+from conditional_detr.data.inspection.statistics import ClassCount, Spread, statistics
 from conditional_detr.data.reading import read_split
-from conditional_detr.data.statistics import ClassCount, Spread, statistics
 from tests.data.coco_data import change_annotations, picture, write_coco
 
 

@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as shown  # short, and of any depth
 from typing import Any, NamedTuple, cast
 
 from conditional_detr.config.core_yaml import MOST_BYTES, YAMLError, read_yaml
-from conditional_detr.data.numbers import whole_number
-from conditional_detr.data.text_files import read_head, read_lines, read_names, read_text
+from conditional_detr.data.layouts.numbers import whole_number
+from conditional_detr.data.layouts.text_files import read_head, read_lines, read_names, read_text
 from conditional_detr.errors import DataError
 
 Box = tuple[float, float, float, float]
@@ -65,7 +66,7 @@ def read_data_file(file: Path) -> DataFile:
     names = _names(values.get("names"), file)
     count = whole_number(values.get("nc"))
     if values.get("nc") is not None and (count is None or count < 1):
-        raise DataError(f"{file}: nc is {values['nc']!r:.40}; write the number of classes, or leave it out")
+        raise DataError(f"{file}: nc is {shown(values['nc'])}; write the number of classes, or leave it out")
     path: Any = values.get("path")
     return DataFile(
         file=file,
@@ -85,7 +86,7 @@ def _yaml_values(file: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise DataError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise DataError(f"{file} must hold keys such as train, val and names, got {values!r:.40}")
+        raise DataError(f"{file} must hold keys such as train, val and names, got {shown(values)}")
     return cast("dict[str, Any]", values)
 
 
@@ -112,7 +113,7 @@ def _paths(value: Any, what: str) -> tuple[str, ...]:
         return ()
     paths = cast("list[object]", value) if isinstance(value, list) else [value]
     if not paths or not all(isinstance(path, str) and path.strip() and "\0" not in path for path in paths):
-        raise DataError(f"{what} is {value!r:.60}; write a folder, a .txt list of images, or a list of these")
+        raise DataError(f"{what} is {shown(value)}; write a folder, a .txt list of images, or a list of these")
     return tuple(str(path) for path in paths)
 
 
@@ -125,15 +126,15 @@ def _names(value: Any, file: Path) -> dict[int, str]:
     elif isinstance(value, dict):
         pairs = list(cast("dict[object, object]", value).items())
     else:
-        raise DataError(f"{file}: names is {value!r:.60}; write a list of names, or a map of numbers to names")
+        raise DataError(f"{file}: names is {shown(value)}; write a list of names, or a map of numbers to names")
     names: dict[int, str] = {}
     for key, name in pairs:
         number = whole_number(key)
         if number is None or number < 0 or number in names:
-            raise DataError(f"{file}: names has the key {key!r:.40}; number every class once, from 0")
+            raise DataError(f"{file}: names has the key {shown(key)}; number every class once, from 0")
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
             raise DataError(
-                f"{file}: names calls class {number} {name!r:.60}; write a name, in quotes if it is a YAML word"
+                f"{file}: names calls class {number} {shown(name)}; write a name, in quotes if it is a YAML word"
             )
         names[number] = str(name)
     return dict(sorted(names.items()))
@@ -145,7 +146,7 @@ def _extra(shape: Any, file: Path) -> int:
         return 0
     sides = [whole_number(side) for side in cast("list[object]", shape)] if isinstance(shape, list) else []
     if len(sides) != 2 or sides[0] is None or sides[0] < 1 or sides[1] not in (2, 3):
-        raise DataError(f"{file}: kpt_shape is {shape!r:.40}; write [number of keypoints, 2 or 3]")
+        raise DataError(f"{file}: kpt_shape is {shown(shape)}; write [number of keypoints, 2 or 3]")
     return sides[0] * sides[1]
 
 

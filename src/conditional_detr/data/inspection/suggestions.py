@@ -7,7 +7,7 @@ import numpy as np
 
 from conditional_detr.config import DataSettings
 from conditional_detr.data.annotations import Annotations
-from conditional_detr.data.statistics import box_sides
+from conditional_detr.data.inspection.statistics import box_sides
 
 Value = int | bool | tuple[int, ...]
 
