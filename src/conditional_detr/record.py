@@ -44,9 +44,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-# Backbone family -> names of its members, which are timm's. A family is one module, ``model/backbones/FAMILY.py``, and one
+# Backbone family -> names of its members. A family is one module, ``model/backbones/FAMILY.py``, and one
 # entry here.
-BACKBONES: dict[str, tuple[str, ...]] = {"resnet": ("resnet18", "resnet34", "resnet50", "resnet101")}
+BACKBONES: dict[str, tuple[str, ...]] = {
+    "resnet": ("resnet18", "resnet34", "resnet50", "resnet101"),
+    "efficientnet": ("efficientnet-lite0", "efficientnet-lite0-stride16"),
+    "huggingface": (),  # any, by its configuration
+}
 
 
 def backbone_names() -> list[str]:
@@ -77,6 +81,18 @@ class BackboneShape(Frozen):
         return self
 
 
+class BackboneConfig(BaseModel):
+    """Configuration of a backbone of transformers (``AutoBackbone``), such as ConvNeXt, Swin or DINOv2.
+
+    Every key of that configuration is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    model_type: str
+    """name of the kind, such as convnext"""
+
+
 class Architecture(Frozen):
     """Settings that determine the network and what it computes. Defaults are those of the published R50 model."""
 
@@ -84,8 +100,8 @@ class Architecture(Frozen):
     """conditional: decoder of Conditional DETR; detr: plain DETR, by default with softmax classification and 100 queries"""
     classification: Literal["sigmoid", "softmax"] = "sigmoid"
     """sigmoid: one score per class (focal loss); softmax: classes and "no object" compete (cross entropy)"""
-    backbone: str | BackboneShape = "resnet50"
-    """name of a backbone, or the shape of a ResNet"""
+    backbone: str | BackboneShape | BackboneConfig = "resnet50"
+    """name of a backbone, the shape of a ResNet, or the configuration of a backbone of transformers"""
     dilation: bool = False
     """DC5: the last stage keeps its resolution (stride 16 instead of 32) and uses dilated convolutions"""
     channels: Width = 256
@@ -116,10 +132,16 @@ class Architecture(Frozen):
 
     @field_validator("backbone")
     @classmethod
-    def _known_backbone(cls, value: str | BackboneShape) -> str | BackboneShape:
+    def _known_backbone(cls, value: str | BackboneShape | BackboneConfig) -> str | BackboneShape | BackboneConfig:
         if isinstance(value, str) and value not in backbone_names():
             raise ValueError(f"must be one of {', '.join(backbone_names())}, or the shape of a ResNet, got {value!r}")
         return value
+
+    @model_validator(mode="after")
+    def _dilates(self) -> "Architecture":
+        if self.dilation and self.backbone_family != "resnet":
+            raise ValueError("dilation (DC5) is for a ResNet; leave it out, or choose efficientnet-lite0-stride16")
+        return self
 
     @model_validator(mode="after")
     def _consistent_width(self) -> "Architecture":
@@ -150,7 +172,7 @@ class Architecture(Frozen):
     def backbone_family(self) -> str:
         """Key of the backbone's family in ``BACKBONES``."""
         if not isinstance(self.backbone, str):
-            return "resnet"
+            return "resnet" if isinstance(self.backbone, BackboneShape) else "huggingface"
         return next(family for family, names in BACKBONES.items() if self.backbone in names)
 
     @property

@@ -356,7 +356,7 @@ def test_a_dilated_backbone_of_another_shape_stays_ours(tmp_path, tiny_settings)
     opened = load_checkpoint(tmp_path)
     assert opened.architecture.dilation is True
     assert opened.architecture.backbone == tiny_settings.backbone
-    with pytest.raises(InputError, match="timm has no ResNet of this shape"):
+    with pytest.raises(InputError, match="timm has no backbone of this shape"):
         save_checkpoint(dilated, tmp_path, timm_backbone=True)
 
 

@@ -27,7 +27,7 @@ def build_checkpoint(parsed: Parsed, dilation: bool | None, source: object, head
     parameter is missing, or when neither says whether it is a DC5 model.
     """
     state = parsed.state
-    visible = _visible(state, source)
+    visible = _visible(state, parsed.declared.get("backbone"), source)
     if not state.has_head and not headless:
         raise CheckpointError(
             f"{source}: {state.name(HEAD[0]).removesuffix('.weight')} is missing, the class head; train a new one with "
@@ -87,8 +87,11 @@ def _architecture(
         ) from error
 
 
-def _visible(state: State, source: object) -> dict[str, Any]:
-    """Read settings from the shapes and names of parameters. Raises ``CheckpointError`` naming what is missing."""
+def _visible(state: State, declared: object, source: object) -> dict[str, Any]:
+    """Read settings from the shapes and names of parameters. Raises ``CheckpointError`` naming what is missing.
+
+    declared: backbone in the settings of the file, which is all there is to a backbone of transformers.
+    """
     values = state.values
     backbone = {name.removeprefix("backbone."): value for name, value in values.items() if name.startswith("backbone.")}
     layers = _count(values, r"decoder\.layers\.(\d+)\.")
@@ -103,9 +106,10 @@ def _visible(state: State, source: object) -> dict[str, Any]:
         raise CheckpointError(f"{source}: {first} is missing{more}; give complete weights")
     try:
         recognized = (family.recognize(backbone) for family in families())
+        configured = isinstance(declared, dict) and "model_type" in declared
         return {
             "decoder": state.decoder,
-            "backbone": next(found for found in recognized if found is not None),
+            "backbone": declared if configured else next(found for found in recognized if found is not None),
             "channels": len(values["input_proj.weight"]),
             "feed_forward": len(values[cast(str, hidden)]),
             "encoder_layers": _count(values, r"encoder\.layers\.(\d+)\."),

@@ -1,6 +1,6 @@
 """Convolutions with folded batch norm, from which every backbone is built."""
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,14 @@ from conditional_detr.model import winograd
 
 # The operator that torch.compile uses for convolutions on a CPU. It is not public, so there is a fallback.
 _FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+Activation = Literal["relu", "relu6", "none"]
+# Activation -> the operator's name for it, and its limits.
+_ACTIVATIONS: dict[Activation, tuple[str, list[float]]] = {
+    "relu": ("relu", []),
+    "relu6": ("hardtanh", [0.0, 6.0]),
+    "none": ("none", []),
+}
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -90,7 +98,7 @@ class _ScaledConvolution(torch.autograd.Function):
 
 
 class FusedConvolution(nn.Module):
-    """A convolution for inference with folded batch norm, optional shortcut and optional ReLU.
+    """A convolution for inference with folded batch norm, optional shortcut and activation.
 
     On a CPU the weights are the model's, scaled in every forward pass. That takes one percent of the time and saves a second
     copy of the backbone. On a GPU they are scaled once, because launching the product takes longer than computing it.
@@ -113,8 +121,8 @@ class FusedConvolution(nn.Module):
         self.padding = cast("tuple[int, int]", convolution.padding)
         self.stride, self.dilation, self.groups = convolution.stride, convolution.dilation, convolution.groups
 
-    def forward(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = True) -> Tensor:
-        """Convolve ``x``, add ``shortcut`` and apply ReLU; ``shortcut`` may be overwritten."""
+    def forward(self, x: Tensor, shortcut: Tensor | None = None, activation: Activation = "relu") -> Tensor:
+        """Convolve ``x``, add ``shortcut`` and apply the activation; ``shortcut`` may be overwritten."""
         weight = self.convolution.weight * self.scale if self.scaled is None else self.scaled
         shape = self.stride, self.padding, self.dilation
         if self.groups == 1 and winograd.pays(x, weight, *shape):
@@ -122,11 +130,15 @@ class FusedConvolution(nn.Module):
         elif _FUSED and x.device.type == "cpu" and x.dtype == torch.float32:
             operator = torch.ops.mkldnn
             rest = (weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
-            if shortcut is not None:
-                return operator._convolution_pointwise_.binary(shortcut, x, *rest, "add", 1.0, "relu", [], "")
-            return operator._convolution_pointwise(x, *rest, "relu" if relu else "none", [], "")
+            kind, limits = _ACTIVATIONS[activation]
+            if shortcut is None:
+                return operator._convolution_pointwise(x, *rest, kind, limits, "")
+            unary = None if activation == "none" else kind
+            return operator._convolution_pointwise_.binary(shortcut, x, *rest, "add", 1.0, unary, limits, "")
         else:
             x = functional.conv2d(x, weight, self.bias, *shape, self.groups)
         if shortcut is not None:
             x = x.add_(shortcut)
-        return x.relu_() if relu else x
+        if activation == "none":
+            return x
+        return x.relu_() if activation == "relu" else functional.relu6(x, inplace=True)

@@ -134,9 +134,9 @@ def test_what_is_wrong_is_named(tmp_path, changes, sentence):
 def test_values_of_any_depth_are_refused(tmp_path):
     """Those just below the depth that the reader of JSON accepts, too, which ``repr`` can't show."""
     for depth in range(100, sys.getrecursionlimit() + 100, 10):
-        image = '{"id": %s, "file_name": "a.png"}' % ("[" * depth + "]" * depth)
         file = tmp_path / "x.json"
-        file.write_text('{"images": [%s], "annotations": [], "categories": [{"id": 1, "name": "a"}]}' % image)
+        text = json.dumps(content(images=[{"id": "nested", "file_name": "a.png"}]))
+        file.write_text(text.replace('"nested"', "[" * depth + "]" * depth))
         with pytest.raises(InputError, match=r"x\.json"):
             read_coco(file, [tmp_path])
 

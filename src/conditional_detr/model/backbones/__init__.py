@@ -1,14 +1,14 @@
 """Backbone families. Each is one module here and one entry in ``record.BACKBONES``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conditional_detr.record import BACKBONES, Architecture, BackboneShape
+from conditional_detr.record import BACKBONES, Architecture, BackboneConfig, BackboneShape
 
 # Naming scheme of a backbone's parameters: torchvision (official codes, MMDetection), timm, or transformers' own classes.
 Naming = Literal["torchvision", "timm", "transformers"]
@@ -39,12 +39,29 @@ class Backbone(nn.Module, ABC):
     ) -> Float[Tensor, "batch channels rows columns"]: ...
 
 
+class ImageNetFile(NamedTuple):
+    """A published file of ImageNet weights.
+
+    name: file name. sha256: first digits of its checksum. url: where it is published. package: installed package that holds
+    it instead, and extra of this project that installs that.
+    """
+
+    name: str
+    sha256: str
+    license: str
+    url: str = ""
+    package: str = ""
+    extra: str = ""
+
+
 @runtime_checkable
 class Family(Protocol):
     """Interface of a family's module."""
 
-    CLASSIFIER: str
-    """prefix of the classifier's parameters in ImageNet weights; a detector does not use them"""
+    IMAGENET: Mapping[str, ImageNetFile]
+    """name of a backbone -> published ImageNet weights"""
+    TIMM: Mapping[str, tuple[str, int]]
+    """name of a backbone -> timm's name, and the index of the output among timm's feature maps"""
 
     def build(self, architecture: Architecture, *, norm_frozen: bool) -> Backbone:
         """Build the network with random weights. norm_frozen: constant batch norm (published) instead of trained."""
@@ -58,6 +75,16 @@ class Family(Protocol):
         """Return our name for a parameter of a naming scheme; None if it is not part of the family."""
         ...
 
+    def imagenet_anchors(self, names: Iterable[str]) -> set[str]:
+        """Return names by which ImageNet weights are found in a file. names: ours."""
+        ...
+
+    def from_imagenet(
+        self, values: Mapping[str, Any], backbone: str | BackboneShape | BackboneConfig
+    ) -> dict[str, Any]:
+        """Return ImageNet weights under our names, without the parts that a detector does not use."""
+        ...
+
     def recognize(self, values: Mapping[str, Tensor]) -> str | dict[str, Any] | None:
         """Read the backbone's name or shape from parameters under our names; None for another family.
 
@@ -65,7 +92,7 @@ class Family(Protocol):
         """
         ...
 
-    def to_transformers(self, backbone: str | BackboneShape) -> dict[str, Any] | None:
+    def to_transformers(self, backbone: str | BackboneShape | BackboneConfig) -> dict[str, Any] | None:
         """Return the ``backbone_config`` for transformers' own backbone class; None if it has only timm's."""
         ...
 

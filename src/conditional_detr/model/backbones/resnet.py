@@ -1,7 +1,7 @@
 """ResNet (He et al., CVPR 2016; stride in the 3x3 convolution), with torchvision's parameter names."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -9,13 +9,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from conditional_detr.model.backbones import Backbone, Naming
+from conditional_detr.model.backbones import Backbone, ImageNetFile, Naming
 from conditional_detr.model.batch_norm import FrozenBatchNorm2d, FusedConvolution, normalized_convolution
-from conditional_detr.record import Architecture, BackboneShape
+from conditional_detr.record import Architecture, BackboneConfig, BackboneShape
 
 Norm = Callable[[int], nn.Module]
 
-CLASSIFIER = "fc."
+_URL = "https://download.pytorch.org/models/"
+_FILES = {"resnet18": "f37072fd", "resnet34": "b627a593", "resnet50": "0676ba61", "resnet101": "63fe2227"}
+IMAGENET = {
+    name: ImageNetFile(f"{name}-{digits}.pth", sha256=digits, license="BSD-3-Clause", url=f"{_URL}{name}-{digits}.pth")
+    for name, digits in _FILES.items()
+}
+TIMM = {name: (name, 4) for name in _FILES}
 SHAPES = {
     "resnet18": BackboneShape(block="basic", depths=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
     "resnet34": BackboneShape(block="basic", depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
@@ -162,7 +168,7 @@ class FusedBlock(nn.Module):
         self.projection = FusedConvolution(*projection) if len(projection) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.projection is None else self.projection(x, relu=False)
+        shortcut = x if self.projection is None else self.projection(x, activation="none")
         for convolution in self.convolutions[:-1]:
             x = convolution(x)
         return self.convolutions[-1](x, shortcut)
@@ -194,8 +200,8 @@ def build(architecture: Architecture, *, norm_frozen: bool) -> ResNet:
     )
 
 
-def _shape(backbone: str | BackboneShape) -> BackboneShape:
-    return SHAPES[backbone] if isinstance(backbone, str) else backbone
+def _shape(backbone: str | BackboneShape | BackboneConfig) -> BackboneShape:
+    return SHAPES[backbone] if isinstance(backbone, str) else cast(BackboneShape, backbone)
 
 
 # --- names ---
@@ -244,6 +250,14 @@ def ours(name: str, naming: Naming) -> str | None:
     return name if _TORCHVISION.fullmatch(name) else None
 
 
+def imagenet_anchors(names: Iterable[str]) -> set[str]:
+    return set(names)
+
+
+def from_imagenet(values: Mapping[str, Any], backbone: str | BackboneShape | BackboneConfig) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not name.startswith("fc.")}
+
+
 # --- recognition ---
 
 
@@ -273,7 +287,7 @@ def _name_or_shape(shape: dict[str, Any]) -> str | dict[str, Any]:
     return next((name for name, known in SHAPES.items() if known.model_dump(mode="json") == shape), shape)
 
 
-def to_transformers(backbone: str | BackboneShape) -> dict[str, Any]:
+def to_transformers(backbone: str | BackboneShape | BackboneConfig) -> dict[str, Any]:
     shape = _shape(backbone)
     return {
         "model_type": "resnet",

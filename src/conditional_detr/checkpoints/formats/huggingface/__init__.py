@@ -24,7 +24,7 @@ from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import read_json, whole_file, write_text
 from conditional_detr.model.backbones import families, family
-from conditional_detr.record import Categories, StoredRecord, backbone_names, read_record
+from conditional_detr.record import Architecture, Categories, StoredRecord, read_record
 
 __all__ = ["LAYOUTS", "MARKER", "read", "write"]
 
@@ -32,6 +32,7 @@ MARKER = "config.json"
 _REMEDY = "give a complete checkpoint folder, or copy it again"
 _TYPES = {"conditional": "conditional_detr", "detr": "detr"}
 _CLASSES = {"conditional": "ConditionalDetr", "detr": "Detr"}
+_LAST = 4  # index of the last of timm's feature maps
 # Fields of ``Architecture`` that transformers has no field for, or ignores.
 _WITHOUT_FIELD = ("position_temperature", "classification", "dilation")
 
@@ -48,7 +49,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
     native = family(architecture.backbone_family).to_transformers(architecture.backbone)
     timm = named and (native is None or architecture.dilation) if timm_backbone is None else timm_backbone
     if timm and not named:
-        raise CheckpointError("timm has no ResNet of this shape: leave out timm_backbone", argument="timm_backbone")
+        raise CheckpointError("timm has no backbone of this shape: leave out timm_backbone", argument="timm_backbone")
     if not timm and native is None:
         raise CheckpointError(
             f"transformers has {architecture.backbone} with timm's names only: leave out timm_backbone",
@@ -126,7 +127,7 @@ def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
 def _config(checkpoint: Checkpoint, native: dict[str, Any] | None) -> dict[str, Any]:
     settings, categories = checkpoint.architecture, checkpoint.categories
     if native is None:
-        backbone = {"use_timm_backbone": True, "backbone": settings.backbone, "backbone_config": None}
+        backbone = {"use_timm_backbone": True, **_of_timm(settings)}
     else:
         backbone = {"use_timm_backbone": False, "backbone": None, "backbone_config": native}
     return {
@@ -154,6 +155,14 @@ def _config(checkpoint: Checkpoint, native: dict[str, Any] | None) -> dict[str, 
         "dtype": "float32",
         OWN_KEY: checkpoint.record.to_dict(),
     }
+
+
+def _of_timm(architecture: Architecture) -> dict[str, Any]:
+    name, index = family(architecture.backbone_family).TIMM[cast(str, architecture.backbone)]
+    if index == _LAST:
+        return {"backbone": name, "backbone_config": None}
+    config = {"model_type": "timm_backbone", "backbone": name, "out_indices": [index], "features_only": True}
+    return {"backbone": None, "backbone_config": config}
 
 
 # --- reading ---
@@ -196,14 +205,23 @@ def _declared(config: Mapping[str, Any], record: StoredRecord, file: Path) -> di
         }
     except KeyError as error:
         raise CheckpointError(f"{file} lacks {error.args[0]!r}; give a complete checkpoint folder") from error
-    # timm appends the tag of the weights to the name, after a dot.
-    name = config.get("backbone") or backbone.get("backbone")
-    declared["backbone"] = native or str(name).partition(".")[0]
-    if native is None and declared["backbone"] not in backbone_names():
-        raise CheckpointError(
-            f"{file}: backbone {reprlib.repr(name)} is not supported; use one of {', '.join(backbone_names())}"
-        )
+    declared["backbone"] = native or _from_timm(config, backbone, kwargs, file)
     return {**declared, **{key: value for key, value in own.items() if key != "dilation"}}
+
+
+def _from_timm(config: Mapping[str, Any], backbone: Mapping[str, Any], kwargs: Mapping[str, Any], file: Path) -> str:
+    """Return our name of a backbone of timm, whose output is the last of its feature maps that the config asks for."""
+    name = config.get("backbone") or backbone.get("backbone")
+    indices: Any = backbone.get("out_indices") or kwargs.get("out_indices") or [_LAST]
+    index = indices[-1] if isinstance(indices, list) else indices
+    wanted = (str(name).partition(".")[0], _LAST if index == -1 else index)  # after a dot stands the tag of the weights
+    known = {timm: ours for each in families() for ours, timm in each.TIMM.items()}
+    if not isinstance(index, int) or wanted not in known:
+        raise CheckpointError(
+            f"{file}: backbone {reprlib.repr(name)} with feature map {reprlib.repr(index)} is not supported; "
+            f"use one of {', '.join(f'{timm} (feature map {place})' for timm, place in known)}"
+        )
+    return known[wanted]
 
 
 def _mapping(config: Mapping[str, Any], key: str, file: Path) -> Mapping[str, Any]:
