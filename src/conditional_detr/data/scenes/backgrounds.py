@@ -1,13 +1,13 @@
 """Backgrounds: a float32 picture ``[h, w, 3]`` of 0..255."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from conditional_detr.data.scenes.arrays import Floats, Random
-from conditional_detr.data.scenes.parts import between, chance, smooth_outline
+from conditional_detr.data.scenes.choices import between, chance, log_uniform, weighted
+from conditional_detr.data.scenes.parts import smooth_outline
 from conditional_detr.data.scenes.textures import (
     Palette,
     brightened,
@@ -18,19 +18,6 @@ from conditional_detr.data.scenes.textures import (
     random_pattern,
     speckle,
 )
-
-
-def random_background(rng: Random, palette: Palette, height: int, width: int) -> Floats:
-    """Return a background for objects that lie anywhere."""
-    kinds: tuple[Callable[[Random, Palette, int, int], Floats], ...] = (
-        plain,
-        patterned,
-        patterned,
-        clouded,
-        areas,
-        vessel,
-    )
-    return kinds[int(rng.integers(len(kinds)))](rng, palette, height, width)
 
 
 def plain(rng: Random, palette: Palette, height: int, width: int) -> Floats:
@@ -72,11 +59,27 @@ def areas(rng: Random, palette: Palette, height: int, width: int) -> Floats:
 def vessel(rng: Random, palette: Palette, height: int, width: int) -> Floats:
     """Return a bright round field, as seen in a microscope or a dish."""
     color, outside = brightened(palette(rng), 80), palette(rng) * np.float32(0.3)
-    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    radius = np.hypot(y - between(rng, -0.2, 0.2), x - between(rng, -0.2, 0.2)).astype(np.float32)
-    edge, sharp = between(rng, 0.9, 1.4), between(rng, 3, 20)
+    y = (np.arange(height, dtype=np.float32)[:, None] - height * between(rng, 0.35, 0.65)) / (height / 2)
+    x = (np.arange(width, dtype=np.float32) - width * between(rng, 0.35, 0.65)) / (height / 2)
+    radius = np.hypot(y, x)
+    edge, sharp = between(rng, 0.8, 1.6), between(rng, 3, 20)
     inside = np.clip((np.float32(edge) - radius) * np.float32(sharp), 0, 1)
     return mixed(inside, outside, color + fine(rng, height, width))
+
+
+Background = Callable[[Random, Palette, int, int], Floats]
+_BACKGROUNDS: tuple[tuple[Background, float], ...] = (
+    (plain, 0.15),
+    (patterned, 0.35),
+    (clouded, 0.2),
+    (areas, 0.22),
+    (vessel, 0.08),
+)
+
+
+def random_background(rng: Random, palette: Palette, height: int, width: int) -> Floats:
+    """Return a background for objects that lie anywhere."""
+    return weighted(rng, _BACKGROUNDS)(rng, palette, height, width)
 
 
 def ground(rng: Random, palette: Palette, height: int, width: int, horizon: int) -> Floats:
@@ -132,7 +135,7 @@ def fine(rng: Random, height: int, width: int) -> Floats:
     """Return fine gray structure ``[h, w, 1]`` around 0, to add to a picture."""
     if height == 0 or chance(rng, 0.4):
         return np.zeros((height, width, 1), dtype=np.float32)
-    amount = np.float32(math.exp(between(rng, 1, 3.7)))
+    amount = np.float32(log_uniform(rng, 2.7, 40))
     return ((speckle(rng, height, width) - np.float32(0.5)) * amount)[..., None]
 
 

@@ -1,6 +1,7 @@
 """Render objects, and paint them on a picture that knows which pixels belong to which object."""
 
 import math
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from conditional_detr.data.scenes.parts import HOLE, Object, rotated
 
 NOTHING = -1  # owner of the background
 VISIBLE = 0.3  # part of an object that has to be visible for it to be annotated
-_SMALLEST = 2  # pixels; an object is annotated if both sides of its box have this length
+_SMALLEST = (2, 4)  # pixels of the shorter and the longer side of the box of an annotated object
 
 
 class Pose(NamedTuple):
@@ -35,19 +36,21 @@ class Sprite(NamedTuple):
 
 def render(parts: Object, pose: Pose, colors: Floats) -> Sprite:
     """Draw an object with smooth edges. colors: ``[n, 3]``, which the parts refer to."""
-    outlines = [_posed(part.points, pose) for part in parts]
     thin = min(pose.aspect, 1 / pose.aspect) ** 0.5  # of the frame, whose area stays that of a square
-    pads = [0 if part.width is None else part.width * thin / 2 for part in parts]
-    low = np.min([outline.min(0) - pad for outline, pad in zip(outlines, pads, strict=True)], axis=0)
-    high = np.max([outline.max(0) + pad for outline, pad in zip(outlines, pads, strict=True)], axis=0)
+    posed = _posed(np.concatenate([part.points for part in parts]), pose)
+    lengths = [len(part.points) for part in parts]
+    margins = np.repeat([0 if part.width is None else part.width * thin / 2 for part in parts], lengths)[:, None]
+    low = (posed - margins).min(0)
+    extent = (posed + margins).max(0) - low
     finer = 4 if pose.longer < 16 else 2 if pose.longer < 110 else 1
-    scale = pose.longer * finer / float((high - low).max())
-    width, height = (math.ceil(float(side) * scale / finer) + 2 for side in high - low)
+    scale = pose.longer * finer / float(extent.max())
+    width, height = (math.ceil(side * scale / finer) + 2 for side in extent.tolist())
     rgb = [(int(r), int(g), int(b)) for r, g, b in colors.tolist()]
     image = Image.new("RGBA", (width * finer, height * finer), (*rgb[0], 0))
     pen = ImageDraw.Draw(image)
-    for part, outline in zip(parts, outlines, strict=True):
-        points = [(x, y) for x, y in ((outline - low) * scale + finer - 0.5).tolist()]
+    placed = [(x, y) for x, y in ((posed - low) * scale + (finer - 0.5)).tolist()]
+    for part, end, length in zip(parts, accumulate(lengths), lengths, strict=True):
+        points = placed[end - length : end]
         fill = (*rgb[0], 0) if part.color == HOLE else (*rgb[part.color], 255)
         if part.width is None:
             pen.polygon(points, fill=fill)
@@ -59,10 +62,10 @@ def render(parts: Object, pose: Pose, colors: Floats) -> Sprite:
 
 def _posed(points: Floats, pose: Pose) -> Floats:
     stretch = math.sqrt(pose.aspect)
-    x, y = points[:, 0] * (-1 if pose.mirrored else 1), points[:, 1]
+    posed = points * (-stretch if pose.mirrored else stretch, 1 / stretch)
     if pose.taper:
-        x = x * (1 + pose.taper * (y - 1) / 2)
-    return rotated(np.stack([x * stretch, y / stretch], axis=1), pose.angle)
+        posed[:, 0] *= 1 + pose.taper * (points[:, 1] - 1) / 2
+    return rotated(posed, pose.angle) if pose.angle else posed
 
 
 def _draw_stroke(
@@ -136,4 +139,5 @@ class Canvas:
         rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
         x, y = region[1].start + int(columns[0]), region[0].start + int(rows[0])
         width, height = int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1
-        return None if min(width, height) < _SMALLEST else (x, y, width, height)
+        small = min(width, height) < _SMALLEST[0] or max(width, height) < _SMALLEST[1]
+        return None if small else (x, y, width, height)

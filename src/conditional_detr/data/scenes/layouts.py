@@ -9,8 +9,9 @@ import numpy as np
 from conditional_detr.data.scenes.arrays import Floats, Random
 from conditional_detr.data.scenes.backgrounds import ground, random_background, shelves
 from conditional_detr.data.scenes.canvas import Pose
+from conditional_detr.data.scenes.choices import between, chance, log_uniform, one_of, weighted
 from conditional_detr.data.scenes.kinds import KINDS
-from conditional_detr.data.scenes.parts import Object, between, chance
+from conditional_detr.data.scenes.parts import Object
 from conditional_detr.data.scenes.textures import Palette
 
 MOST = 25  # objects in a layout
@@ -46,9 +47,9 @@ class Layout(NamedTuple):
 def random_model(rng: Random, *, upright: bool | None = None, look: int | None = None) -> Model:
     """Return a random object. upright: take kinds that stand upright only, or none of those; None takes all."""
     choice = [i for i, kind in enumerate(KINDS) if upright is None or kind.upright == upright]
-    kind = choice[int(rng.integers(len(choice)))]
+    kind = one_of(rng, choice)
     low, high = KINDS[kind].aspects
-    return Model(kind, KINDS[kind].draw(rng), math.exp(between(rng, math.log(low), math.log(high))), look)
+    return Model(kind, KINDS[kind].draw(rng), log_uniform(rng, low, high), look)
 
 
 def posed(rng: Random, model: Model, longer: float, angle: float | None = None) -> Pose:
@@ -60,10 +61,6 @@ def posed(rng: Random, model: Model, longer: float, angle: float | None = None) 
     return Pose(max(longer, 4), model.aspect * math.exp(between(rng, -0.1, 0.1)), angle, taper, chance(rng, 0.5))
 
 
-def log_uniform(rng: Random, low: float, high: float) -> float:
-    return math.exp(between(rng, math.log(low), math.log(high)))
-
-
 # --- layouts ---
 
 
@@ -72,12 +69,12 @@ def scattered(rng: Random, palette: Palette, height: int, width: int) -> Layout:
     side = min(height, width)
     count = round(log_uniform(rng, 1, MOST + 0.4))
     largest = min(LARGEST, 1.6 / math.sqrt(count))
-    middle = log_uniform(rng, SMALLEST, largest)
+    middle = log_uniform(rng, 2 * SMALLEST, largest)
     spread = between(rng, 0.1, 1.5)
     free = _Free(rng, height, width)
     few = [random_model(rng) for _ in range(int(rng.integers(1, 4)))] if chance(rng, 0.3) else []
     for _ in range(count):
-        model = few[int(rng.integers(len(few)))] if few else random_model(rng)
+        model = one_of(rng, few) if few else random_model(rng)
         size = min(max(middle * math.exp(spread * rng.standard_normal()), SMALLEST), largest) * side
         free.place(model, posed(rng, model, size))
     return Layout(random_background(rng, palette, height, width), free.objects)
@@ -102,7 +99,7 @@ def crowded(rng: Random, palette: Palette, height: int, width: int) -> Layout:
     free = _Free(rng, height, width)
     for group in range(1 if chance(rng, 0.6) else 2):
         model = random_model(rng, look=group)
-        size = log_uniform(rng, SMALLEST, 0.25) * side
+        size = between(rng, 1.5 * SMALLEST, 0.3) * side
         count = int(rng.integers(6, MOST - 5)) // (group + 1)
         radius = size * math.sqrt(count) * between(rng, 0.4, 1.2) if chance(rng, 0.6) else None
         center = (between(rng, 0.2, 0.8) * width, between(rng, 0.2, 0.8) * height)
@@ -125,11 +122,11 @@ def in_depth(rng: Random, palette: Palette, height: int, width: int) -> Layout:
     horizon = int(height * between(rng, 0, 0.6))
     nearest = between(rng, 0.2, LARGEST) * side  # size of an object at the lower edge
     count = round(log_uniform(rng, 2, MOST))
-    models = [random_model(rng, upright=True) for _ in range(int(rng.integers(1, 6)))]
+    models = [random_model(rng, upright=True if chance(rng, 0.8) else None) for _ in range(int(rng.integers(1, 6)))]
     free = _Free(rng, height, width)
     depths = np.sort(rng.uniform(0.05, 1.1, count) ** between(rng, 0.7, 2)).tolist()
     for depth in depths:
-        model = models[int(rng.integers(len(models)))]
+        model = one_of(rng, models)
         size = nearest * (0.06 + depth) * between(rng, 0.8, 1.2)
         pose = posed(rng, model, max(size, SMALLEST * side), between(rng, -0.05, 0.05))
         feet = horizon + depth * (height - horizon)
@@ -146,12 +143,12 @@ def in_rows(rng: Random, palette: Palette, height: int, width: int) -> Layout:
     objects: list[Placed] = []
     for row, edge in enumerate(edges):
         tallest = height / rows * between(rng, 0.35, 0.75)
-        model = random_model(rng, upright=chance(rng, 0.8), look=row)
+        model = random_model(rng, upright=chance(rng, 0.5), look=row)
         same, gap = chance(rng, 0.5), between(rng, 0, 0.6)
         x = between(rng, 0, 0.3) * width
         while x < width and len(objects) < MOST:
             if not same:
-                model = random_model(rng, upright=chance(rng, 0.8))
+                model = random_model(rng, upright=chance(rng, 0.5))
             tall = tallest * (1 if same else between(rng, 0.6, 1))
             longer = min(tall * max(1, model.aspect), LARGEST * min(height, width))
             pose = posed(rng, model, longer, between(rng, -0.03, 0.03))
@@ -173,9 +170,7 @@ _LAYOUTS: tuple[tuple[Arrange, float], ...] = (
 
 def random_layout(rng: Random, palette: Palette, height: int, width: int) -> Layout:
     """Return a layout with at least one object."""
-    shares = np.cumsum([share for _, share in _LAYOUTS])
-    arrange = _LAYOUTS[int(np.searchsorted(shares, rng.random() * shares[-1]))][0]
-    layout = arrange(rng, palette, height, width)
+    layout = weighted(rng, _LAYOUTS)(rng, palette, height, width)
     return layout if layout.objects else alone(rng, palette, height, width)
 
 

@@ -1,22 +1,21 @@
 """What a camera adds to a scene: light and shadow, colors of the light, blur, and noise."""
 
-import math
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from conditional_detr.data.scenes.arrays import Floats, Random
-from conditional_detr.data.scenes.parts import between, chance, smooth_outline
+from conditional_detr.data.scenes.choices import between, chance, log_uniform
+from conditional_detr.data.scenes.parts import smooth_outline
 
 
 def photographed(rng: Random, pixels: Floats) -> Image.Image:
     """Return a picture ``[h, w, 3]`` of 0..255 as an image, with random light, blur and noise."""
     pixels = _lit(rng, pixels)
-    pixels = _toned(rng, pixels)
+    pixels = _exposed(rng, _toned(rng, pixels))
     image = _blurred(rng, Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)))
     if not chance(rng, 0.5):
         return image
-    amount = np.float32(math.exp(between(rng, 0.5, 2.7)))
+    amount = np.float32(min(log_uniform(rng, 1.6, 15), 0.3 * float(pixels[::2, ::2].std())))
     channels = 1 if chance(rng, 0.5) else 3
     noise = rng.standard_normal((image.height, image.width, channels), dtype=np.float32) * amount
     return Image.fromarray(np.clip(np.asarray(image, dtype=np.float32) + noise, 0, 255).astype(np.uint8))
@@ -43,7 +42,7 @@ def _lit(rng: Random, pixels: Floats) -> Floats:
 
 
 def _toned(rng: Random, pixels: Floats) -> Floats:
-    """Change colors: gray, tinted, darker or brighter, with less contrast."""
+    """Change colors: gray, tinted, with less contrast."""
     if chance(rng, 0.12):
         gray = pixels @ np.array([0.3, 0.59, 0.11], dtype=np.float32)
         tint = rng.uniform(0.8, 1, 3).astype(np.float32) if chance(rng, 0.4) else np.ones(3, dtype=np.float32)
@@ -53,9 +52,15 @@ def _toned(rng: Random, pixels: Floats) -> Floats:
     if chance(rng, 0.25):
         gain, level = between(rng, 0.35, 0.8), between(rng, 50, 220)
         pixels = (pixels - pixels.mean()) * np.float32(gain) + np.float32(level)
-    elif chance(rng, 0.2):
-        pixels = pixels * np.float32(between(rng, 0.45, 1.2))
     return pixels
+
+
+def _exposed(rng: Random, pixels: Floats) -> Floats:
+    """Change the brightness as the exposure of a camera does, without overexposing more than small parts."""
+    few = pixels[::4, ::4]
+    mean, bright = float(few.mean()), float(np.percentile(few, 96))
+    gain = between(rng, 60, 180) / max(mean, 1)
+    return pixels * np.float32(min(max(gain, 0.5), max(1, 250 / max(bright, 1)), 4))
 
 
 def _blurred(rng: Random, image: Image.Image) -> Image.Image:

@@ -75,12 +75,4 @@ def rotated(points: Floats, angle: float) -> Floats:
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
-def between(rng: Random, low: float, high: float) -> float:
-    return float(rng.uniform(low, high))
-
-
-def chance(rng: Random, probability: float) -> bool:
-    return bool(rng.random() < probability)
-
-
 _CIRCLE = arc(0, 0, 1, 0, 2 * math.pi, count=29)[:-1]

@@ -8,10 +8,11 @@ from PIL import Image, ImageFilter
 from conditional_detr.data.generated import Drawing, random_numbers
 from conditional_detr.data.scenes.arrays import Floats, Random
 from conditional_detr.data.scenes.canvas import Canvas, Pose, Sprite, render
+from conditional_detr.data.scenes.choices import between, chance, log_uniform, one_of
 from conditional_detr.data.scenes.kinds import SCENES
-from conditional_detr.data.scenes.layouts import Placed, log_uniform, random_layout
+from conditional_detr.data.scenes.layouts import Placed, random_layout
 from conditional_detr.data.scenes.light import photographed
-from conditional_detr.data.scenes.parts import Object, between, chance, stroke
+from conditional_detr.data.scenes.parts import Object, stroke
 from conditional_detr.data.scenes.textures import (
     Palette,
     Pattern,
@@ -37,7 +38,7 @@ def draw_scene(seed: int, index: int, size: int = SIDE, split: str = "train") ->
 def compose(rng: Random, size: int) -> Drawing:
     """Draw a random scene whose longer side has ``size`` pixels. At least one object is visible."""
     while True:
-        aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
+        aspect = one_of(rng, _ASPECTS)
         width, height = round(size * min(1, aspect)), round(size * min(1, 1 / aspect))
         canvas, kinds = _painted(rng, height, width)
         found = [(box, SCENES.ids[kind]) for box, kind in zip(canvas.boxes(), kinds, strict=True) if box is not None]
@@ -101,11 +102,10 @@ class _Style(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """colors: ``[5, 3]``, see ``things``. pattern: on the whole object, towards ``second``, as strongly as ``strength``."""
+    """colors: ``[6, 3]``, see ``things``; the last one is that of the pattern, which has a strength of 0..1."""
 
     colors: Floats
     pattern: Pattern | None
-    second: Floats
     strength: float
     shaded: float
     rim: float
@@ -125,17 +125,24 @@ def _random_look(rng: Random, style: _Style) -> _Look:
     second = brightened(main, between(rng, -90, 90)) if chance(rng, 0.6) else style.palette(rng)
     shaded = between(rng, 20, 110) if chance(rng, 0.5) else 0
     rim = between(rng, -80, 50) if chance(rng, 0.25) else 0
-    return _Look(np.stack([main, *others, dark, light]), pattern, second, between(rng, 0.2, 0.9), shaded, rim)
+    return _Look(np.stack([main, *others, dark, light, second]), pattern, between(rng, 0.2, 0.9), shaded, rim)
 
 
 def _contrasting(rng: Random, colors: Floats, around: Floats, contrast: float) -> Floats:
-    """Return colors ``[n, 3]`` of which the first differs from what is around by ``contrast`` in a channel."""
-    if np.abs(colors[0] - around).max() >= contrast:
+    """Return colors ``[n, 3]`` that all differ from what is around, in a channel, and the first one by ``contrast``.
+
+    A part that looks like the background would leave open how large the object is.
+    """
+    least = np.full(len(colors), 0.8 * contrast)
+    least[0] = contrast
+    weak = np.abs(colors - around).max(1) < least
+    if not weak.any():
         return colors
     level = float(around.mean())
-    brighter = chance(rng, 0.5) if 70 < level < 185 else level < 128
-    target = level + contrast * (1.1 if brighter else -1.1)
-    return np.clip(colors + np.float32(target - float(colors[0].mean())), 0, 255)
+    side = (1 if chance(rng, 0.5) else -1) if 70 < level < 185 else (1 if level < 128 else -1)
+    targets = level + side * 1.1 * least
+    moved = np.clip(colors + (targets - colors.mean(1))[:, None].astype(np.float32), 0, 255)
+    return np.where(weak[:, None], moved, colors)
 
 
 def _paint_object(rng: Random, canvas: Canvas, placed: Placed, look: _Look, style: _Style) -> None:
@@ -144,8 +151,8 @@ def _paint_object(rng: Random, canvas: Canvas, placed: Placed, look: _Look, styl
     rows, columns = canvas.region(center, round(placed.x - half), round(placed.y - half))
     around = canvas.pixels[rows, columns][::2, ::2].reshape(-1, 3)
     mean = around.mean(0) if len(around) else np.zeros(3, dtype=np.float32)
-    sprite = render(placed.model.parts, placed.pose, _contrasting(rng, look.colors, mean, style.contrast))
-    sprite = _finished(rng, sprite, look)
+    colors = _contrasting(rng, look.colors, mean, style.contrast)
+    sprite = _finished(rng, render(placed.model.parts, placed.pose, colors), look, colors[-1])
     height, width = sprite.coverage.shape
     left, top = round(placed.x - width / 2), round(placed.y - height / 2)
     if style.shadow is not None:
@@ -155,14 +162,14 @@ def _paint_object(rng: Random, canvas: Canvas, placed: Placed, look: _Look, styl
     canvas.paint(sprite, left, top, opacity=style.opacity)
 
 
-def _finished(rng: Random, sprite: Sprite, look: _Look) -> Sprite:
-    """Return the object with texture, shading and a rim, as far as it is large enough to show them."""
+def _finished(rng: Random, sprite: Sprite, look: _Look, second: Floats) -> Sprite:
+    """Return the object with texture, shading and a rim, if it is large enough to show them."""
     colors, coverage = sprite
     height, width = coverage.shape
     if min(height, width) < 8:
         return sprite
     if look.pattern is not None:
-        colors = mixed(look.pattern(rng, height, width) * np.float32(look.strength), colors, look.second)
+        colors = mixed(look.pattern(rng, height, width) * np.float32(look.strength), colors, second)
     if look.shaded:
         colors = colors + ((gradient(rng, height, width) - np.float32(0.5)) * np.float32(look.shaded))[..., None]
     if look.rim:
@@ -177,7 +184,7 @@ def _finished(rng: Random, sprite: Sprite, look: _Look) -> Sprite:
 
 
 def _paint_clutter(rng: Random, canvas: Canvas, palette: Palette) -> None:
-    kind = int(rng.integers(4))
+    kind = int(rng.integers(6))
     if kind == 0:
         _paint_line(rng, canvas, palette, 0.02)
     elif kind == 1:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from conditional_detr.data.scenes.arrays import Floats, Random
-from conditional_detr.data.scenes.parts import between, chance
+from conditional_detr.data.scenes.choices import between, chance, one_of
 
 # --- colors ---
 
@@ -27,7 +27,7 @@ def random_palette(rng: Random) -> Palette:
         if style == 1:  # muted, as most photographs are
             return _rgb(between(rng, 0, 1), between(rng, 0, 0.4), value)
         if style == 2:  # earth, plants and sky
-            natural = (0.08, 0.1, 0.25, 0.3, 0.57)[int(rng.integers(5))]
+            natural = one_of(rng, (0.08, 0.1, 0.25, 0.3, 0.57))
             return _rgb(natural + between(rng, -0.03, 0.03), between(rng, 0.1, 0.7), value)
         if style == 3:  # of one hue
             return _rgb(hue + between(rng, -spread, spread), between(rng, 0.1, 0.8), value)
@@ -154,9 +154,11 @@ PATTERNS: tuple[Pattern, ...] = (fractal, fractal, blotches, gradient, stripes, 
 
 
 def random_pattern(rng: Random) -> Pattern:
-    return PATTERNS[int(rng.integers(len(PATTERNS)))]
+    return one_of(rng, PATTERNS)
 
 
 def mixed(pattern: Floats, low: Floats, high: Floats) -> Floats:
     """Return colors ``[h, w, 3]`` between two of them, as a pattern ``[h, w]`` says. Each color is ``[3]`` or ``[h, w, 3]``."""
-    return low + pattern[..., None] * (high - low)
+    colors = pattern[..., None] * (high - low)
+    colors += low
+    return colors

@@ -6,14 +6,13 @@ from itertools import pairwise
 import numpy as np
 
 from conditional_detr.data.scenes.arrays import Random
+from conditional_detr.data.scenes.choices import between, chance, one_of
 from conditional_detr.data.scenes.parts import (
     HOLE,
     Object,
     Part,
     arc,
-    between,
     box,
-    chance,
     disk,
     polygon,
     radial,
@@ -357,7 +356,7 @@ def tool(rng: Random) -> Object:
         [disk(0.6, 0, 0.42, 1, height=0.3)],
         [disk(0.6, 0, 0.4), disk(0.6, 0, 0.2, HOLE), stroke([(-0.8, 0), (-0.8, 0.3)], 0.15)],
     ]
-    return [handle, *heads[int(rng.integers(len(heads)))]]
+    return [handle, *one_of(rng, heads)]
 
 
 def screen(rng: Random) -> Object:
@@ -384,7 +383,6 @@ def furniture(rng: Random) -> Object:
 
 def ball(rng: Random) -> Object:
     """Return a ball with a seam, stripe or patches."""
-    style = int(rng.integers(3))
     marks: list[Object] = [
         [stroke(arc(1, 0, 1, 2, 4.3), 0.1, 1), stroke(arc(-1, 0, 1, -1.1, 1.1), 0.1, 1)],
         [
@@ -397,4 +395,4 @@ def ball(rng: Random) -> Object:
         ],
         [disk(0, 0, 0.3, 3), *(disk(px, py, 0.2, 3) for px, py in radial(np.full(5, 0.72)).tolist())],
     ]
-    return [disk(0, 0, 1), *marks[style]]
+    return [disk(0, 0, 1), *one_of(rng, marks)]
