@@ -59,6 +59,8 @@ OPTIONS = {
     "timm_backbone": "--timm-backbone",
     "threshold": "--threshold",
     "batch_size": "--batch-size",
+    "size": "--size",
+    "workers": "--workers",
 }
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from conditional_detr.cli.dataset import check, convert, shapes, show, split
+from conditional_detr.cli.dataset import check, convert, scenes, shapes, show, split
 
 app = typer.Typer(no_args_is_help=True, help="Check, show, convert, split and generate data sets.")
 app.command("check")(check.command)
@@ -10,3 +10,4 @@ app.command("show")(show.command)
 app.command("convert")(convert.command)
 app.command("split")(split.command)
 app.command("shapes")(shapes.command)
+app.command("scenes")(scenes.command)
