@@ -13,6 +13,7 @@ from conditional_detr.checkpoints.folders import checkpoint_folder
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.checkpoints.safe_load import load_weights
 from conditional_detr.checkpoints.state import read_state
+from conditional_detr.checkpoints.starters import starter_folder
 from conditional_detr.errors import CheckpointError
 from conditional_detr.record import BoxFrame
 
@@ -27,7 +28,7 @@ def open_checkpoint(
     names: GivenNames | None = None,
     headless: bool = False,
 ) -> Checkpoint:
-    """Open the model in a run folder (its best), a checkpoint folder, a ``.pth`` file, or on the Hugging Face hub.
+    """Open the model in a run folder (its best), a checkpoint folder, a ``.pth`` file, on the Hugging Face hub, or a starter.
 
     dilation: True for a DC5 model, for files that do not say so themselves. boxes: what its boxes are relative to, which
     overrides the file. names: names of its categories, which override those of the file (``read_names``). headless: also
@@ -35,7 +36,7 @@ def open_checkpoint(
     naming what is wrong.
     """
     named = None if names is None else read_names(names)  # fails before a large file is read
-    path = Path(source)
+    path = starter_folder(str(source)) or Path(source)
     try:
         if not path.exists() and _is_hub_id(str(source)):
             path = _download(str(source))

@@ -64,7 +64,6 @@ CHANGEABLE = (
     "data.layout",
     "data.strict",
     "data.hub",
-    "data.hub",
     "data.train_annotations",
     "data.train_images",
     "data.val_annotations",

@@ -32,7 +32,7 @@ def introduce(setup: Setup, validation: Validation | None) -> None:
     if isinstance(settings.backbone, str) and from_nothing and len(train) < FEW_IMAGES:
         logger.warning(
             f"the backbone starts from random weights and there are only {len(train)} training images: expect a low AP; "
-            f"give ImageNet weights with model.backbone_weights=FILE"
+            f"give ImageNet weights with model.backbone_weights=imagenet, or take the preset conditional-detr_lite0_photos"
         )
     for data in (train, val):
         if data is not None:
