@@ -105,6 +105,7 @@ COMMANDS = [
     "dataset convert",
     "dataset split",
     "dataset shapes",
+    "dataset scenes",
 ]
 
 
@@ -310,13 +311,6 @@ def test_inputs_of_predict(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
         find_images([str(tmp_path / "empty")])
-
-
-def test_shapes(tmp_path):
-    result = cdetr("dataset", "shapes", tmp_path / "s", "--images", 3, "--val-images", 2, "--seed", 4)
-    assert result.returncode == 0, result.stderr
-    assert len(list((tmp_path / "s" / "train2017").iterdir())) == 3
-    refused(cdetr("dataset", "shapes", tmp_path / "s"), "not an empty folder")
 
 
 def test_demo_names_what_it_made(tmp_path, monkeypatch, capsys):

@@ -220,3 +220,49 @@ def test_split_of_divided_data_is_refused(root, tmp_path):
     lone = write_coco(tmp_path / "lone", {"train": {"a.png": []}}, images={"a.png": picture(0)})
     refused(cdetr("dataset", "split", lone, tmp_path / "new"), "into 2 parts: it has 1 image")
     assert not (tmp_path / "new").exists()
+
+
+# --- shapes and scenes ---
+
+
+@pytest.mark.parametrize(("command", "suffix"), [("shapes", "png"), ("scenes", "jpg")])
+def test_generated_data_can_be_checked_and_shown(command, suffix, tmp_path):
+    out = tmp_path / "new"
+    result = cdetr("dataset", command, out, "--images", 3, "--val-images", 2, "--seed", 4)
+    assert result.returncode == 0, result.stderr
+    numbers = re.match(r"3 training and 2 validation images with (\d+) objects in ", result.stdout)
+    assert numbers is not None
+    assert len(list((out / "train2017").glob(f"*.{suffix}"))) == 3
+    checked = json.loads(cdetr("dataset", "check", out, "--json").stdout)
+    assert sum(each["objects"] for each in checked["splits"].values()) == int(numbers[1])
+    assert checked["refusals"] == []
+    assert cdetr("dataset", "show", out, tmp_path / "page.png").returncode == 0
+    refused(cdetr("dataset", command, out), "not an empty folder")
+
+
+def test_scenes_in_json_are_the_same_for_any_number_of_workers(tmp_path):
+    results = []
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        options = ["--images", 4, "--val-images", 1, "--size", 64, "--workers", workers]
+        result = cdetr("dataset", "scenes", out, *options, "--json")
+        assert result.returncode == 0, result.stderr
+        record = json.loads(result.stdout)
+        assert record.pop("folder") == str(out)
+        assert record["splits"]["train"]["images"] == 4
+        results.append((record, (out / "annotations" / "instances_train2017.json").read_text()))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--size", 5], r"32 to 2048 pixels, got 5 \(here: --size\)"),
+        (["--workers", -1], r"from 0 to 1,024.*got -1 \(here: --workers\)"),
+        (["--images", 0], "--images"),
+        (["--seed", -1], "--seed"),
+    ],
+)
+def test_scenes_refuses_in_one_sentence(options, sentence, tmp_path):
+    refused(cdetr("dataset", "scenes", tmp_path / "new", *options), sentence)
+    assert not list(tmp_path.iterdir())

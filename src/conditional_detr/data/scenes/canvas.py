@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from conditional_detr.data.scenes.arrays import Floats
+from conditional_detr.data.scenes.arrays import Floats, Number
 from conditional_detr.data.scenes.parts import HOLE, Object, rotated
 
 NOTHING = -1  # owner of the background
@@ -20,10 +20,10 @@ class Pose(NamedTuple):
     (radians); taper: how much narrower its upper end is, as a part of its width; mirrored: left and right are exchanged.
     """
 
-    longer: float
-    aspect: float = 1
-    angle: float = 0
-    taper: float = 0
+    longer: Number
+    aspect: Number = 1
+    angle: Number = 0
+    taper: Number = 0
     mirrored: bool = False
 
 
@@ -46,7 +46,8 @@ def render(parts: Object, pose: Pose, colors: Floats) -> Sprite:
     scale = pose.longer * finer / float(extent.max())
     width, height = (math.ceil(side * scale / finer) + 2 for side in extent.tolist())
     rgb = [(int(r), int(g), int(b)) for r, g, b in colors.tolist()]
-    image = Image.new("RGBA", (width * finer, height * finer), (*rgb[0], 0))
+    # The fourth channel is the coverage. As RGBA, Pillow would multiply the others by it and divide again.
+    image = Image.new("RGBX", (width * finer, height * finer), (*rgb[0], 0))
     pen = ImageDraw.Draw(image)
     placed = [(x, y) for x, y in ((posed - low) * scale + (finer - 0.5)).tolist()]
     for part, end, length in zip(parts, accumulate(lengths), lengths, strict=True):
@@ -69,7 +70,7 @@ def _posed(points: Floats, pose: Pose) -> Floats:
 
 
 def _draw_stroke(
-    pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: float, fill: tuple[int, int, int, int]
+    pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: Number, fill: tuple[int, int, int, int]
 ) -> None:
     pen.line(points, fill=fill, width=max(1, round(width)), joint="curve")
     if width > 4:  # round ends
@@ -100,7 +101,7 @@ class Canvas:
         columns = slice(min(max(left, 0), width), max(min(left + sprite_shape[1], width), 0))
         return rows, columns
 
-    def paint(self, sprite: Sprite, left: int, top: int, *, opacity: float = 1, counted: bool = True) -> None:
+    def paint(self, sprite: Sprite, left: int, top: int, *, opacity: Number = 1, counted: bool = True) -> None:
         """Paint a sprite. counted: whether it is an object; what is not hides objects where it is more than half opaque."""
         rows, columns = self.region(sprite.coverage.shape, left, top)
         inside = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
@@ -117,7 +118,7 @@ class Canvas:
         else:
             self.owner[rows, columns][coverage * opacity >= 0.5] = NOTHING
 
-    def darken(self, coverage: Floats, left: int, top: int, amount: float, blur: float) -> None:
+    def darken(self, coverage: Floats, left: int, top: int, amount: Number, blur: Number) -> None:
         """Cast a soft shadow of this shape ``[h, w]``. amount: part of the light that is taken; blur: in pixels."""
         margin = math.ceil(2 * blur)
         padded = np.pad((coverage * 255).astype(np.uint8), margin)

@@ -4,20 +4,20 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-from conditional_detr.data.scenes.arrays import Random
+from conditional_detr.data.scenes.arrays import Number, Random
 
 _T = TypeVar("_T")
 
 
-def between(rng: Random, low: float, high: float) -> float:
+def between(rng: Random, low: Number, high: Number) -> float:
     return low + (high - low) * rng.random()  # five times as fast as rng.uniform
 
 
-def log_uniform(rng: Random, low: float, high: float) -> float:
+def log_uniform(rng: Random, low: Number, high: Number) -> float:
     return low * math.exp(rng.random() * math.log(high / low))
 
 
-def chance(rng: Random, probability: float) -> bool:
+def chance(rng: Random, probability: Number) -> bool:
     return rng.random() < probability
 
 

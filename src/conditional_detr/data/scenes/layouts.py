@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conditional_detr.data.scenes.arrays import Floats, Random
+from conditional_detr.data.scenes.arrays import Floats, Number, Random
 from conditional_detr.data.scenes.backgrounds import ground, random_background, shelves
 from conditional_detr.data.scenes.canvas import Pose
 from conditional_detr.data.scenes.choices import between, chance, log_uniform, one_of, weighted
@@ -52,7 +52,7 @@ def random_model(rng: Random, *, upright: bool | None = None, look: int | None =
     return Model(kind, KINDS[kind].draw(rng), log_uniform(rng, low, high), look)
 
 
-def posed(rng: Random, model: Model, longer: float, angle: float | None = None) -> Pose:
+def posed(rng: Random, model: Model, longer: Number, angle: Number | None = None) -> Pose:
     """Return a random pose. angle: None turns objects that need not stand upright in any direction, half of them."""
     if angle is None:
         wide = 0.15 if KINDS[model.kind].upright or chance(rng, 0.3) else math.pi
@@ -184,7 +184,7 @@ class _Free:
         self._boxes: list[tuple[float, float, float, float]] = []
 
     def place(
-        self, model: Model, pose: Pose, near: tuple[float, float] | None = None, radius: float | None = None
+        self, model: Model, pose: Pose, near: tuple[float, float] | None = None, radius: Number | None = None
     ) -> None:
         """Add an object at a random place, or within ``radius`` of a point, if there is room. Radius 0 keeps the row."""
         cos, sin = abs(math.cos(pose.angle)), abs(math.sin(pose.angle))
@@ -199,7 +199,7 @@ class _Free:
                 return
 
     def _point(
-        self, near: tuple[float, float] | None, radius: float | None, half_wide: float, half_tall: float
+        self, near: tuple[float, float] | None, radius: Number | None, half_wide: Number, half_tall: Number
     ) -> tuple[float, float]:
         rng = self.rng
         if near is not None and radius == 0:
@@ -223,5 +223,5 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
     """Return how much of the smaller box the other covers."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
-        return 0
+        return 0.0
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

@@ -1,12 +1,11 @@
 """What objects consist of: outlines and strokes in a frame from -1 to 1, x to the right and y down."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from conditional_detr.data.scenes.arrays import Floats, Random
+from conditional_detr.data.scenes.arrays import Floats, Number, Points, Random
 
 HOLE = -1  # color of a part that is cut out
 
@@ -20,32 +19,34 @@ class Part(NamedTuple):
 
     points: Floats
     color: int = 0
-    width: float | None = None
+    width: Number | None = None
 
 
 Object = list[Part]
 
 
-def polygon(points: Sequence[tuple[float, float]], color: int = 0) -> Part:
-    return Part(np.array(points), color)
+def polygon(points: Points, color: int = 0) -> Part:
+    return Part(np.array(points, dtype=float), color)
 
 
-def box(left: float, top: float, right: float, bottom: float, color: int = 0) -> Part:
+def box(left: Number, top: Number, right: Number, bottom: Number, color: int = 0) -> Part:
     return polygon([(left, top), (right, top), (right, bottom), (left, bottom)], color)
 
 
-def disk(x: float, y: float, radius: float, color: int = 0, *, height: float | None = None, turn: float = 0) -> Part:
+def disk(
+    x: Number, y: Number, radius: Number, color: int = 0, *, height: Number | None = None, turn: Number = 0
+) -> Part:
     """Return an ellipse. radius: half of its width; height: half of its height; turn: an angle in radians."""
     points = _CIRCLE * (radius, radius if height is None else height)
     return Part((rotated(points, turn) if turn else points) + (x, y), color)
 
 
-def stroke(points: Sequence[tuple[float, float]] | Floats, width: float, color: int = 0) -> Part:
+def stroke(points: Points | Floats, width: Number, color: int = 0) -> Part:
     return Part(np.asarray(points, dtype=float), color, width)
 
 
 def arc(
-    x: float, y: float, radius: float, start: float, end: float, *, height: float | None = None, count: int = 16
+    x: Number, y: Number, radius: Number, start: Number, end: Number, *, height: Number | None = None, count: int = 16
 ) -> Floats:
     """Return points ``[count, 2]`` on an ellipse between two angles in radians, clockwise from the right."""
     angles = np.linspace(start, end, count)
@@ -53,13 +54,13 @@ def arc(
     return np.stack([x + radius * np.cos(angles), y + vertical * np.sin(angles)], axis=1)
 
 
-def radial(radii: Floats, start: float = 0) -> Floats:
+def radial(radii: Floats, start: Number = 0) -> Floats:
     """Return points at these distances from the center, in equal steps of the angle."""
     angles = start + np.arange(len(radii)) * (2 * math.pi / len(radii))
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
-def smooth_outline(rng: Random, roughness: float, waves: int = 5, count: int = 40) -> Floats:
+def smooth_outline(rng: Random, roughness: Number, waves: int = 5, count: int = 40) -> Floats:
     """Return a smooth random outline around the center. roughness: relative variation of the radius, up to about 0.5."""
     angles = np.arange(count) * (2 * math.pi / count)
     orders = np.arange(2, 2 + waves)
@@ -69,7 +70,7 @@ def smooth_outline(rng: Random, roughness: float, waves: int = 5, count: int = 4
     return radial(np.clip(radii, 0.35, 1.8))
 
 
-def rotated(points: Floats, angle: float) -> Floats:
+def rotated(points: Floats, angle: Number) -> Floats:
     """Return points turned around the center, clockwise by an angle in radians."""
     cos, sin = math.cos(angle), math.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]])

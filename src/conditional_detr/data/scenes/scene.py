@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from conditional_detr.data.generated import Drawing, random_numbers
-from conditional_detr.data.scenes.arrays import Floats, Random
+from conditional_detr.data.scenes.arrays import Floats, Number, Random
 from conditional_detr.data.scenes.canvas import Canvas, Pose, Sprite, render
 from conditional_detr.data.scenes.choices import between, chance, log_uniform, one_of
 from conditional_detr.data.scenes.kinds import SCENES
@@ -97,7 +97,7 @@ class _Style(NamedTuple):
     palette: Palette
     contrast: float
     textured: float
-    opacity: float
+    opacity: Number
     shadow: _Shadow | None
 
 
@@ -107,8 +107,8 @@ class _Look(NamedTuple):
     colors: Floats
     pattern: Pattern | None
     strength: float
-    shaded: float
-    rim: float
+    shaded: Number
+    rim: Number
 
 
 def _random_shadow(rng: Random) -> _Shadow:
@@ -128,7 +128,7 @@ def _random_look(rng: Random, style: _Style) -> _Look:
     return _Look(np.stack([main, *others, dark, light, second]), pattern, between(rng, 0.2, 0.9), shaded, rim)
 
 
-def _contrasting(rng: Random, colors: Floats, around: Floats, contrast: float) -> Floats:
+def _contrasting(rng: Random, colors: Floats, around: Floats, contrast: Number) -> Floats:
     """Return colors ``[n, 3]`` that all differ from what is around, in a channel, and the first one by ``contrast``.
 
     A part that looks like the background would leave open how large the object is.
@@ -193,7 +193,7 @@ def _paint_clutter(rng: Random, canvas: Canvas, palette: Palette) -> None:
         _paint_patch(rng, canvas, palette)
 
 
-def _paint_line(rng: Random, canvas: Canvas, palette: Palette, thickest: float) -> None:
+def _paint_line(rng: Random, canvas: Canvas, palette: Palette, thickest: Number) -> None:
     """Paint a straight or bent line across the picture."""
     height, width = canvas.size
     points = rng.uniform(-0.3, 1.3, (int(rng.integers(2, 5)), 2)) * (width, height)
@@ -227,7 +227,7 @@ def _paint_patch(rng: Random, canvas: Canvas, palette: Palette) -> None:
     canvas.paint(Sprite(colors, fading), left, top, opacity=between(rng, 0.1, 0.45), counted=False)
 
 
-def _paint_part(canvas: Canvas, parts: Object, pose: Pose, color: Floats, center: Floats, opacity: float) -> None:
+def _paint_part(canvas: Canvas, parts: Object, pose: Pose, color: Floats, center: Floats, opacity: Number) -> None:
     sprite = render(parts, pose, color[None])
     height, width = sprite.coverage.shape
     canvas.paint(
@@ -239,6 +239,6 @@ def _paint_part(canvas: Canvas, parts: Object, pose: Pose, color: Floats, center
     )
 
 
-def _soften(canvas: Canvas, radius: float) -> None:
+def _soften(canvas: Canvas, radius: Number) -> None:
     image = Image.fromarray(np.clip(canvas.pixels, 0, 255).astype(np.uint8))
     canvas.pixels = np.asarray(image.filter(ImageFilter.BoxBlur(radius)), dtype=np.float32).copy()

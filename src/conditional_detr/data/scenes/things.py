@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from conditional_detr.data.scenes.arrays import Random
+from conditional_detr.data.scenes.arrays import Number, Random
 from conditional_detr.data.scenes.choices import between, chance, one_of
 from conditional_detr.data.scenes.parts import (
     HOLE,
@@ -98,7 +98,7 @@ def bus(rng: Random) -> Object:
     ]
 
 
-def _wheel(x: float, y: float, radius: float, height: float) -> Object:
+def _wheel(x: Number, y: Number, radius: Number, height: Number) -> Object:
     return [disk(x, y, radius, 3, height=height), disk(x, y, radius * 0.5, 4, height=height * 0.5)]
 
 
