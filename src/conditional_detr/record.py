@@ -323,6 +323,10 @@ class Thresholds:
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"thresholds must be in 0..1, got {value}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the thresholds as plain containers."""
+        return {"all": self.overall, "per_class": list(self.per_class)}
+
     def of_rows(self) -> tuple[float, ...]:
         """Return the threshold of each logit index; ``overall`` where a category has none of its own."""
         return tuple(self.overall if value is None else value for value in self.per_class)
@@ -342,8 +346,6 @@ class ModelRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain containers, with its version. Thresholds are left out where there are none."""
-        measured = self.thresholds
-        thresholds = None if measured is None else {"all": measured.overall, "per_class": list(measured.per_class)}
         return {
             "version": VERSION,
             "architecture": self.architecture.model_dump(mode="json"),
@@ -352,7 +354,7 @@ class ModelRecord:
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in asdict(self.input_size).items()
             },
-            **({} if thresholds is None else {"thresholds": thresholds}),
+            **({} if self.thresholds is None else {"thresholds": self.thresholds.to_dict()}),
         }
 
 
