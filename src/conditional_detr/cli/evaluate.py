@@ -124,14 +124,17 @@ def command(
         write_report(report, analysis, detector.record, {"model": source})
         say(f"report written to {report / PAGE}", err=True)
         thresholds = thresholds_for(detector.categories, analysis.thresholds, matches)
-        if thresholds is not None:
-            _keep_thresholds(thresholds, record_file, detector.record.input_size == size, report)
+        _keep_thresholds(thresholds, record_file, detector.record.input_size == size, report)
 
 
-def _keep_thresholds(thresholds: "Thresholds", record_file: "RecordFile | None", same_size: bool, report: Path) -> None:
+def _keep_thresholds(
+    thresholds: "Thresholds | None", record_file: "RecordFile | None", same_size: bool, report: Path
+) -> None:
     """Write the best thresholds into the checkpoint where that is possible, and say so."""
     only = f"the best thresholds are in {report / 'report.json'} only"
-    if record_file is None:
+    if thresholds is None:
+        say("no detection finds an annotated object, so there are no best thresholds", err=True)
+    elif record_file is None:
         say(f"{only}: the model is not in a folder; cdetr convert --to huggingface makes one", err=True)
     elif not same_size:
         say(f"{only}: the images had another size than the model's record says", err=True)

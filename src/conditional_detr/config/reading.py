@@ -83,6 +83,7 @@ CHANGEABLE = (
     "evaluation.every",
     "evaluation.batch_size",
     "evaluation.max_dets",
+    "evaluation.report",
 )
 
 

@@ -188,3 +188,38 @@ def test_worst_images_and_their_faults():
         ("place", "cat", "cat", (0, 0, 10, 4)),
         ("missed", None, "dog", (50, 50, 10, 10)),
     ]
+
+
+# Numbers of tidecv 1.0.1 (mode BOX) for the same detections: cost of AP, and number of errors.
+TIDE = {
+    0: {
+        "class": (0.10061, 21),
+        "place": (0.15926, 33),
+        "both": (0.02721, 11),
+        "duplicate": (0.00642, 10),
+        "background": (0.0, 0),
+        "missed": (0.15211, 55),
+    },
+    1: {
+        "class": (0.07261, 13),
+        "place": (0.20377, 28),
+        "both": (0.01695, 10),
+        "duplicate": (0.01097, 11),
+        "background": (0.00083, 1),
+        "missed": (0.1329, 42),
+    },
+    4: {
+        "class": (0.06677, 17),
+        "place": (0.25063, 43),
+        "both": (0.01498, 12),
+        "duplicate": (0.00661, 9),
+        "background": (0.00181, 1),
+        "missed": (0.11349, 47),
+    },
+}
+
+
+@pytest.mark.parametrize("seed", TIDE)
+def test_errors_and_costs_are_those_of_tide(seed):
+    analysis = analyzed(*random_case(seed, crowded=True))
+    assert {each.kind: (round(each.cost, 5), each.of_all) for each in analysis.errors} == TIDE[seed]

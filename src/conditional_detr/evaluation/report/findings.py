@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from conditional_detr.evaluation.report.errors import BACKGROUND, CLASS, KINDS, MISSED, missed_objects
+from conditional_detr.evaluation.report.errors import BACKGROUND, DUPLICATE, KINDS, MISSED, PLACE, missed_objects
 from conditional_detr.evaluation.report.matching import FOUND, Matches
 
 WORST = 12  # number of images that are shown
@@ -82,7 +82,7 @@ def _worst_image(matches: Matches, kinds: np.ndarray, kept: np.ndarray, missed: 
     inside = kept & (found.images == index)
     faults: list[Fault] = []
     for i in np.flatnonzero(inside & matches.wrong).tolist():
-        own = kinds[i] != CLASS and matches.own_object[i] >= 0
+        own = kinds[i] in (PLACE, DUPLICATE)
         row = -1 if kinds[i] == BACKGROUND else int((matches.own_object if own else matches.other_object)[i])
         faults.append(
             Fault(

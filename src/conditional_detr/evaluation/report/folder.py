@@ -111,7 +111,13 @@ def _write(folder: Path, analysis: Analysis, record: ModelRecord, about: dict[st
                 pictures[i] = name
     write_text(folder / PAGE, page(analysis, advice, about, pictures))
     files = {path.name: checksum(path) for path in sorted(folder.iterdir())}
-    info = {"program": "cdetr evaluate", "version": VERSION, "release": version("conditional-detr"), **about, "files": files}
+    info = {
+        "program": "cdetr evaluate",
+        "version": VERSION,
+        "release": version("conditional-detr"),
+        **about,
+        "files": files,
+    }
     values = {"info": info, **content(analysis, advice)}
     text = json.dumps(values, indent=1, allow_nan=False).removesuffix("\n}")
     write_text(folder / DATA, f'{text},\n "sha256": "{_digest(text)}"\n}}\n')

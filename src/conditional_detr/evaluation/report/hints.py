@@ -75,20 +75,20 @@ def _weak_categories(analysis: Analysis, record: ModelRecord, size: str) -> Iter
     for ap50, label in sorted(weak)[:_MOST]:
         share = objects[label] / objects.sum()
         side = float(np.median(sides[labels == label])) if (labels == label).any() else float("inf")
-        about = [f"{share:.0%} of the boxes"] if share <= _RARE and share <= 0.5 / len(objects[objects > 0]) else []
+        about = [f"makes up {share:.0%} of the boxes"] if share <= min(_RARE, 0.5 / (objects > 0).sum()) else []
         remedies = ["add images with it"] if about else []
         if side < _SMALL_SIDE:
-            about.append(f"small ({side:.0f} pixels as the network sees them, median)")
+            about.append(f"is small ({side:.0f} pixels as the network sees it, median)")
             remedies.append(size)
         if not about:
             about, remedies = (
-                ["neither rare nor small"],
+                ["is neither rare nor small"],
                 ["look at the confusion matrix and the worst images for the reason"],
             )
         yield Hint(
-            f"{data.categories.names[label]!r} has AP50 {ap50:.2f}, below the mean of {analysis.overall.ap50:.2f}; its boxes are "
+            f"{data.categories.names[label]!r} has AP50 {ap50:.2f}, below the mean of {analysis.overall.ap50:.2f}; it "
             f"{' and '.join(about)}.",
-            f"{_sentence('; '.join(remedies))}",
+            _sentence("; ".join(remedies)),
         )
 
 

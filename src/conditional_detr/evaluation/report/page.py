@@ -8,7 +8,7 @@ from typing import Any
 from conditional_detr.evaluation.report.analysis import Analysis
 from conditional_detr.evaluation.report.content import NOTHING
 from conditional_detr.evaluation.report.errors import KINDS
-from conditional_detr.evaluation.report.findings import DoubtfulLabel, WorstImage
+from conditional_detr.evaluation.report.findings import LISTED, DoubtfulLabel, WorstImage
 from conditional_detr.evaluation.report.hints import Hint
 from conditional_detr.evaluation.report.pictures import COLORS, caption
 from conditional_detr.text import printable
@@ -122,7 +122,8 @@ def _worst(worst: Sequence[WorstImage], pictures: Mapping[int, str]) -> Iterable
     yield f'<p class="small">Only what is wrong is drawn.{"".join(keys)}</p>'
     yield '<div class="worst">'
     for i, each in enumerate(worst):
-        lines = [caption(fault) for fault in each.faults]
+        alike = Counter(caption(fault) for fault in each.faults)
+        lines = [text if count == 1 else f"{text} ({count} times)" for text, count in alike.items()]
         more = f", and {len(lines) - _FAULTS} more" if len(lines) > _FAULTS else ""
         counts = Counter(fault.kind for fault in each.faults)
         summary = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
@@ -150,7 +151,7 @@ def _doubtful(doubtful: Sequence[DoubtfulLabel]) -> Iterable[str]:
             rows.append([each.file, box, each.annotated or "-", each.detected or "-", *numbers])
         yield _table(rows, {1, 2, 3})
         if len(chosen) > ROWS:
-            yield f'<p class="small">... and {len(chosen) - ROWS} more in report.json</p>'
+            yield f'<p class="small">report.json lists more of them, up to {LISTED}</p>'
 
 
 def _table(rows: Sequence[Sequence[str]], text: Iterable[int] = ()) -> str:
