@@ -130,6 +130,7 @@ def quick_run(shapes_root, tmp_path) -> Settings:
             "train.log_every=2",
             "model.dropout=0.1",
             "evaluation.every=1",
+            "evaluation.report=false",  # it takes longer than such a run
             "data.workers=0",
         ],
     )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from conditional_detr.record import (
     Categories,
     InputSize,
     ModelRecord,
+    Thresholds,
     read_record,
 )
 
@@ -31,6 +33,16 @@ def test_there_and_back():
     stored = read_record(json.loads(json.dumps(RECORD.to_dict())), "x")
     assert Architecture.model_validate(stored.architecture) == RECORD.architecture
     assert (stored.categories, stored.input_size) == (RECORD.categories, RECORD.input_size)
+
+
+def test_thresholds_there_and_back():
+    thresholds = Thresholds(0.25, (0.5, None))
+    stored = read_record(json.loads(json.dumps(replace(RECORD, thresholds=thresholds).to_dict())), "x")
+    assert stored.thresholds == thresholds
+    assert stored.thresholds.of_rows() == (0.5, 0.25)
+    assert stored.thresholds_of(RECORD.categories) == thresholds
+    assert stored.thresholds_of(Categories((7, 2**62), ("a", "b"))) is None  # another program trained other categories
+    assert "thresholds" not in RECORD.to_dict()  # as files without them were before
 
 
 def test_needs_no_torch():
@@ -78,6 +90,15 @@ def test_a_newer_version_is_refused():
         {"input_size": {"sides": [0, 2], "rule": "fit", "padded": None, "boxes": "image"}},
         {"input_size": {"sides": [1, 2], "rule": "fit", "padded": [10**8, 1], "boxes": "image"}},
         {"architecture": 5},
+        {"thresholds": 0.5},
+        {"thresholds": {"all": 0.5}},
+        {"thresholds": {"all": 0.5, "per_class": [0.1]}},
+        {"thresholds": {"all": None, "per_class": [0.1, 0.1]}},
+        {"thresholds": {"all": 0.5, "per_class": [0.1, "0.1"]}},
+        {"thresholds": {"all": 0.5, "per_class": [0.1, 1.5]}},
+        {"thresholds": {"all": float("nan"), "per_class": [0.1, 0.1]}},
+        {"thresholds": {"all": 10**400, "per_class": [0.1, True]}},
+        {"thresholds": {"all": 0.5, "per_class": []}, "categories": None},
     ],
 )
 def test_damage_is_said_in_one_sentence(change):

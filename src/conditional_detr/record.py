@@ -327,19 +327,47 @@ def _resized_size_of_transformers(height: int, width: int, short_side: int, max_
     return (int(exact * height / width), short_side) if width < height else (short_side, int(exact * width / height))
 
 
+# --- thresholds ---
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Scores from which detections are kept with the best F1, as measured on validation data. All are in 0..1.
+
+    overall: one threshold for all categories together. per_class: one for each logit index; None where it could not be measured.
+    """
+
+    overall: float
+    per_class: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        for value in (self.overall, *self.per_class):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"thresholds must be in 0..1, got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the thresholds as plain containers."""
+        return {"all": self.overall, "per_class": list(self.per_class)}
+
+    def of_rows(self) -> tuple[float, ...]:
+        """Return the threshold of each logit index; ``overall`` where a category has none of its own."""
+        return tuple(self.overall if value is None else value for value in self.per_class)
+
+
 # --- the record ---
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Description of a model without its weights: architecture, categories and input size."""
+    """Description of a model without its weights: architecture, categories, input size and, once measured, thresholds."""
 
     architecture: Architecture
     categories: Categories
     input_size: InputSize = InputSize()
+    thresholds: Thresholds | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain containers, with its version."""
+        """Return the record as plain containers, with its version. Thresholds are left out where there are none."""
         return {
             "version": VERSION,
             "architecture": self.architecture.model_dump(mode="json"),
@@ -348,6 +376,7 @@ class ModelRecord:
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in asdict(self.input_size).items()
             },
+            **({} if self.thresholds is None else {"thresholds": self.thresholds.to_dict()}),
         }
 
 
@@ -357,6 +386,11 @@ class StoredRecord(NamedTuple):
     architecture: Mapping[str, Any]
     categories: Categories | None
     input_size: InputSize | None
+    thresholds: Thresholds | None = None
+
+    def thresholds_of(self, categories: Categories) -> Thresholds | None:
+        """Return the thresholds if the model has the categories that they were measured for, which another program may change."""
+        return self.thresholds if categories == self.categories else None
 
 
 def read_record(values: Any, source: object) -> StoredRecord:
@@ -375,13 +409,13 @@ def read_record(values: Any, source: object) -> StoredRecord:
             raise ValueError(f"version {version}")
         if version == 0:
             given = _from_version_0(given)
-        categories, size = given.get("categories"), given.get("input_size")
+        size, thresholds = given.get("input_size"), given.get("thresholds")
+        categories = None if given.get("categories") is None else _categories(given["categories"])
         return StoredRecord(
             dict(given.get("architecture") or {}),
-            None
-            if categories is None
-            else Categories(tuple(map(_id, categories["ids"])), tuple(map(str, categories["names"]))),
+            categories,
             None if size is None else _input_size(size),
+            None if thresholds is None else _thresholds(thresholds, categories),
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -395,6 +429,17 @@ def _from_version_0(given: Mapping[str, Any]) -> dict[str, Any]:
     names = given.get("category_names")
     categories = None if names is None else {"ids": given["category_ids"], "names": names}
     return {"architecture": architecture, "categories": categories, "input_size": given.get("input_size")}
+
+
+def _categories(given: Mapping[str, Any]) -> Categories:
+    return Categories(tuple(map(_id, given["ids"])), tuple(map(str, given["names"])))
+
+
+def _thresholds(given: Mapping[str, Any], categories: Categories | None) -> Thresholds:
+    per_class = tuple(None if value is None else _score(value) for value in given["per_class"])
+    if categories is None or len(per_class) != len(categories):
+        raise ValueError(f"{len(per_class)} thresholds for {0 if categories is None else len(categories)} categories")
+    return Thresholds(_score(given["all"]), per_class)
 
 
 def _input_size(given: Mapping[str, Any]) -> InputSize:
@@ -418,6 +463,14 @@ def _side(value: Any) -> int:
     if not 1 <= _whole(value) < 2**31:
         raise ValueError(f"a side of {value} pixels")
     return value
+
+
+def _score(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is not a number")
+    if not 0 <= value <= 1:
+        raise ValueError(f"a score of {value}")
+    return float(value)
 
 
 def _whole(value: Any) -> int:

@@ -52,6 +52,11 @@ class RunFolder:
         return self.plots / "augmented.jpg"
 
     @property
+    def report(self) -> Path:
+        """Folder of the report on the best model."""
+        return self.path / "report"
+
+    @property
     def states(self) -> Path:
         return self.path / "state"
 

@@ -1,7 +1,7 @@
 """Data types that the modules exchange: images and targets in, predictions and detections out."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
@@ -141,8 +141,14 @@ class Detections:
         more = f", and {len(self) - 5} more" if len(self) > 5 else ""
         return f"Detections({len(self)}: {', '.join(objects)}{more})" if len(self) else "Detections(none)"
 
-    def above(self, threshold: float) -> "Detections":
-        """Return the detections whose score is at least ``threshold``, in the same order."""
+    def above(self, threshold: float | Mapping[int, float]) -> "Detections":
+        """Return the detections whose score is at least ``threshold``, in the same order.
+
+        threshold: one for all, or one for each category id.
+        """
+        if isinstance(threshold, Mapping):
+            least = torch.tensor([threshold[label] for label in self.labels.tolist()], dtype=torch.float64)
+            return self[self.scores.double() >= least]
         return self[self.scores >= threshold]
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:

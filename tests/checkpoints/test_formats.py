@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Categories, InputSize, ModelRecord
+from conditional_detr.record import Categories, InputSize, ModelRecord, Thresholds
 from tests.checkpoints.models import LAYOUTS, randomized, small
 from tests.conftest import SHARED, needs_shared
 from tests.model.reference import load_reference
@@ -139,6 +140,8 @@ CASES = [
 @pytest.mark.parametrize(("decoder", "categories", "pair"), CASES)
 def test_there_and_back_through_every_pair_is_bit_equal(decoder, categories, pair, tmp_path):
     original = randomized(small(decoder), CATEGORIES[categories])
+    thresholds = Thresholds(0.4, tuple(None if i % 3 else 0.3 for i in range(len(original.categories))))
+    original = replace(original, record=replace(original.record, thresholds=thresholds))
     start = write(original, tmp_path, pair[0])
     there = write(open_checkpoint(start), tmp_path, pair[1])
     (tmp_path / "back").mkdir()
@@ -149,6 +152,7 @@ def test_there_and_back_through_every_pair_is_bit_equal(decoder, categories, pai
         assert torch.equal(before[name], after[name]), name
     assert back.categories == original.categories
     assert back.input_size == original.input_size
+    assert back.record.thresholds == thresholds
     assert back.architecture == original.architecture
     for name, value in back.model.state_dict().items():
         assert torch.equal(value, original.model.state_dict()[name]), name

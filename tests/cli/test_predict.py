@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ import pytest
 from PIL import Image
 from torch import nn
 
+from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.cli.inputs import find_images
 from conditional_detr.cli.predictions import Predictions
 from conditional_detr.config import load_settings
 from conditional_detr.data.reading import read_coco
 from conditional_detr.inference.detector import Detector
-from conditional_detr.record import Categories
+from conditional_detr.record import Categories, Thresholds
 from tests.checkpoints.models import randomized, save_checkpoint
 from tests.cli.test_commands import cdetr, refused
 from tests.conftest import no_room_for_files_over
@@ -82,6 +84,33 @@ def after(count: int, act, monkeypatch) -> None:
 
 
 # --- results ---
+
+
+def test_automatic_thresholds(model, photos, tmp_path):
+    out = tmp_path / "out"
+    refused(
+        cdetr("predict", model, photos, "--out", out, "--threshold", "auto"),
+        "records no best thresholds; .*--threshold",
+    )
+    assert not out.exists() or not any(out.iterdir())
+    for wrong in ("best", "1.5", "-1", "nan", ""):
+        refused(cdetr("predict", model, photos, "--out", out, "--threshold", wrong), "give a number in 0..1, or auto")
+    measured = open_checkpoint(model)
+    thresholds = Thresholds(0.6, (0.7, None, 0.55))
+    save_checkpoint(replace(measured, record=replace(measured.record, thresholds=thresholds)), tmp_path / "measured")
+    result = cdetr("predict", tmp_path / "measured", photos, "--out", out, "--threshold", "auto")
+    assert result.returncode == 0, result.stderr
+    data = read(out)
+    assert data["info"]["threshold"] == "auto"
+    assert data["info"]["thresholds"] == [0.7, 0.6, 0.55]
+    least = {7: 0.7, 0: 0.6, 90: 0.55}
+    assert data["annotations"]
+    assert all(each["score"] >= least[each["category_id"]] for each in data["annotations"])
+    found = Detector.from_pretrained(model).predict(photos / "0.png", 0.0)
+    expected = [each.score for each in found if each.score >= least[each.label]]
+    assert [each["score"] for each in data["annotations"] if each["image_id"] == 1] == expected
+    again = cdetr("predict", tmp_path / "measured", photos, "--out", out, "--threshold", "auto")
+    assert "are done already" in again.stderr
 
 
 def test_results_are_coco_data_with_all_images(model, photos, tmp_path):

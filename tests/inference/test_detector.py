@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -16,7 +17,7 @@ from conditional_detr.explain.attention_maps import explain
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.model.network import build_model
-from conditional_detr.record import InputSize, ModelRecord
+from conditional_detr.record import InputSize, ModelRecord, Thresholds
 from tests.conftest import SHARED, needs_shared
 
 
@@ -74,9 +75,24 @@ def test_many_threads_predict_and_explain_at_once(detector, image):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in detector.model.modules())
 
 
+def test_automatic_thresholds_are_those_of_the_record(detector, image):
+    everything = detector.predict(image, threshold=0.0)
+    scores = {id_: sorted(each.score for each in everything if each.label == id_) for id_ in detector.categories.ids}
+    middle = {id_: scores[id_][len(scores[id_]) // 2] for id_ in (7, 90)}
+    with pytest.raises(SettingsError, match="records no best thresholds"):
+        detector.predict(image, "auto")
+    record = replace(detector.record, thresholds=Thresholds(1.0, (middle[7], None, middle[90])))
+    measured = Detector(replace(detector.checkpoint, record=record), device="cpu")
+    found = measured.predict(image, "auto")
+    assert [(each.label, each.score) for each in found] == [
+        (each.label, each.score) for each in everything if each.label != 0 and each.score >= middle[each.label]
+    ]
+    assert {each.label for each in found} == {7, 90}
+
+
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, 50.0, float("nan")])
 def test_thresholds_outside_of_scores_are_refused(detector, image, threshold):
-    with pytest.raises(SettingsError, match=f"threshold is {threshold}; scores are in 0..1"):
+    with pytest.raises(SettingsError, match=f"threshold is {threshold!r}; scores are in 0..1"):
         detector.predict(image, threshold)
 
 

@@ -46,7 +46,8 @@ def build_checkpoint(parsed: Parsed, dilation: bool | None, source: object, head
     model = describe_network(architecture, classes)
     load_strictly(model, values, source, state.name)
     origin = Origin(state.format, state.layout.name, state.names, parsed.left_out)
-    return Checkpoint(model.eval(), ModelRecord(architecture, parsed.categories, parsed.input_size), origin)
+    record = ModelRecord(architecture, parsed.categories, parsed.input_size, parsed.thresholds)
+    return Checkpoint(model.eval(), record, origin)
 
 
 def _architecture(

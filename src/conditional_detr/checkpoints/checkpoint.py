@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from conditional_detr.checkpoints.names import Decoder, Layout
 from conditional_detr.errors import CheckpointError
 from conditional_detr.model.network import DETR
-from conditional_detr.record import Architecture, BoxFrame, Categories, InputSize, ModelRecord
+from conditional_detr.record import Architecture, BoxFrame, Categories, InputSize, ModelRecord, Thresholds
 
 OWN_KEY = "conditional_detr"  # key of the model record in every format; it holds what the format has no field for
 HEAD = ("class_head.weight", "class_head.bias")  # one row per logit
@@ -85,13 +85,17 @@ class Given(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """Contents of a file or folder, before a network is built. declared: fields of ``Architecture`` that it states."""
+    """Contents of a file or folder, before a network is built.
+
+    declared: fields of ``Architecture`` that it states. thresholds: those in its record; None without any.
+    """
 
     state: State
     declared: Mapping[str, Any]
     categories: Categories
     input_size: InputSize
     left_out: Mapping[str, str]
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,15 @@ import typer
 
 from conditional_detr.cli.log import console, say
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, check_output, optimized
-from conditional_detr.errors import SettingsError
+from conditional_detr.errors import CheckpointError, SettingsError
 from conditional_detr.files import write_text
 from conditional_detr.text import printable
 
 if TYPE_CHECKING:
+    from conditional_detr.checkpoints.thresholds import RecordFile
     from conditional_detr.data.annotations import Annotations
     from conditional_detr.evaluation.coco import CocoMetrics
+    from conditional_detr.record import Thresholds
 
 
 def command(
@@ -29,6 +31,13 @@ def command(
     save_predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all detections to a file of COCO results.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write a page with curves, errors, the worst images and hints, and keep the best thresholds in SOURCE.",
+        ),
+    ] = None,
     optimize: Optimize = False,
     compile: Compile = False,
     dilation: Dilation = None,
@@ -38,10 +47,20 @@ def command(
     """Measure the COCO AP of a model, such as: cdetr evaluate runs/my-run data.root=/data/coco"""
     from rich.progress import Progress
 
+    from conditional_detr.checkpoints.thresholds import RecordFile
     from conditional_detr.config import DataSettings, Settings, settings_from
     from conditional_detr.data.check import described, tell_problems
     from conditional_detr.data.reading import read_split
     from conditional_detr.evaluation.coco import evaluate_detector, match_categories
+    from conditional_detr.evaluation.report import (
+        PAGE,
+        Found,
+        analyze,
+        match,
+        refuse_others,
+        thresholds_for,
+        write_report,
+    )
     from conditional_detr.inference.detector import Detector
     from conditional_detr.runs import open_run
 
@@ -51,6 +70,9 @@ def command(
             raise SettingsError(
                 f"{override!r}: evaluation takes data.* and evaluation.* settings, such as data.root=FOLDER"
             )
+    if report is not None:
+        refuse_others(report)
+    record_file = RecordFile.of(source)
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
     if optimize or compile:
         optimized(detector, compile)
@@ -73,6 +95,10 @@ def command(
             save_predictions.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=save_predictions.parent):
                 pass  # fails before the evaluation if the file can't be written
+        if report is not None:
+            report.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=report):
+                pass
         match_categories(detector.categories, data)  # fails before anything is printed
         say(f"evaluating on {described(data)}", err=True)
         tell_problems(data, logging.getLogger(__name__))
@@ -92,6 +118,33 @@ def command(
     if save_predictions is not None:  # last, because a full disk must not cost the metrics
         write_text(save_predictions, json.dumps(results))
         say(f"{len(results)} detections written to {save_predictions}", err=True)
+    if report is not None:
+        matches = match(data, Found.of(results, data))
+        analysis = analyze(matches, metrics)
+        write_report(report, analysis, detector.record, {"model": source})
+        say(f"report written to {report / PAGE}", err=True)
+        thresholds = thresholds_for(detector.categories, analysis.thresholds, matches)
+        _keep_thresholds(thresholds, record_file, detector.record.input_size == size, report)
+
+
+def _keep_thresholds(
+    thresholds: "Thresholds | None", record_file: "RecordFile | None", same_size: bool, report: Path
+) -> None:
+    """Write the best thresholds into the checkpoint where that is possible, and say so."""
+    only = f"the best thresholds are in {report / 'report.json'} only"
+    if thresholds is None:
+        say("no detection finds an annotated object, so there are no best thresholds", err=True)
+    elif record_file is None:
+        say(f"{only}: the model is not in a folder; cdetr convert --to huggingface makes one", err=True)
+    elif not same_size:
+        say(f"{only}: the images had another size than the model's record says", err=True)
+    else:
+        try:
+            record_file.keep(thresholds)
+        except CheckpointError as error:
+            say(f"{only}: {error}", err=True)
+        else:
+            say(f"best thresholds written to {record_file.path}, for: cdetr predict --threshold auto", err=True)
 
 
 def as_record(metrics: "CocoMetrics", data: "Annotations") -> dict[str, Any]:

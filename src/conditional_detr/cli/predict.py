@@ -16,10 +16,10 @@ from conditional_detr.cli.log import console, note, say
 from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, optimized
 from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
-from conditional_detr.errors import InputError
+from conditional_detr.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from conditional_detr.inference.detector import Detector
+    from conditional_detr.inference.detector import Detector, Threshold
 
 
 def command(
@@ -30,7 +30,13 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for pictures and detections.json (default: predictions).")
     ] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")] = 0.5,
+    threshold: Annotated[
+        str,
+        typer.Option(
+            metavar="SCORE|auto",
+            help="Minimum score, in 0..1; auto: the best one of each category, from training or evaluate --report.",
+        ),
+    ] = "0.5",
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images per batch; above 1, images of different sizes are padded.")
     ] = 1,
@@ -49,6 +55,7 @@ def command(
 
     if out is None and not as_json:
         out = Path("predictions")
+    asked = _threshold(threshold)
     files = find_images(inputs, out)
     with Predictions(files, out) as results:
         reason = ""
@@ -57,11 +64,11 @@ def command(
                 detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
                 if optimize or compile:
                     optimized(detector, compile)
-                todo, remark = results.begin(detector, threshold, batch_size)
+                todo, remark = results.begin(detector, asked, batch_size)
                 if remark:
                     note(remark)
                 try:
-                    _detect(detector, todo, results, threshold, batch_size)
+                    _detect(detector, todo, results, asked, batch_size)
                     results.finish()
                 except OSError as error:
                     reason = (
@@ -77,11 +84,21 @@ def command(
         if reason:
             note(f"error: {reason}: {_kept(results)}")
             raise typer.Exit(1)
-        _summarize(results, threshold, as_json)
+        _summarize(results, asked, as_json)
+
+
+def _threshold(text: str) -> "Threshold":
+    """Read the option. Raises ``SettingsError``."""
+    with contextlib.suppress(ValueError):
+        if text == "auto":
+            return "auto"
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise SettingsError(f"--threshold is {text!r}; give a number in 0..1, or auto")
 
 
 def _detect(
-    detector: "Detector", todo: Sequence[str | Path], results: Predictions, threshold: float, batch_size: int
+    detector: "Detector", todo: Sequence[str | Path], results: Predictions, threshold: "Threshold", batch_size: int
 ) -> None:
     from rich.progress import Progress
 
@@ -136,7 +153,7 @@ def _kept(results: Predictions) -> str:
     return f"{done} and kept in {results.out / LINES}{stale}; the same command goes on from there"
 
 
-def _summarize(results: Predictions, threshold: float, as_json: bool) -> None:
+def _summarize(results: Predictions, threshold: "Threshold", as_json: bool) -> None:
     done, files = results.done, len(results.files)
     if not as_json:
         objects = sum(line.objects for line in done)
@@ -144,10 +161,12 @@ def _summarize(results: Predictions, threshold: float, as_json: bool) -> None:
     if empty := [line for line in done if not line.objects]:
         best = max(empty, key=lambda line: line.best_score)
         score = math.floor(best.best_score * 1000) / 1000  # not rounded up to the threshold
+        least = "the thresholds of their categories" if threshold == "auto" else f"{threshold:g}"
+        remedy = "give a --threshold below it to see more" if threshold == "auto" else "lower --threshold to see more"
         which = "no image has" if len(empty) == len(done) else f"{len(empty)} of {len(done)} images have no"
         say(
-            f"{which} objects with a score from {threshold:g}; the best score in them is {score:g} "
-            f"({best.image.file_name}): lower --threshold to see more",
+            f"{which} objects with a score from {least}; the best score in them is {score:g} "
+            f"({best.image.file_name}): {remedy}",
             err=True,
         )
     if failed := len(results.files) - len(done):

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
@@ -18,7 +19,7 @@ from conditional_detr.errors import ImageError, InputError, SettingsError
 from conditional_detr.files import whole_file
 
 if TYPE_CHECKING:
-    from conditional_detr.inference.detector import Detector, Found
+    from conditional_detr.inference.detector import Detector, Found, Threshold
 
 _IN_MEMORY = 64 * 2**20  # bytes of lines that are kept in memory when there is no folder for them
 _LONGEST_SIDE = 65_500  # of a JPEG in Pillow
@@ -73,7 +74,7 @@ class Predictions:
         """Lines of the images that could be used."""
         return [line for line in self._lines.values() if not line.failed]
 
-    def begin(self, detector: "Detector", threshold: float, batch_size: int) -> tuple[list[str | Path], str]:
+    def begin(self, detector: "Detector", threshold: "Threshold", batch_size: int) -> tuple[list[str | Path], str]:
         """Open the file of lines. Return the images to be computed, and a remark on earlier results, which may be empty.
 
         Images of an earlier command keep their lines when the model, both numbers and the file of the image are still the
@@ -83,6 +84,9 @@ class Predictions:
         self.info = outputs.information(
             threshold=threshold, batch_size=batch_size, runtime=detector.runtime, model=_fingerprint(detector)
         )
+        numbers = detector.thresholds(threshold)
+        if isinstance(numbers, dict):
+            self.info["thresholds"] = [numbers[id_] for id_ in detector.categories.ids]
         categories = zip(detector.categories.ids, detector.categories.names, strict=True)
         self._categories = [{"id": id_, "name": name} for id_, name in categories]
         self._images = {file: self._image(file) for file in self.files}
@@ -280,10 +284,14 @@ def _parsed(text: bytes, start: int) -> Line | None:
 
 
 def _fingerprint(detector: "Detector") -> str:
-    """Return a number that differs between models: between weights, architectures, categories, input sizes."""
+    """Return a number that differs between models: between weights, architectures, categories, input sizes.
+
+    Thresholds are left out: a report may add them, and where they are used they are written apart.
+    """
     from conditional_detr.checkpoints.checkpoint import network_state
 
-    digest = hashlib.sha256(json.dumps(detector.record.to_dict()).encode())
+    record = replace(detector.record, thresholds=None)
+    digest = hashlib.sha256(json.dumps(record.to_dict()).encode())
     for name, values in sorted(network_state(detector.model).items()):
         digest.update(name.encode())
         digest.update(values.cpu().contiguous().flatten().numpy().data)

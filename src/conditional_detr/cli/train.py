@@ -85,6 +85,7 @@ def tell(summary: "Summary") -> None:
         ("curves", summary.run.plots / "curves.png"),
         ("pictures", summary.run.plots / "predictions.jpg"),
         ("augmented", summary.run.augmented),
+        ("report", summary.run.report / "index.html"),
     ):
         if path.exists():
             say(f"{what:12s} {path}")

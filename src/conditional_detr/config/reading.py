@@ -82,6 +82,7 @@ CHANGEABLE = (
     "evaluation.every",
     "evaluation.batch_size",
     "evaluation.max_dets",
+    "evaluation.report",
 )
 
 

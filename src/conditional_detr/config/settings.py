@@ -305,6 +305,8 @@ class EvaluationSettings(Frozen):
         None
     )
     """maximum number of detections per image; null for 100, or for the largest number of objects in an image if that is greater"""
+    report: bool = True
+    """write a report on the best model into the run folder at the end of training (docs/report.md)"""
 
 
 class Settings(Frozen):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
-from typing import NamedTuple, cast, overload
+from typing import Literal, NamedTuple, cast, overload
 
 import torch
 from PIL import Image
@@ -24,6 +24,8 @@ from conditional_detr.model.fast import FastDETR
 from conditional_detr.model.network import DETR
 from conditional_detr.record import BoxFrame, Categories, ModelRecord
 from conditional_detr.structures import Detections
+
+Threshold = float | Literal["auto"]
 
 
 class Found(NamedTuple):
@@ -135,20 +137,21 @@ class Detector:
         load("huggingface").write(self.checkpoint, Path(folder))
 
     @overload
-    def predict(self, images: ImageLike, threshold: float = 0.5, *, batch_size: int = 1) -> Detections: ...
+    def predict(self, images: ImageLike, threshold: Threshold = 0.5, *, batch_size: int = 1) -> Detections: ...
     @overload
     def predict(
-        self, images: Sequence[ImageLike], threshold: float = 0.5, *, batch_size: int = 1
+        self, images: Sequence[ImageLike], threshold: Threshold = 0.5, *, batch_size: int = 1
     ) -> list[Detections]: ...
     def predict(
-        self, images: ImageLike | Sequence[ImageLike], threshold: float = 0.5, *, batch_size: int = 1
+        self, images: ImageLike | Sequence[ImageLike], threshold: Threshold = 0.5, *, batch_size: int = 1
     ) -> Detections | list[Detections]:
         """Find objects in one image, or in each of a list of images.
 
         images: a path, a URL, bytes or an open binary file, a PIL image, an array ``[height, width]`` or
         ``[height, width, 1 | 3 | 4]`` (uint8, uint16, or float in 0..1; RGB), or a tensor ``[1 | 3 | 4, height, width]``; or a
-        list of these. threshold: minimum score, in 0..1. batch_size: images per forward pass; images of different sizes are
-        padded, which changes scores slightly. Raises ``ImageError`` for an image that can't be used, and ``SettingsError`` for
+        list of these. threshold: minimum score, in 0..1; "auto": for each category, the one with the best F1 on validation data,
+        which the record of the model holds once it was measured. batch_size: images per forward pass; images of different
+        sizes are padded, which changes scores slightly. Raises ``ImageError`` for an image that can't be used, and ``SettingsError`` for
         an invalid threshold or batch size.
         """
         one = is_image(images)
@@ -163,7 +166,7 @@ class Detector:
         return found[0] if one else found
 
     def stream(
-        self, images: Iterable[ImageLike], threshold: float = 0.5, *, batch_size: int = 1
+        self, images: Iterable[ImageLike], threshold: Threshold = 0.5, *, batch_size: int = 1
     ) -> "Iterator[Found | InputError]":
         """Yield images with the objects found in them, in order. Memory stays constant for any number of images.
 
@@ -171,17 +174,37 @@ class Detector:
         in its place. Arguments are those of ``predict``. Raises ``SettingsError`` for an invalid threshold or batch size, and
         when ``images`` is a single image.
         """
-        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
-            raise SettingsError(
-                f"threshold is {threshold!r}; scores are in 0..1, so give a value in 0..1", argument="threshold"
-            )
+        least = self.thresholds(threshold)
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise SettingsError(f"batch_size is {batch_size!r}; give a whole number from 1", argument="batch_size")
         if is_image(images):
             raise SettingsError("stream takes several images; give a list, or call predict for one")
-        return self._stream(images, threshold, batch_size)
+        return self._stream(images, least, batch_size)
 
-    def _stream(self, images: Iterable[ImageLike], threshold: float, batch_size: int) -> "Iterator[Found | InputError]":
+    def thresholds(self, threshold: Threshold) -> float | dict[int, float]:
+        """Return a threshold that ``predict`` takes as numbers: one for all, or with "auto" one for each category id.
+
+        Raises ``SettingsError`` for a threshold that is not in 0..1, and for "auto" when the model records none.
+        """
+        if isinstance(threshold, str) and threshold == "auto":
+            measured = self.record.thresholds
+            if measured is None:
+                raise SettingsError(
+                    "this model records no best thresholds; give a threshold in 0..1, or evaluate its folder with a report, "
+                    "which writes them into it",
+                    argument="threshold",
+                )
+            return dict(zip(self.categories.ids, measured.of_rows(), strict=True))
+        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+            raise SettingsError(
+                f'threshold is {threshold!r}; scores are in 0..1, so give a value in 0..1 or "auto"',
+                argument="threshold",
+            )
+        return float(threshold)
+
+    def _stream(
+        self, images: Iterable[ImageLike], threshold: float | dict[int, float], batch_size: int
+    ) -> "Iterator[Found | InputError]":
         opened = in_threads(self._open, enumerate(images), ahead=2 * batch_size + 2)
         while batch := list(islice(opened, batch_size)):
             usable = [each for each in batch if not isinstance(each, InputError)]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.config import Settings
 from conditional_detr.errors import InputError, RunError
+from conditional_detr.evaluation.report import thresholds_from
 from conditional_detr.runs import Metrics, RunFolder, begun_run, best_evaluation, create_run, open_run, read_metrics
 from conditional_detr.training.agreement import on_main
+from conditional_detr.training.best_report import BestEvaluation, report_best
 from conditional_detr.training.introduction import introduce, show_augmented
 from conditional_detr.training.optimizer import learning_rate_factor
 from conditional_detr.training.report import Reporter, TensorBoard
@@ -160,6 +162,7 @@ class _Loop:
         self.asked_steps = min(train.max_steps or self.total_steps, self.total_steps)
         self.last_step = max(self.asked_steps, setup.progress.step)  # a resume can ask for fewer than are done
         self.saved_step = setup.progress.step
+        self.best: BestEvaluation | None = None  # on the main process, once this process has made the best model
 
     def run(self) -> bool:
         """Train to the last step. Return False when asked to stop before it."""
@@ -181,6 +184,8 @@ class _Loop:
                         progress.window = []
                     if stopped or self._at_end_of_epoch() or progress.step % train.save_every == 0:
                         self._save()
+                if not stopped and self.setup.accelerator.is_main_process:
+                    report_best(self.setup, self.folder, self.best, self.reporter, lambda: request.requested)
         finally:
             self.reporter.end()
             self.batches.close()
@@ -273,12 +278,15 @@ class _Loop:
     def _write_model(self, found: Found | None) -> None:
         progress, folder = self.setup.progress, self.folder
         record: Metrics = {"kind": "model", "step": progress.step, "epoch": progress.step / self.steps_per_epoch}
+        measured, thresholds = None, None
         if self.validation is not None and found is not None:
-            record |= {"kind": "evaluation", **self.validation.measure(found)}
+            measured = self.validation.measure(found)
+            record |= {"kind": "evaluation", **measured.record}
+            thresholds = thresholds_from(measured.matches)
         record["seconds"] = progress.seconds
         earlier = read_metrics(folder.metrics, void=True)  # an evaluation that a resume voids still has its model
         best = found is None or best_evaluation([*earlier, record]) is record
-        checkpoint = Checkpoint(self.setup.evaluated_model, self.setup.record)
+        checkpoint = Checkpoint(self.setup.evaluated_model, replace(self.setup.record, thresholds=thresholds))
         with folder.writing():
             for out in (folder.last_model, folder.best_model) if best else (folder.last_model,):
                 load("huggingface").write(checkpoint, out)
@@ -287,6 +295,8 @@ class _Loop:
             if self.validation is not None and found is not None:
                 self.validation.samples.draw(found.samples, folder.plots / "predictions.jpg")
         self._append(record)  # last, because a resume does not repeat a recorded evaluation
+        if measured is not None and best:
+            self.best = BestEvaluation(progress.step, measured.matches, measured.metrics)
         if found is not None:
             if record["AP"] == 0 and best and not any(r["kind"] == "evaluation" for r in earlier):
                 logger.info("AP is 0: the newest model is kept as the best until one finds something")

@@ -7,7 +7,9 @@ from accelerate.utils import gather_object
 
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.loading import LeftOut, evaluation_batches
-from conditional_detr.evaluation.coco import CocoEvaluator, detect_batches, standard_max_dets
+from conditional_detr.evaluation.coco import CocoEvaluator, CocoMetrics, detect_batches, standard_max_dets
+from conditional_detr.evaluation.report import Found as Detected
+from conditional_detr.evaluation.report import Matches, match
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.model.network import DETR
@@ -29,6 +31,14 @@ class Found(NamedTuple):
     results: list[dict[str, Any]]
     samples: dict[int, Detections]
     left_out: int
+
+
+class Measured(NamedTuple):
+    """What an evaluation measured. record: for a line of ``metrics.jsonl``. matches: its detections and what they find."""
+
+    record: Metrics
+    metrics: CocoMetrics
+    matches: Matches
 
 
 class Validation:
@@ -88,14 +98,15 @@ class Validation:
             self.reporter.evaluating(min(done * processes, len(self.data)), len(self.data))
         return results, samples, done
 
-    def measure(self, found: Found) -> Metrics:
-        """Return the metrics of an evaluation for a line of ``metrics.jsonl``. To be called on the main process only."""
+    def measure(self, found: Found) -> Measured:
+        """Measure the detections of an evaluation. To be called on the main process only."""
         assert self.evaluator is not None
         metrics = self.evaluator.evaluate(found.results, self.max_dets)
         categories = self.record.categories
-        return {
+        record: Metrics = {
             **metrics.values,
             "per_class": {categories.name_of(id_): ap for id_, ap in metrics.per_class.items()},
             "max_dets": metrics.max_dets,
             **({"left_out": found.left_out} if self.leave_out is not None else {}),
         }
+        return Measured(record, metrics, match(self.data, Detected.of(found.results, self.data)))

@@ -123,7 +123,7 @@ def read(given: Given) -> Parsed:
             categories = COCO_80
         else:
             categories = Categories(tuple(range(classes)), names) if len(names) == classes else unnamed(classes)
-    return Parsed(state, declared, categories, size, left_out)
+    return Parsed(state, declared, categories, size, left_out, record.thresholds_of(categories))
 
 
 def _names(value: object) -> tuple[str, ...]:

@@ -114,7 +114,9 @@ def read(given: Given) -> Parsed:
         keep = [*categories.ids, classes] if state.decoder == "detr" else list(categories.ids)
         state = state._replace(values=state.values | {name: state.values[name][keep] for name in HEAD})
     left_out = {key: "training state" for key in state.rest if key not in ("args", OWN_KEY)} | state.left_out
-    return Parsed(state, declared, categories, record.input_size or InputSize(), left_out)
+    return Parsed(
+        state, declared, categories, record.input_size or InputSize(), left_out, record.thresholds_of(categories)
+    )
 
 
 def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) -> Written:

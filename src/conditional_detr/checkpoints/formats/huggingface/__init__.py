@@ -91,7 +91,14 @@ def read(given: Given) -> Parsed:
     if len(categories) != classes:
         raise CheckpointError(f"{file}: id2label names {len(categories)} classes, the class head has {classes}")
     left_out = dict.fromkeys(state.rest, "training state") | state.left_out
-    return Parsed(state, declared, categories, read_size(folder, record.input_size, given.boxes), left_out)
+    return Parsed(
+        state,
+        declared,
+        categories,
+        read_size(folder, record.input_size, given.boxes),
+        left_out,
+        record.thresholds_of(categories),
+    )
 
 
 def _check_kind(config: Mapping[str, Any], file: Path) -> None:
