@@ -155,11 +155,16 @@ class _Loop:
         with folder.writing():
             self.board = TensorBoard(folder.path / "tensorboard") if main else None
         self.batches, self.steps_per_epoch = setup.batches()
-        train = setup.settings.train
-        self.total_steps = train.epochs * self.steps_per_epoch
-        self.asked_steps = min(train.max_steps or self.total_steps, self.total_steps)
-        self.last_step = max(self.asked_steps, setup.progress.step)  # a resume can ask for fewer than are done
-        self.saved_step = setup.progress.step
+        self.first_step = self.saved_step = setup.progress.step
+
+    @property
+    def asked_steps(self) -> int:
+        steps = self.setup.length.steps
+        return min(self.setup.settings.train.max_steps or steps, steps)
+
+    @property
+    def last_step(self) -> int:
+        return max(self.asked_steps, self.first_step)  # a resume can ask for fewer than are done
 
     def run(self) -> bool:
         """Train to the last step. Return False when asked to stop before it."""
@@ -177,7 +182,7 @@ class _Loop:
                         break
                     stopped = self._step(request)
                     if progress.step % train.log_every == 0 or progress.step == self.last_step:
-                        self._record(measurements(self.setup, self.steps_per_epoch, everywhere=True))
+                        self._record(measurements(self.setup, everywhere=True))
                         progress.window = []
                     if stopped or self._at_end_of_epoch() or progress.step % train.save_every == 0:
                         self._save()
@@ -194,11 +199,13 @@ class _Loop:
         train, step = self.setup.settings.train, self.setup.progress.step
         if step < self.last_step:
             return
-        limited = 0 < train.max_steps <= self.total_steps
-        asked = f"train.max_steps={train.max_steps}" if limited else f"train.epochs={train.epochs}"
-        longer = (
-            "a larger train.max_steps, or 0" if limited else f"train.epochs=N, N above {step // self.steps_per_epoch}"
-        )
+        if 0 < train.max_steps <= self.setup.length.steps:
+            asked, longer = f"train.max_steps={train.max_steps}", "a larger train.max_steps, or 0"
+        elif train.steps:
+            asked, longer = f"train.steps={train.steps}", f"train.steps=N, N above {step}"
+        else:
+            asked = f"train.epochs={train.epochs}"
+            longer = f"train.epochs=N, N above {step // self.steps_per_epoch}"
         logger.info(
             f"the run is at step {step} (epoch {step / self.steps_per_epoch:.4g}), and {asked} asks for "
             f"{self.asked_steps}: nothing is left to train; to train for longer, resume with {longer}"
@@ -206,10 +213,12 @@ class _Loop:
 
     def _step(self, request: StopRequest) -> bool:
         """Do one optimizer step. Return True if any process was asked to stop."""
-        factor = learning_rate_factor(self.setup.settings.train, self.setup.progress.step, self.total_steps)
+        length = self.setup.length
+        place = length.at(self.setup.progress.step)
+        factor = learning_rate_factor(self.setup.settings.train, place, length.steps)
         with self._saving_before_errors():
             stopped = train_step(self.setup, self.batches, factor, request.requested, self.folder.states)
-        self.reporter.step(measurements(self.setup, self.steps_per_epoch, everywhere=False))
+        self.reporter.step(measurements(self.setup, everywhere=False))
         return stopped
 
     def _save(self) -> None:
@@ -250,10 +259,7 @@ class _Loop:
     def _model_due(self) -> bool:
         """Tell whether a model is due: after every n-th epoch and at the end of the run, unless written before a resume."""
         step = self.setup.progress.step
-        if step == 0 or not self._at_end_of_epoch():
-            return False
-        every = 1 if self.validation is None else self.setup.settings.evaluation.every
-        if step != self.last_step and step // self.steps_per_epoch % every:
+        if not self.setup.length.model_due(step, self.last_step):
             return False
         done = any(r["kind"] in _MODELS and r["step"] == step for r in read_metrics(self.folder.metrics))
         self.setup.accelerator.wait_for_everyone()  # all processes have read the metrics before the main one appends to them

@@ -24,7 +24,7 @@ def build_optimizer(model: DETR, settings: TrainSettings, scale: float = 1.0) ->
     return AdamW(groups, lr=settings.lr * scale, weight_decay=settings.weight_decay, fused=True)
 
 
-def learning_rate_factor(settings: TrainSettings, step: int, total_steps: int) -> float:
+def learning_rate_factor(settings: TrainSettings, step: int | float, total_steps: int) -> float:
     """Return the factor of the learning rates in optimizer step ``step``, counted from 0."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
