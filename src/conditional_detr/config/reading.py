@@ -17,7 +17,7 @@ from conditional_detr.config.settings import VERSION, Settings
 from conditional_detr.errors import SettingsError, did_you_mean, newer_version
 
 Tree = dict[str, Any]  # section -> field -> value
-LENGTHS = ("epochs", "steps")  # settings of "train" that give the length of a run, each in its unit
+LENGTHS = ("epochs", "steps", "minutes")  # settings of "train" that give the length of a run, each in its unit
 
 # --- migration of older files ---
 
@@ -74,6 +74,7 @@ CHANGEABLE = (
     "data.on_error",
     "train.epochs",
     "train.steps",
+    "train.minutes",
     "train.max_steps",
     "train.lr",
     "train.lr_backbone",

@@ -237,6 +237,8 @@ class TrainSettings(Frozen):
     """number of passes over the training images"""
     steps: Steps = 0
     """length of the run and its schedule in optimizer steps, whatever the number of images, instead of epochs; 0 to use epochs"""
+    minutes: Annotated[float, Field(ge=0), at_most(10**7, "no run is that long")] = 0.0
+    """time of the run from its start to its end, evaluations included, which decides the number of steps and with it the schedule; 0 to use epochs or steps"""
     max_steps: Steps = 0
     """stop after so many optimizer steps, in the middle of the schedule; 0 for no limit"""
     batch_size: Batch = 2
@@ -290,6 +292,14 @@ class TrainSettings(Frozen):
             raise ValueError(
                 f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
                 f"make one of them smaller"
+            )
+        if self.minutes and self.steps:
+            raise ValueError(
+                f"minutes={self.minutes:g} and steps={self.steps} both give the length of the run; set one of them to 0"
+            )
+        if self.minutes and self.max_steps:
+            raise ValueError(
+                f"max_steps={self.max_steps} would end a run of minutes={self.minutes:g} before its time; set one of them to 0"
             )
         if self.resume == "auto" and not self.name:
             raise ValueError("resume=auto finds the run by its name; give train.name")

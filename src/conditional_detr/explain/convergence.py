@@ -73,7 +73,7 @@ def read_curve(source: Path) -> Curve:
             tell_once(f"{run.metrics}: left out {left_out} evaluations without seconds of training")
         points = [Point(*(float(record[key]) for key in ("epoch", "step", "seconds", "AP"))) for record in timed]
         epochs = max((float(record["epoch"]) for record in records), default=0.0)
-        planned = None if settings.train.steps else settings.train.epochs
+        planned = None if settings.train.steps or settings.train.minutes else settings.train.epochs
         return Curve(source.resolve().name, tuple(points), epochs, planned)
     try:
         texts = [(line or b"").decode("utf-8-sig") for line in lines_of(source, LONGEST_LINE)]

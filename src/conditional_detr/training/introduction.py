@@ -40,10 +40,12 @@ def introduce(setup: Setup, validation: Validation | None) -> None:
     if setup.settings.train.steps:
         epochs = setup.length.steps / setup.steps_per_epoch
         logger.info(f"the run is {setup.length.steps} steps long (train.steps), which is {epochs:.3g} epochs")
+    if setup.settings.train.minutes and setup.progress.plan is None:
+        logger.info(f"the first steps decide the length of the run of {setup.settings.train.minutes:g} minutes")
     mosaics = setup.settings.data.mosaic > 0
     for text in setup.warnings:
         logger.warning(text)
-    if mosaics:
+    if mosaics and setup.length.decided:
         logger.log(
             logging.INFO if setup.mosaic_epochs else logging.WARNING,
             f"mosaics in the first {setup.mosaic_epochs} of {setup.length.epochs} epochs (data.mosaic_until)",
@@ -61,7 +63,7 @@ def show_augmented(setup: Setup, run: RunFolder) -> None:
     """
     if run.augmented.exists():
         return
-    last = max(setup.length.epochs, DRAWN_EPOCHS) - 1
+    last = max(setup.length.epochs if setup.length.decided else 0, DRAWN_EPOCHS) - 1
     epochs: list[int] = np.linspace(0, last, DRAWN_EPOCHS).round().astype(int).tolist()
     try:
         run.plots.mkdir(exist_ok=True)

@@ -35,7 +35,7 @@ from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
-from conditional_detr.training.length import RunLength, length_of
+from conditional_detr.training.length import LONGEST, RunLength, length_of
 from conditional_detr.training.optimizer import build_optimizer
 from conditional_detr.training.states import Progress, Terms, Trained
 
@@ -80,7 +80,11 @@ class Setup(Trained):
     @property
     def length(self) -> RunLength:
         """Length of the run, as far as it is decided."""
-        return length_of(self.settings, self.steps_per_epoch, self.val_data is not None)
+        given = length_of(self.settings, self.steps_per_epoch, self.val_data is not None)
+        if not self.settings.train.minutes:
+            return given
+        plan = self.progress.plan
+        return given.model_copy(update={"steps": LONGEST, "every": LONGEST}) if plan is None else plan.length
 
     @property
     def mosaic_epochs(self) -> int:
