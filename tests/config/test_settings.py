@@ -93,6 +93,8 @@ RECIPE = {
     "data.workers": (2, OFFICIAL),
     "data.on_error": ("stop", OURS),
     "train.epochs": (50, SCRIPTS),
+    "train.steps": (0, OURS),
+    "train.minutes": (0.0, OURS),
     "train.max_steps": (0, OURS),
     "train.batch_size": (2, MMDET),
     "train.accumulate": (1, OFFICIAL),

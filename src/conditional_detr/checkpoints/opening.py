@@ -12,8 +12,8 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint, Given, Parsed
 from conditional_detr.checkpoints.folders import checkpoint_folder
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.checkpoints.safe_load import load_weights
-from conditional_detr.checkpoints.state import read_state
 from conditional_detr.checkpoints.starters import starter_folder
+from conditional_detr.checkpoints.state import read_state
 from conditional_detr.errors import CheckpointError
 from conditional_detr.record import BoxFrame
 

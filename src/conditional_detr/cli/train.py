@@ -1,5 +1,6 @@
 """``cdetr train``."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ def command(
     ] = False,
 ) -> None:
     """Train a detector, such as: cdetr train conditional-detr_r50_8xb2-50e_coco data.root=/data/coco"""
+    started = time.monotonic()  # importing torch is part of train.minutes
     from conditional_detr.config import load_settings, preset_names, setting_fields
 
     if presets:
@@ -48,7 +50,7 @@ def command(
         from conditional_detr.training import loop, report
 
         keep_freed_memory()
-        summary = loop.resume(resume, report.ConsoleReporter(console()), overrides)
+        summary = loop.resume(resume, report.ConsoleReporter(console()), overrides, started=started)
     else:
         if not settings:
             raise SettingsError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
@@ -57,7 +59,7 @@ def command(
         from conditional_detr.training import loop, report
 
         keep_freed_memory()
-        summary = loop.train(values, report.ConsoleReporter(console()))
+        summary = loop.train(values, report.ConsoleReporter(console()), started=started)
     if loop.is_main_process():
         tell(summary)
     if not summary.finished:

@@ -17,6 +17,7 @@ from conditional_detr.config.settings import VERSION, Settings
 from conditional_detr.errors import SettingsError, did_you_mean, newer_version
 
 Tree = dict[str, Any]  # section -> field -> value
+LENGTHS = ("epochs", "steps", "minutes")  # settings of "train" that give the length of a run, each in its unit
 
 # --- migration of older files ---
 
@@ -71,6 +72,8 @@ CHANGEABLE = (
     "data.workers",
     "data.on_error",
     "train.epochs",
+    "train.steps",
+    "train.minutes",
     "train.max_steps",
     "train.lr",
     "train.lr_backbone",
@@ -205,11 +208,27 @@ def settings_from(values: Mapping[str, Any], overrides: Sequence[str] = (), sour
         if not isinstance(part, dict):
             raise SettingsError(f"unknown key {_shown(key)}{did_you_mean(key, setting_keys())}")
         cast(Tree, part)[field] = value
+    _replace_length(tree, overrides)
     try:
         # Strict: text is not converted to a number, nor true to 1.
         return Settings.model_validate({key: _typed(value, key, source) for key, value in tree.items()}, strict=True)
     except ValidationError as error:
         raise SettingsError(_sentence(error, source)) from error
+
+
+def _replace_length(tree: Tree, overrides: Sequence[str]) -> None:
+    """Let an override of the length of the run replace the length that a preset or file gives in another unit."""
+    section: Any = tree.get("train")
+    if not isinstance(section, dict):
+        return
+    train, overridden = cast(Tree, section), {_parts(override)[0] for override in overrides}
+    given = [unit for unit in LENGTHS if f"train.{unit}" in overridden and train[unit] != 0]
+    if len(given) > 1:
+        both = " and ".join(f"train.{unit}={_shown(train[unit])}" for unit in given[:2])
+        raise SettingsError(f"{both} both give the length of the run; leave out one of them")
+    for unit in LENGTHS if given else ():
+        if unit not in given and unit != "epochs":  # which is not used where another unit is given
+            train.pop(unit, None)
 
 
 def _parts(override: str) -> tuple[str, str, str, str]:

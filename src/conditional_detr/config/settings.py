@@ -167,7 +167,7 @@ class DataSettings(Frozen):
     mosaic: Fraction = 0.0
     """training: probability that an image becomes a mosaic of itself and three random others"""
     mosaic_until: Fraction = 0.8
-    """mosaic: fraction of train.epochs with mosaics; the last epochs have none"""
+    """mosaic: fraction of the run with mosaics; its last epochs have none"""
     min_visible: Fraction = 0.25
     """scale jitter and mosaic: minimum fraction of a box inside a cut; with less, an object is dropped unless its center is inside"""
     vertical_flip: Fraction = 0.0
@@ -235,8 +235,12 @@ class TrainSettings(Frozen):
 
     epochs: Annotated[PositiveInt, _LONGEST] = 50
     """number of passes over the training images"""
+    steps: Steps = 0
+    """length of the run and its schedule in optimizer steps, whatever the number of images, instead of epochs; 0 to use epochs"""
+    minutes: Annotated[float, Field(ge=0), at_most(10**7, "no run is that long")] = 0.0
+    """time of the run from its start to its end, evaluations included, which decides the number of steps and with it the schedule; 0 to use epochs or steps"""
     max_steps: Steps = 0
-    """maximum number of optimizer steps; 0 for no limit"""
+    """stop after so many optimizer steps, in the middle of the schedule; 0 for no limit"""
     batch_size: Batch = 2
     """images per process and forward pass"""
     accumulate: Annotated[PositiveInt, at_most(65_536, "a step would never end")] = 1
@@ -288,6 +292,14 @@ class TrainSettings(Frozen):
             raise ValueError(
                 f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
                 f"make one of them smaller"
+            )
+        if self.minutes and self.steps:
+            raise ValueError(
+                f"minutes={self.minutes:g} and steps={self.steps} both give the length of the run; set one of them to 0"
+            )
+        if self.minutes and self.max_steps:
+            raise ValueError(
+                f"max_steps={self.max_steps} would end a run of minutes={self.minutes:g} before its time; set one of them to 0"
             )
         if self.resume == "auto" and not self.name:
             raise ValueError("resume=auto finds the run by its name; give train.name")

@@ -32,7 +32,7 @@ class Point(NamedTuple):
 class Curve:
     """All evaluations of a run so far in which AP could be measured.
 
-    epochs: epochs trained. planned: epochs of the whole run; None if unknown.
+    epochs: epochs trained. planned: epochs of the whole run; None if unknown or not given in epochs.
     """
 
     name: str
@@ -73,7 +73,8 @@ def read_curve(source: Path) -> Curve:
             tell_once(f"{run.metrics}: left out {left_out} evaluations without seconds of training")
         points = [Point(*(float(record[key]) for key in ("epoch", "step", "seconds", "AP"))) for record in timed]
         epochs = max((float(record["epoch"]) for record in records), default=0.0)
-        return Curve(source.resolve().name, tuple(points), epochs, settings.train.epochs)
+        planned = None if settings.train.steps or settings.train.minutes else settings.train.epochs
+        return Curve(source.resolve().name, tuple(points), epochs, planned)
     try:
         texts = [(line or b"").decode("utf-8-sig") for line in lines_of(source, LONGEST_LINE)]
     except OSError as error:

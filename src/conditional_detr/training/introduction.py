@@ -37,13 +37,18 @@ def introduce(setup: Setup, validation: Validation | None) -> None:
     for data in (train, val):
         if data is not None:
             tell_problems(data, logger)
+    if setup.settings.train.steps:
+        epochs = setup.length.steps / setup.steps_per_epoch
+        logger.info(f"the run is {setup.length.steps} steps long (train.steps), which is {epochs:.3g} epochs")
+    if setup.settings.train.minutes and setup.progress.plan is None:
+        logger.info(f"the first steps decide the length of the run of {setup.settings.train.minutes:g} minutes")
     mosaics = setup.settings.data.mosaic > 0
     for text in setup.warnings:
         logger.warning(text)
-    if mosaics:
+    if mosaics and setup.length.decided:
         logger.log(
             logging.INFO if setup.mosaic_epochs else logging.WARNING,
-            f"mosaics in the first {setup.mosaic_epochs} of {setup.settings.train.epochs} epochs (data.mosaic_until)",
+            f"mosaics in the first {setup.mosaic_epochs} of {setup.length.epochs} epochs (data.mosaic_until)",
         )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in model.parameters())
@@ -58,7 +63,7 @@ def show_augmented(setup: Setup, run: RunFolder) -> None:
     """
     if run.augmented.exists():
         return
-    last = max(setup.settings.train.epochs, DRAWN_EPOCHS) - 1
+    last = max(setup.length.epochs if setup.length.decided else 0, DRAWN_EPOCHS) - 1
     epochs: list[int] = np.linspace(0, last, DRAWN_EPOCHS).round().astype(int).tolist()
     try:
         run.plots.mkdir(exist_ok=True)

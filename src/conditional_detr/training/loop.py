@@ -18,8 +18,10 @@ from conditional_detr.evaluation.report import thresholds_from
 from conditional_detr.runs import Metrics, RunFolder, begun_run, best_evaluation, create_run, open_run, read_metrics
 from conditional_detr.training.agreement import on_main
 from conditional_detr.training.best_report import BestEvaluation, report_best
+from conditional_detr.training.budget import Pace, clock
 from conditional_detr.training.introduction import introduce, show_augmented
 from conditional_detr.training.optimizer import learning_rate_factor
+from conditional_detr.training.planning import Planner
 from conditional_detr.training.report import Reporter, TensorBoard
 from conditional_detr.training.resuming import Remark, check_terms, choose_state
 from conditional_detr.training.run_plots import plot_run
@@ -50,24 +52,29 @@ class Summary:
     left_out: int = 0
 
 
-def train(settings: Settings, reporter: Reporter | None = None) -> Summary:
+def train(settings: Settings, reporter: Reporter | None = None, *, started: float | None = None) -> Summary:
     """Train a model in a new run folder or, with ``train.resume=auto``, in the one of this name that has begun.
+
+    started: ``time.monotonic()`` at the start of the time that ``train.minutes`` gives; the moment of the call by default.
 
     Raises ``InputError`` for invalid settings, data or weights, ``NonFiniteError`` for NaN or infinity in training, and
     ``RunError`` when the run can't go on for another reason. What was trained so far is then in a state.
     """
-    return _run(settings, None, reporter or Reporter())
+    return _run(settings, None, reporter or Reporter(), started)
 
 
-def resume(run: Path, reporter: Reporter | None = None, overrides: Sequence[str] = ()) -> Summary:
+def resume(
+    run: Path, reporter: Reporter | None = None, overrides: Sequence[str] = (), *, started: float | None = None
+) -> Summary:
     """Resume a run with the same weights, optimizer, random states and order of data as without the interruption.
 
-    overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. Raises ``InputError``
+    overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. started: as in
+    ``train``; of the minutes of the run, those of earlier starts are over. Raises ``InputError``
     for other overrides, when ``run`` is not a run folder or in use, when no state is whole, and when categories, number of images
     or processes changed. Other errors are those of ``train``.
     """
     folder, settings = open_run(run, overrides)
-    return _run(settings, folder, reporter or Reporter(), write_config=bool(overrides))
+    return _run(settings, folder, reporter or Reporter(), started, write_config=bool(overrides))
 
 
 def is_main_process() -> bool:
@@ -75,7 +82,14 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
-def _run(settings: Settings, folder: RunFolder | None, reporter: Reporter, write_config: bool = False) -> Summary:
+def _run(
+    settings: Settings,
+    folder: RunFolder | None,
+    reporter: Reporter,
+    started: float | None,
+    write_config: bool = False,
+) -> Summary:
+    started = clock() if started is None else started
     accelerator = make_accelerator(settings)
     with ExitStack() as held:
         if folder is None and settings.train.resume == "auto":
@@ -102,7 +116,7 @@ def _run(settings: Settings, folder: RunFolder | None, reporter: Reporter, write
         logger.info(f"run folder: {folder.path}")
         introduce(setup, validation)
         on_main(accelerator, lambda: show_augmented(setup, folder))
-        loop = _Loop(setup, validation, folder, reporter)
+        loop = _Loop(setup, validation, folder, reporter, started)
         finished = loop.run()
         return _summary(setup, folder, finished)
 
@@ -151,18 +165,28 @@ _MODELS = ("evaluation", "model")  # kinds of the lines of metrics that are writ
 class _Loop:
     """The loop of a run, from its current step."""
 
-    def __init__(self, setup: Setup, validation: Validation | None, folder: RunFolder, reporter: Reporter) -> None:
+    def __init__(
+        self, setup: Setup, validation: Validation | None, folder: RunFolder, reporter: Reporter, started: float
+    ) -> None:
         self.setup, self.validation, self.folder, self.reporter = setup, validation, folder, reporter
         main = setup.accelerator.is_main_process
         with folder.writing():
             self.board = TensorBoard(folder.path / "tensorboard") if main else None
+        self.first_step = self.saved_step = setup.progress.step
+        self.pace = Pace(before=setup.progress.spent, started=started, step=self.first_step)
+        self.planner = Planner(setup, self.pace)
         self.batches, self.steps_per_epoch = setup.batches()
-        train = setup.settings.train
-        self.total_steps = train.epochs * self.steps_per_epoch
-        self.asked_steps = min(train.max_steps or self.total_steps, self.total_steps)
-        self.last_step = max(self.asked_steps, setup.progress.step)  # a resume can ask for fewer than are done
-        self.saved_step = setup.progress.step
         self.best: BestEvaluation | None = None  # on the main process, once this process has made the best model
+        self.mosaic_epochs = setup.mosaic_epochs
+
+    @property
+    def asked_steps(self) -> int:
+        steps = self.setup.length.steps
+        return min(self.setup.settings.train.max_steps or steps, steps)
+
+    @property
+    def last_step(self) -> int:
+        return max(self.asked_steps, self.first_step)  # a resume can ask for fewer than are done
 
     def run(self) -> bool:
         """Train to the last step. Return False when asked to stop before it."""
@@ -171,18 +195,24 @@ class _Loop:
         self._tell_if_done()
         try:
             with stop_requests() as request:
-                self.reporter.begin(progress.step, self.last_step, self.steps_per_epoch)
+                planned = self.last_step if self.setup.length.decided else 0
+                self.reporter.begin(progress.step, planned, self.steps_per_epoch)
                 while not stopped:
-                    if self._model_due() and not self._keep_model(request):
-                        stopped = True
-                        break
+                    if self._model_due():
+                        with self.pace.keeping_model(progress.step):
+                            stopped = not self._keep_model(request)
+                        if stopped:
+                            break
+                        self._follow_plan()
                     if progress.step >= self.last_step:
                         break
                     stopped = self._step(request)
+                    self.pace.stepped(progress.step)
+                    self._follow_plan()
                     if progress.step % train.log_every == 0 or progress.step == self.last_step:
-                        self._record(measurements(self.setup, self.steps_per_epoch, everywhere=True))
+                        self._record(measurements(self.setup, everywhere=True))
                         progress.window = []
-                    if stopped or self._at_end_of_epoch() or progress.step % train.save_every == 0:
+                    if stopped or self._state_due():
                         self._save()
                 if not stopped and self.setup.accelerator.is_main_process:
                     report_best(self.setup, self.folder, self.best, self.reporter, lambda: request.requested)
@@ -199,11 +229,16 @@ class _Loop:
         train, step = self.setup.settings.train, self.setup.progress.step
         if step < self.last_step:
             return
-        limited = 0 < train.max_steps <= self.total_steps
-        asked = f"train.max_steps={train.max_steps}" if limited else f"train.epochs={train.epochs}"
-        longer = (
-            "a larger train.max_steps, or 0" if limited else f"train.epochs=N, N above {step // self.steps_per_epoch}"
-        )
+        if 0 < train.max_steps <= self.setup.length.steps:
+            asked, longer = f"train.max_steps={train.max_steps}", "a larger train.max_steps, or 0"
+        elif train.minutes:
+            asked = f"train.minutes={train.minutes:g}"
+            longer = f"train.minutes=N, N above {train.minutes:g}"
+        elif train.steps:
+            asked, longer = f"train.steps={train.steps}", f"train.steps=N, N above {step}"
+        else:
+            asked = f"train.epochs={train.epochs}"
+            longer = f"train.epochs=N, N above {step // self.steps_per_epoch}"
         logger.info(
             f"the run is at step {step} (epoch {step / self.steps_per_epoch:.4g}), and {asked} asks for "
             f"{self.asked_steps}: nothing is left to train; to train for longer, resume with {longer}"
@@ -211,14 +246,37 @@ class _Loop:
 
     def _step(self, request: StopRequest) -> bool:
         """Do one optimizer step. Return True if any process was asked to stop."""
-        factor = learning_rate_factor(self.setup.settings.train, self.setup.progress.step, self.total_steps)
+        length = self.setup.length
+        place = length.at(self.setup.progress.step)
+        factor = learning_rate_factor(self.setup.settings.train, place, length.steps)
         with self._saving_before_errors():
             stopped = train_step(self.setup, self.batches, factor, request.requested, self.folder.states)
-        self.reporter.step(measurements(self.setup, self.steps_per_epoch, everywhere=False))
+        self.reporter.step(measurements(self.setup, everywhere=False))
         return stopped
 
+    def _follow_plan(self) -> None:
+        """Take over another length of the run, if it was decided after this step."""
+        if not self.planner.check():
+            return
+        self.reporter.planned(self.last_step)
+        epochs, mosaic = self.setup.mosaic_epochs, self.setup.settings.data.mosaic
+        epoch = self.setup.progress.step // self.steps_per_epoch
+        if mosaic and epochs != self.mosaic_epochs and max(epochs, self.mosaic_epochs) > epoch:
+            self.batches.close()
+            (self.batches, _), self.mosaic_epochs = self.setup.batches(), epochs
+
+    def _state_due(self) -> bool:
+        train, step = self.setup.settings.train, self.setup.progress.step
+        if train.minutes:  # short epochs must not spend the time on saving states
+            due = self.setup.length.model_due(step, self.last_step)
+        else:
+            due = step % self.steps_per_epoch == 0 or step == self.last_step
+        return due or step % train.save_every == 0
+
     def _save(self) -> None:
-        save_state(self.setup, self.folder, self.setup.terms)
+        self.setup.progress.spent = self.pace.spent
+        with self.pace.saving():
+            save_state(self.setup, self.folder, self.setup.terms)
         self.saved_step = self.setup.progress.step
 
     @contextmanager
@@ -239,10 +297,6 @@ class _Loop:
                 )
             raise
 
-    def _at_end_of_epoch(self) -> bool:
-        step = self.setup.progress.step
-        return step % self.steps_per_epoch == 0 or step == self.last_step
-
     def _record(self, record: Metrics) -> None:
         on_main(self.setup.accelerator, partial(self._append, record))
 
@@ -255,10 +309,7 @@ class _Loop:
     def _model_due(self) -> bool:
         """Tell whether a model is due: after every n-th epoch and at the end of the run, unless written before a resume."""
         step = self.setup.progress.step
-        if step == 0 or not self._at_end_of_epoch():
-            return False
-        every = 1 if self.validation is None else self.setup.settings.evaluation.every
-        if step != self.last_step and step // self.steps_per_epoch % every:
+        if not self.setup.length.model_due(step, self.last_step):
             return False
         done = any(r["kind"] in _MODELS and r["step"] == step for r in read_metrics(self.folder.metrics))
         self.setup.accelerator.wait_for_everyone()  # all processes have read the metrics before the main one appends to them

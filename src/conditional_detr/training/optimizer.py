@@ -24,13 +24,15 @@ def build_optimizer(model: DETR, settings: TrainSettings, scale: float = 1.0) ->
     return AdamW(groups, lr=settings.lr * scale, weight_decay=settings.weight_decay, fused=True)
 
 
-def learning_rate_factor(settings: TrainSettings, step: int, total_steps: int) -> float:
+def learning_rate_factor(settings: TrainSettings, step: int | float, total_steps: int) -> float:
     """Return the factor of the learning rates in optimizer step ``step``, counted from 0."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
+    # The length of a run of minutes depends on the machine, and can be less than the warm-up is meant for.
+    warmup_steps = min(settings.warmup_steps, total_steps // 10) if settings.minutes else settings.warmup_steps
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
     if settings.schedule == "step":
         return 1.0 if step < round(settings.drop_at * total_steps) else 0.1
-    done = (step - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1)
+    done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     return settings.cosine_end + (1 - settings.cosine_end) * (1 + math.cos(math.pi * done)) / 2
 
 

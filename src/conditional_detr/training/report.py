@@ -53,6 +53,9 @@ class Reporter:
     """Receiver of the progress of a run, called on the main process only. The methods of this base class do nothing."""
 
     def begin(self, step: int, total_steps: int, steps_per_epoch: int) -> None: ...
+    def planned(self, total_steps: int) -> None:
+        """The number of steps is decided, or was corrected (``train.minutes``). Until then, it is 0."""
+
     def step(self, record: Metrics) -> None: ...
     def evaluating(self, done: int, images: int) -> None: ...
     def evaluated(self, record: Metrics, best: bool) -> None:
@@ -85,13 +88,18 @@ class ConsoleReporter(Reporter):
                 TimeRemainingColumn(),
                 console=self.console,
             )
-            self.progress.add_task("starting", total=total_steps, completed=step)
+            self.progress.add_task("starting", total=total_steps or None, completed=step)
             self.progress.start()
+
+    def planned(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], total=total_steps)
 
     def step(self, record: Metrics) -> None:
         parts = [
             f"epoch {self._epoch(record['step'])}",
-            f"step {record['step']}/{self.total_steps}",
+            f"step {record['step']}/{self.total_steps or '?'}",
             f"loss {record['loss']:.3f}",
             f"lr {record['lr']:.1e}",
             f"{record['images_per_second']:.1f} images/s",
@@ -103,7 +111,8 @@ class ConsoleReporter(Reporter):
             self.last_line = time.monotonic()
             done = record["step"] - self.first_step
             remaining = (self.last_line - self.started) / done * (self.total_steps - record["step"])
-            self.message("  ".join([*parts, f"eta {_duration(remaining)}"]))
+            eta = [f"eta {_duration(remaining)}"] if self.total_steps else []
+            self.message("  ".join([*parts, *eta]))
 
     def _show(self, step: int | None, parts: list[str]) -> None:
         """Show the first parts, as many as fit into the live line."""
@@ -142,7 +151,7 @@ class ConsoleReporter(Reporter):
 
     def _epoch(self, step: int) -> str:
         epochs = -(-self.total_steps // self.steps_per_epoch)
-        return f"{-(-step // self.steps_per_epoch)}/{epochs}"
+        return f"{-(-step // self.steps_per_epoch)}/{epochs or '?'}"
 
 
 class TensorBoard:

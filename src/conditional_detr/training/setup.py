@@ -22,12 +22,20 @@ from conditional_detr.config import Settings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.check import read_checked
 from conditional_detr.data.fingerprint import Fingerprint, fingerprint
-from conditional_detr.data.loading import Batch, Sample, training_batches, training_images, training_order
+from conditional_detr.data.loading import (
+    Batch,
+    Sample,
+    TrainingBatches,
+    training_batches,
+    training_images,
+    training_order,
+)
 from conditional_detr.errors import InputError, SettingsError
 from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
+from conditional_detr.training.length import LONGEST, RunLength, length_of
 from conditional_detr.training.optimizer import build_optimizer
 from conditional_detr.training.states import Progress, Terms, Trained
 
@@ -65,10 +73,23 @@ class Setup(Trained):
         """The network to evaluate and save: the averaged one if there is one."""
         return cast(DETR, self.averaged.module) if self.averaged is not None else self.model
 
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        return self._order().steps_per_epoch
+
+    @property
+    def length(self) -> RunLength:
+        """Length of the run, as far as it is decided."""
+        given = length_of(self.settings, self.steps_per_epoch, self.val_data is not None)
+        if not self.settings.train.minutes:
+            return given
+        plan = self.progress.plan
+        return given.model_copy(update={"steps": LONGEST, "every": LONGEST}) if plan is None else plan.length
+
     @property
     def mosaic_epochs(self) -> int:
         """Number of epochs with mosaics, if there are mosaics: whole epochs, rounded down."""
-        return int(self.settings.data.mosaic_until * self.settings.train.epochs + 1e-9)
+        return self.length.first_epochs(self.settings.data.mosaic_until)
 
     @cached_property
     def data(self) -> Fingerprint:
@@ -104,18 +125,26 @@ class Setup(Trained):
             leave_out=self.progress.left_out if self.settings.data.on_error == "skip" else None,
         )
 
+    def _order(self) -> TrainingBatches:
+        train = self.settings.train
+        return training_order(
+            self.train_data,
+            self.settings.data,
+            train.batch_size,
+            train.accumulate,
+            train.seed,
+            processes=self.processes,
+        )
+
     def first_draws(self, images: int, epochs: Sequence[int]) -> Iterator[list[Sample]]:
         """Yield what the network sees of each of the first images of the run in these epochs.
 
         Raises ``InputError`` for an image that can't be used.
         """
         data, train = self.settings.data, self.settings.train
-        order = training_order(
-            self.train_data, data, train.batch_size, train.accumulate, train.seed, processes=self.processes
-        )
         augmented = training_images(self.train_data, data, train.seed, self.mosaic_epochs)
         first = dict.fromkeys(
-            order.order(0).reshape(-1).tolist()
+            self._order().order(0).reshape(-1).tolist()
         )  # indices repeat if there are fewer images than in a step
         for index in islice(first, images):
             try:

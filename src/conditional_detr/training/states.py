@@ -23,6 +23,7 @@ from conditional_detr.loss.criterion import TERMS
 from conditional_detr.model.network import DETR
 from conditional_detr.runs import RunFolder, repeatable
 from conditional_detr.training.agreement import everywhere, on_main
+from conditional_detr.training.budget import Plan
 from conditional_detr.training.state_files import (
     AVERAGED,
     CONFIG,
@@ -53,6 +54,8 @@ class Progress:
     def __init__(self) -> None:
         self.step = 0  # optimizer steps done
         self.seconds = 0.0  # seconds in training steps, over all resumes
+        self.spent = 0.0  # seconds since the start of the run, over all resumes, when the newest state was saved
+        self.plan: Plan | None = None  # of a run of minutes, once its length is decided
         self.window: list[list[float]] = []  # measurements of the steps since the last line of metrics
         self.left_out = LeftOut()  # training images that can't be used
 
@@ -130,7 +133,8 @@ def _write_common(trained: Trained, folder: Path, terms: Terms) -> None:
         write_tensors(folder / AVERAGED, trained.averaged.state_dict())
     if scaler is not None:
         write_json(folder / SCALER, scaler.state_dict())
-    write_json(folder / PROGRESS, {**vars(progress), "left_out": sorted(progress.left_out.names)})
+    plan = None if progress.plan is None else progress.plan.model_dump()
+    write_json(folder / PROGRESS, {**vars(progress), "left_out": sorted(progress.left_out.names), "plan": plan})
     write_json(folder / SHAPE, {"version": VERSION, **terms.shape})
     write_tensors(folder / DATA, terms.data)
     write_text(folder / CONFIG, repeatable(terms.settings).to_yaml())
@@ -182,9 +186,10 @@ def _moments(optimizer: AdamW) -> Tensors:
 
 def _put_progress(trained: Trained, contents: Contents) -> None:
     step, seconds, window = (contents.progress[key] for key in ("step", "seconds", "window"))
+    spent, plan = contents.progress.get("spent", seconds), contents.progress.get("plan")  # older states lack them
     if type(step) is not int or not 0 <= step < 2**53:
         raise ValueError("step must be a whole number")
-    if type(seconds) not in (int, float) or not math.isfinite(seconds):
+    if not all(type(each) in (int, float) and math.isfinite(each) for each in (seconds, spent)):
         raise ValueError("seconds must be a number")
     rows = cast("list[list[float]]", window)
     if type(window) is not list or not all(type(row) is list and len(row) == _MEASURED for row in rows):
@@ -196,7 +201,8 @@ def _put_progress(trained: Trained, contents: Contents) -> None:
         raise ValueError("left_out must hold names")
     progress = trained.progress
     progress.left_out.names = set(names)
-    progress.step, progress.seconds = step, float(seconds)
+    progress.step, progress.seconds, progress.spent = step, float(seconds), float(spent)
+    progress.plan = None if plan is None else Plan.model_validate(plan, strict=True)
     progress.window = [[float(value) for value in row] for row in rows]
 
 

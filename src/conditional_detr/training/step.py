@@ -131,7 +131,7 @@ def _sum_over_processes(setup: Setup, counts: list[int]) -> list[int]:
     return cast(Tensor, setup.accelerator.reduce(values, "sum")).tolist()
 
 
-def measurements(setup: Setup, steps_per_epoch: int, everywhere: bool) -> Metrics:
+def measurements(setup: Setup, everywhere: bool) -> Metrics:
     """Return the mean measurements since the last line of metrics. everywhere: over all processes instead of this one."""
     progress, rates = setup.progress, setup.optimizer.param_groups
     window = torch.tensor(progress.window, dtype=torch.float64).mean(0).float()
@@ -141,7 +141,7 @@ def measurements(setup: Setup, steps_per_epoch: int, everywhere: bool) -> Metric
     record: Metrics = {
         "kind": "train",
         "step": progress.step,
-        "epoch": progress.step / steps_per_epoch,
+        "epoch": progress.step / setup.steps_per_epoch,
         "loss": loss,
         **{f"loss_{name}": value for name, value in zip(TERMS, terms, strict=True)},
         "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # fp16 skips steps that overflow
