@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -13,7 +14,7 @@ from conditional_detr.runs import RunFolder, best_evaluation, read_metrics
 CARD = """# Starter {name}
 
 {architecture}. Trained by `scripts/make_starters` (settings: `scripts/starters/{name}.yaml`) on the generated data set of
-`cdetr dataset scenes`, seed 0: {images} images, {epochs} epochs. Box AP on 300 other generated images: {ap:.3f} (AP50 {ap50:.3f}).
+`cdetr dataset scenes`, seed 0, with one category for all objects: {images} images, {epochs} epochs. Box AP on 300 other generated images: {ap:.3f} (AP50 {ap50:.3f}).
 No photograph was used for the detector{backbone}. It finds generated objects only: it is a start for training, not a detector.
 
 Weights of two and more dimensions are stored in half precision. License: Apache-2.0.
@@ -45,7 +46,10 @@ def main(run: RunFolder, out: Path) -> None:
         ap50=best["AP50"],
         backbone=BACKBONE if settings.model.backbone_weights == "imagenet" else "",
     )
-    (out / "README.md").write_text(card)
+    paragraphs = [textwrap.fill(paragraph, 130) for paragraph in card.strip().split("\n\n")]
+    (out / "README.md").write_text("\n\n".join(paragraphs) + "\n")
+    for file in out.iterdir():
+        file.chmod(0o644)
 
 
 if __name__ == "__main__":
