@@ -121,6 +121,7 @@ RECIPE = {
     "evaluation.every": (1, OFFICIAL),
     "evaluation.batch_size": (1, MMDET),
     "evaluation.max_dets": (None, "100 in official PostProcess, or more where the data has more"),
+    "evaluation.report": (True, OURS),
 }
 
 
