@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,12 @@ def noise(rng: np.random.Generator, side: int) -> Drawing:
 
 def killed(rng: np.random.Generator) -> Drawing:
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def slow(rng: np.random.Generator) -> Drawing:
+    print("drawing", flush=True)
+    time.sleep(60)
     raise AssertionError
 
 

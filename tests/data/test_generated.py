@@ -1,5 +1,8 @@
 """Generated data sets are written whole or not at all, and are the same for any number of processes."""
 
+import subprocess
+import sys
+
 import pytest
 
 from conditional_detr.config import DataSettings
@@ -58,3 +61,18 @@ def test_a_killed_process_is_reported(tmp_path):
     with pytest.raises(RunError, match="was killed"):
         write_generated(tmp_path / "new", NOISE._replace(draw=killed), {"train": 1}, 0, workers=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_drawing_processes_end_with_the_first_one(tmp_path):
+    code = f"""
+from pathlib import Path
+from conditional_detr.data.generated import write_generated
+from tests.data.drawings import NOISE, slow
+if __name__ == "__main__":
+    write_generated(Path({str(tmp_path / "new")!r}), NOISE._replace(draw=slow), {{"train": 1}}, 0, workers=1)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"drawing\n"
+    process.kill()
+    assert process.communicate(timeout=30) == (b"", None)  # all that could print have ended

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import signal
+import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -10,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -121,7 +123,7 @@ def _mapping(workers: int) -> Generator[_Apply]:
         yield lambda function, count: map(function, range(count))
         return
     # Spawned, because a fork of a process with threads, such as those of torch, may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_follow)
 
     def apply(function: Callable[[int], _Encoded], count: int) -> Generator[_Encoded]:
         indices = iter(range(count))
@@ -136,9 +138,17 @@ def _mapping(workers: int) -> Generator[_Apply]:
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the first process, which ends the others."""
+def _follow() -> None:
+    """Leave Ctrl-C to the first process, which ends the others, and end when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_first_process, daemon=True).start()
+
+
+def _end_with_first_process() -> None:
+    first = parent_process()
+    if first is not None:
+        first.join()
+        os._exit(1)
 
 
 class _Content:
