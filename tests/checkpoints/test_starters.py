@@ -1,5 +1,9 @@
 """The starters in the package: small, open as any checkpoint, find generated objects, and training starts from them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from conditional_detr import Detector
@@ -19,6 +23,8 @@ def scenes(tmp_path_factory):
     """Images that no starter was trained on."""
     root = tmp_path_factory.mktemp("scenes") / "data"
     write_scenes(root, {"train": 8, "val": 40}, seed=9, size=160)
+    one_category = Path(__file__).parents[2] / "scripts" / "starters" / "one_category.py"
+    subprocess.run([sys.executable, one_category, root], check=True)
     return root
 
 
