@@ -43,7 +43,12 @@ Draw = Callable[[np.random.Generator], Drawing]
 
 
 def random_numbers(seed: int, split: str, index: int) -> np.random.Generator:
-    """Return the random numbers of one image, which depend on nothing but these arguments."""
+    """Return the random numbers of one image, which depend on nothing but these arguments.
+
+    Raises ``SettingsError`` for a negative seed or index.
+    """
+    if min(seed, index) < 0:
+        raise SettingsError(f"the seed and the index of an image must not be negative, got {seed} and {index}")
     return np.random.default_rng([seed, zlib.crc32(split.encode()), index])
 
 

@@ -118,3 +118,11 @@ def test_a_size_out_of_range_is_refused(size, tmp_path):
     with pytest.raises(SettingsError, match="32 to 2048 pixels"):
         write_scenes(tmp_path / "new", {"train": 1}, 0, size=size)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(SettingsError, match=f"got {size}"):
+        draw_scene(0, 0, size)
+
+
+def test_a_negative_seed_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="must not be negative, got -1 and 0"):
+        write_scenes(tmp_path / "new", {"train": 1}, -1)
+    assert not list(tmp_path.iterdir())

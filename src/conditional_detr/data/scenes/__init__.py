@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from conditional_detr.data.generated import Recipe, write_generated
 from conditional_detr.data.scenes.kinds import SCENES
-from conditional_detr.data.scenes.scene import SIDE, compose, draw_scene
-from conditional_detr.errors import SettingsError
+from conditional_detr.data.scenes.scene import SIDE, check_size, compose, draw_scene
 
 if TYPE_CHECKING:
     from conditional_detr.data.headers import OnDone
 
-__all__ = ["LARGEST", "SCENES", "SIDE", "SMALLEST", "draw_scene", "write_scenes"]
-SMALLEST, LARGEST = 32, 2048  # pixels of the longer side of an image
+__all__ = ["SCENES", "SIDE", "draw_scene", "write_scenes"]
 
 
 def write_scenes(
@@ -31,9 +29,6 @@ def write_scenes(
     images: number of images per split. size: longer side of the images in pixels; their aspect ratios vary. workers: number of
     processes that draw; 0 draws in this one; the files do not depend on it. Raises ``SettingsError`` for a size out of range.
     """
-    if not SMALLEST <= size <= LARGEST:
-        raise SettingsError(
-            f"the longer side of the images must have {SMALLEST} to {LARGEST} pixels, got {size}", argument="size"
-        )
+    check_size(size)
     recipe = Recipe("scenes", partial(compose, size=size), SCENES, "JPEG")
     return write_generated(root, recipe, images, seed, workers=workers, on_image=on_image)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from conditional_detr.data.scenes import figures, things
+from conditional_detr.data.scenes import figures, living, things
 from conditional_detr.data.scenes.arrays import Random
 from conditional_detr.data.scenes.parts import Object
 from conditional_detr.record import Categories
@@ -45,33 +45,33 @@ KINDS = (
     Kind(figures.cluster_of_disks, (0.7, 1.4)),
     Kind(figures.spiral, (0.6, 1.6)),
     Kind(figures.zigzag, (1.2, 4)),
-    Kind(things.cell, (0.7, 1.4)),
+    Kind(living.cell, (0.7, 1.4)),
     Kind(things.car, (1.9, 3.2), upright=True),
     Kind(things.car_from_front, (0.9, 1.4), upright=True),
     Kind(things.car_from_above, (1.7, 2.6)),
     Kind(things.truck, (1.4, 3), upright=True),
     Kind(things.bus, (1.8, 4), upright=True),
     Kind(things.bicycle, (0.8, 1.7), upright=True),
-    Kind(things.person, (0.3, 0.65), upright=True),
-    Kind(things.animal, (1, 2), upright=True),
-    Kind(things.bird, (0.8, 2)),
-    Kind(things.fish, (1.2, 3)),
-    Kind(things.insect, (0.9, 1.7)),
+    Kind(living.person, (0.3, 0.65), upright=True),
+    Kind(living.animal, (1, 2), upright=True),
+    Kind(living.bird, (0.8, 2)),
+    Kind(living.fish, (1.2, 3)),
+    Kind(living.insect, (0.9, 1.7)),
     Kind(things.bottle, (0.25, 0.5), upright=True),
     Kind(things.mug, (0.8, 1.3), upright=True),
     Kind(things.can, (0.45, 1.2), upright=True),
     Kind(things.carton, (0.6, 1.6), upright=True),
     Kind(things.house, (0.7, 1.5), upright=True),
-    Kind(things.tree, (0.45, 1.1), upright=True),
-    Kind(things.flower, (0.8, 1.2)),
-    Kind(things.leaf, (1.2, 3)),
+    Kind(living.tree, (0.45, 1.1), upright=True),
+    Kind(living.flower, (0.8, 1.2)),
+    Kind(living.leaf, (1.2, 3)),
     Kind(things.plane, (0.8, 1.4)),
     Kind(things.boat, (0.9, 2.5), upright=True),
     Kind(things.chair, (0.5, 1), upright=True),
     Kind(things.lamp, (0.4, 0.9), upright=True),
     Kind(things.sign, (0.25, 0.6), upright=True),
-    Kind(things.fruit, (0.8, 1.2)),
-    Kind(things.face, (0.7, 1.1), upright=True),
+    Kind(living.fruit, (0.8, 1.2)),
+    Kind(living.face, (0.7, 1.1), upright=True),
     Kind(things.tool, (2, 4)),
     Kind(things.screen, (0.5, 2)),
     Kind(things.furniture, (0.4, 2)),

@@ -53,7 +53,7 @@ def random_model(rng: Random, *, upright: bool | None = None, look: int | None =
 
 
 def posed(rng: Random, model: Model, longer: Number, angle: Number | None = None) -> Pose:
-    """Return a random pose. angle: None turns objects that need not stand upright in any direction, half of them."""
+    """Return a random pose. angle: None turns most objects that need not stand upright in any direction."""
     if angle is None:
         wide = 0.15 if KINDS[model.kind].upright or chance(rng, 0.3) else math.pi
         angle = between(rng, -wide, wide)

@@ -13,8 +13,8 @@ HOLE = -1  # color of a part that is cut out
 class Part(NamedTuple):
     """A part of an object; later parts lie on earlier ones.
 
-    points: ``[n, 2]``, the outline, or the line of a stroke. color: index in the colors of the object, or ``HOLE``. width: of
-    a stroke, in units of the frame; None for a filled outline.
+    points: ``[n, 2]``, the outline, or the line of a stroke. color: index in the colors of the object (0 main, 1
+    and 2 others, 3 a dark one, 4 a light one), or ``HOLE``. width: of a stroke, in units of the frame; None for a filled outline.
     """
 
     points: Floats

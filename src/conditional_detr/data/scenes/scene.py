@@ -22,8 +22,10 @@ from conditional_detr.data.scenes.textures import (
     random_palette,
     random_pattern,
 )
+from conditional_detr.errors import SettingsError
 
 SIDE = 192  # pixels of the longer side, if nothing else is asked for
+SMALLEST, LARGEST = 32, 2048  # pixels of the longer side
 _ASPECTS = (1, 4 / 3, 4 / 3, 3 / 2, 16 / 9, 3 / 4, 2 / 3)  # width / height of images
 
 
@@ -31,8 +33,18 @@ def draw_scene(seed: int, index: int, size: int = SIDE, split: str = "train") ->
     """Return image ``index`` of the data set that ``write_scenes`` writes with this seed, before its compression as JPEG.
 
     size: longer side in pixels. boxes: x, y, width, height of the visible part of each object. category_ids: ids in ``SCENES``.
+    Raises ``SettingsError`` for a negative seed or index, and for a size out of range.
     """
+    check_size(size)
     return compose(random_numbers(seed, split, index), size)
+
+
+def check_size(size: int) -> None:
+    """Raise ``SettingsError`` unless images can have a longer side of ``size`` pixels."""
+    if not SMALLEST <= size <= LARGEST:
+        raise SettingsError(
+            f"the longer side of the images must have {SMALLEST} to {LARGEST} pixels, got {size}", argument="size"
+        )
 
 
 def compose(rng: Random, size: int) -> Drawing:
@@ -102,7 +114,7 @@ class _Style(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """colors: ``[6, 3]``, see ``things``; the last one is that of the pattern, which has a strength of 0..1."""
+    """colors: ``[6, 3]``, see ``Part``; the last one is that of the pattern, which has a strength of 0..1."""
 
     colors: Floats
     pattern: Pattern | None
