@@ -153,18 +153,19 @@ def test_train_resume_and_what_it_says(shapes_root, tmp_path):
     assert "rectangle" in result.stderr
     assert f"augmented    {run}/plots/augmented.jpg" in result.stdout
     assert (run / "plots" / "augmented.jpg").exists()
+    assert f"report       {run}/report/index.html" in result.stdout
     assert "step 1/3" in result.stderr
     assert (run / "config.yaml").exists()
     again = cdetr("train", "--resume", run)
     assert again.returncode == 0, again.stderr
-    further = cdetr("train", "--resume", run, "train.max_steps=4")
+    further = cdetr("train", "--resume", run, "train.max_steps=4", "evaluation.report=false")
     assert further.returncode == 0, further.stderr
     assert "step 4/4" in further.stderr
     refused(
         cdetr("train", "--resume", run, "model.channels=128"),
         rf"model\.channels can't change within a run; .*: cdetr train {run}/config\.yaml model\.channels=128 \(model\.init_from",
     )
-    repeated = cdetr("train", run / "config.yaml", "train.name=copy", "train.max_steps=1")
+    repeated = cdetr("train", run / "config.yaml", "train.name=copy", "train.max_steps=1", "evaluation.report=false")
     assert repeated.returncode == 0, repeated.stderr
     assert (tmp_path / "copy" / "model" / "config.json").exists()
 
