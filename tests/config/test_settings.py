@@ -110,6 +110,7 @@ RECIPE = {
     "train.warmup_steps": (0, OFFICIAL),
     "train.query_groups": (1, OFFICIAL),
     "train.ema_decay": (0.0, OFFICIAL),
+    "train.ema_ramp": (0, OFFICIAL),
     "train.gradient_checkpointing": (False, OFFICIAL),
     "train.mixed_precision": ("no", OFFICIAL),
     "train.seed": (42, OFFICIAL),

@@ -269,6 +269,8 @@ class TrainSettings(Frozen):
     """number of query groups in training, each matched with all objects (Group DETR); only the first is saved"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """decay of the exponential moving average of the weights, which is evaluated and saved instead; 0 for none"""
+    ema_ramp: Steps = 0
+    """moving average: the decay rises as ema_decay * (1 - exp(-step / ema_ramp)), so that short runs do not keep their first weights; 0 for a constant decay"""
     gradient_checkpointing: bool = False
     """recompute activations in the backward pass: less memory, more time"""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
@@ -292,6 +294,10 @@ class TrainSettings(Frozen):
             raise ValueError(
                 f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
                 f"make one of them smaller"
+            )
+        if self.ema_ramp and not self.ema_decay:
+            raise ValueError(
+                f"ema_ramp={self.ema_ramp} has no effect without a moving average; set ema_decay=0.9997, or ema_ramp=0"
             )
         if self.minutes and self.steps:
             raise ValueError(

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.initialization import initialize
@@ -35,6 +35,7 @@ from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
+from conditional_detr.training.averaging import averaging
 from conditional_detr.training.length import LONGEST, RunLength, length_of
 from conditional_detr.training.optimizer import build_optimizer
 from conditional_detr.training.states import Progress, Terms, Trained
@@ -195,8 +196,7 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
     optimizer = build_optimizer(model, train, _learning_rate_scale(settings, images_per_step))
     averaged = None
     if train.ema_decay:
-        average = get_ema_multi_avg_fn(train.ema_decay)
-        averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        averaged = AveragedModel(model, multi_avg_fn=averaging(train.ema_decay, train.ema_ramp), use_buffers=True)
         averaged.to(accelerator.device)
     criterion = build_criterion(settings.loss, model.softmax)
     synchronized = _with_synchronized_norm(model, settings, accelerator)
