@@ -253,16 +253,20 @@ class TrainSettings(Frozen):
     """learning rate of everything but the backbone"""
     lr_backbone: NonNegative = 1e-5
     """learning rate of the backbone"""
+    lr_class_head: NonNegative | None = None
+    """learning rate of the class head, which fine-tuning for other categories starts anew; null for lr"""
     weight_decay: NonNegative = 1e-4
     """weight decay of AdamW on every parameter, as published"""
     clip_norm: NonNegative = 0.1
     """maximum gradient norm over all parameters; 0 for no clipping"""
-    schedule: Literal["step", "cosine"] = "step"
-    """learning-rate schedule after the warm-up"""
+    schedule: Literal["step", "cosine", "flat-cosine"] = "step"
+    """learning-rate schedule after the warm-up; flat-cosine: constant until flat_until, then cosine"""
     drop_at: Fraction = 0.8
     """step schedule: fraction of the run after which the learning rates are divided by ten"""
+    flat_until: Fraction = 0.5
+    """flat-cosine schedule: fraction of the run with constant learning rates"""
     cosine_end: Fraction = 0.01
-    """cosine schedule: final learning rate as a fraction of the initial one"""
+    """cosine schedules: final learning rate as a fraction of the initial one"""
     warmup_steps: Steps = 0
     """optimizer steps of linear warm-up from 0"""
     query_groups: Annotated[PositiveInt, at_most(1000, "each has queries of its own")] = 1
