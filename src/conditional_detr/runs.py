@@ -251,6 +251,13 @@ def best_evaluation(records: Sequence[Metrics]) -> Metrics | None:
     return None if best is None else evaluations[best]
 
 
+def evaluations_since_best(records: Sequence[Metrics]) -> int:
+    """Return the number of evaluations after the one with the highest AP, the earliest of equals; 0 if AP can't be measured."""
+    scores = [record["AP"] for record in records if record["kind"] == "evaluation"]
+    highest = max(scores, default=-1)
+    return 0 if highest < 0 else len(scores) - 1 - scores.index(highest)
+
+
 def repeatable(settings: Settings) -> Settings:
     """Return settings that repeat a run from any folder: with absolute paths, and without the name, which is taken."""
     sections: dict[str, Any] = {}

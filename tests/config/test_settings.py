@@ -96,6 +96,7 @@ RECIPE = {
     "train.steps": (0, OURS),
     "train.minutes": (0.0, OURS),
     "train.max_steps": (0, OURS),
+    "train.patience": (0, OFFICIAL),
     "train.batch_size": (2, MMDET),
     "train.accumulate": (1, OFFICIAL),
     "train.base_batch_size": (16, MMDET),

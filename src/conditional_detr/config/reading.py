@@ -76,6 +76,7 @@ CHANGEABLE = (
     "train.steps",
     "train.minutes",
     "train.max_steps",
+    "train.patience",
     "train.lr",
     "train.lr_backbone",
     "train.weight_decay",

@@ -241,6 +241,8 @@ class TrainSettings(Frozen):
     """time of the run from its start to its end, evaluations included, which decides the number of steps and with it the schedule; 0 to use epochs or steps"""
     max_steps: Steps = 0
     """stop after so many optimizer steps, in the middle of the schedule; 0 for no limit"""
+    patience: Steps = 0
+    """end the run when AP has not improved for so many evaluations; 0 to train to the end"""
     batch_size: Batch = 2
     """images per process and forward pass"""
     accumulate: Annotated[PositiveInt, at_most(65_536, "a step would never end")] = 1
@@ -344,6 +346,10 @@ class Settings(Frozen):
     def _consistent(self) -> "Settings":
         if self.train.query_groups > 1 and self.model.decoder == "detr":
             raise ValueError("train.query_groups needs model.decoder=conditional")
+        if self.train.patience and self.data.val == "none":
+            raise ValueError(
+                f"train.patience={self.train.patience} needs evaluations, and data.val=none has none; set train.patience=0"
+            )
         if self.model.queries * self.train.query_groups > MOST_QUERIES:
             raise ValueError(
                 f"model.queries={self.model.queries} times train.query_groups={self.train.query_groups} is above "
