@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from conditional_detr.config import Settings, changed_within_run, differences, fixed, load_settings
 from conditional_detr.errors import CheckpointError, RunError, SettingsError
@@ -210,12 +210,24 @@ def begun_run(settings: Settings) -> RunFolder | None:
     run = RunFolder(settings.train.output / settings.train.name)
     if not run.config.is_file():
         return None
-    for key, change in fixed(differences(load_settings(run.config), repeatable(settings))).items():
+    now = as_chosen(settings, run)
+    for key, change in fixed(differences(load_settings(run.config), repeatable(now))).items():
         raise SettingsError(
             f"{run.path} began with another {key} ({change}), which can't change within a run; "
             f"set it back, or give another train.name"
         )
     return run
+
+
+def as_chosen(settings: Settings, run: RunFolder) -> Settings:
+    """Return settings with what the machine chose when a run began (``train.batch_size=auto``), as its config has it."""
+    if settings.train.batch_size != "auto":
+        return settings
+    return with_batch_size(settings, load_settings(run.config).train.batch_size)
+
+
+def with_batch_size(settings: Settings, batch_size: int | Literal["auto"]) -> Settings:
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"batch_size": batch_size})})
 
 
 def read_metrics(file: Path, void: bool = False) -> list[Metrics]:

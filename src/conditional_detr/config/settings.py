@@ -243,8 +243,8 @@ class TrainSettings(Frozen):
     """stop after so many optimizer steps, in the middle of the schedule; 0 for no limit"""
     patience: Steps = 0
     """end the run when AP has not improved for so many evaluations; 0 to train to the end"""
-    batch_size: Batch = 2
-    """images per process and forward pass"""
+    batch_size: Batch | Literal["auto"] = 2
+    """images per process and forward pass; auto: the largest power of two, up to 64, that fits into the memory of a GPU; 2 on a CPU"""
     accumulate: Annotated[PositiveInt, at_most(65_536, "a step would never end")] = 1
     """gradient accumulation: forward passes per optimizer step; gradients equal those of one large batch"""
     base_batch_size: PositiveInt = 16
@@ -296,7 +296,7 @@ class TrainSettings(Frozen):
 
     @model_validator(mode="after")
     def _ends(self) -> "TrainSettings":
-        if self.batch_size * self.accumulate > 10**7:
+        if self.batch_size != "auto" and self.batch_size * self.accumulate > 10**7:
             raise ValueError(
                 f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
                 f"make one of them smaller"

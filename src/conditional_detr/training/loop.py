@@ -17,12 +17,14 @@ from conditional_detr.errors import InputError, RunError
 from conditional_detr.runs import (
     Metrics,
     RunFolder,
+    as_chosen,
     begun_run,
     best_evaluation,
     create_run,
     evaluations_since_best,
     open_run,
     read_metrics,
+    with_batch_size,
 )
 from conditional_detr.training.agreement import on_main
 from conditional_detr.training.budget import Pace, clock
@@ -101,6 +103,7 @@ def _run(
     with ExitStack() as held:
         if folder is None and settings.train.resume == "auto":
             folder, write_config = on_main(accelerator, lambda: begun_run(settings)), True
+            settings = settings if folder is None else as_chosen(settings, folder)
         state, damaged, remarks = None, list[Path](), list[Remark]()
         if folder is not None:
             folder = _locked(accelerator, folder.locked, held)
@@ -109,6 +112,7 @@ def _run(
         reporter = reporter if accelerator.is_main_process else Reporter()
         validation = None if setup.val_data is None else Validation(setup, setup.val_data, reporter)
         if folder is None:
+            settings = with_batch_size(settings, setup.batch_size)  # a resume uses what was chosen here
             folder = _locked(accelerator, partial(create_run, settings), held)
         else:
             if state is not None:
