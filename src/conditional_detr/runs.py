@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from conditional_detr.config import Settings, changed_within_run, differences, fixed, load_settings
 from conditional_detr.errors import CheckpointError, RunError, SettingsError
@@ -215,12 +215,24 @@ def begun_run(settings: Settings) -> RunFolder | None:
     run = RunFolder(settings.train.output / settings.train.name)
     if not run.config.is_file():
         return None
-    for key, change in fixed(differences(load_settings(run.config), repeatable(settings))).items():
+    now = as_chosen(settings, run)
+    for key, change in fixed(differences(load_settings(run.config), repeatable(now))).items():
         raise SettingsError(
             f"{run.path} began with another {key} ({change}), which can't change within a run; "
             f"set it back, or give another train.name"
         )
     return run
+
+
+def as_chosen(settings: Settings, run: RunFolder) -> Settings:
+    """Return settings with what the machine chose when a run began (``train.batch_size=auto``), as its config has it."""
+    if settings.train.batch_size != "auto":
+        return settings
+    return with_batch_size(settings, load_settings(run.config).train.batch_size)
+
+
+def with_batch_size(settings: Settings, batch_size: int | Literal["auto"]) -> Settings:
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"batch_size": batch_size})})
 
 
 def read_metrics(file: Path, void: bool = False) -> list[Metrics]:
@@ -254,6 +266,13 @@ def best_evaluation(records: Sequence[Metrics]) -> Metrics | None:
     evaluations = [record for record in records if record["kind"] == "evaluation"]
     best = best_of([record["AP"] for record in evaluations])
     return None if best is None else evaluations[best]
+
+
+def evaluations_since_best(records: Sequence[Metrics]) -> int:
+    """Return the number of evaluations after the one with the highest AP, the earliest of equals; 0 if AP can't be measured."""
+    scores = [record["AP"] for record in records if record["kind"] == "evaluation"]
+    highest = max(scores, default=-1)
+    return 0 if highest < 0 else len(scores) - 1 - scores.index(highest)
 
 
 def repeatable(settings: Settings) -> Settings:

@@ -16,6 +16,7 @@ from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
 from conditional_detr.record import Categories, InputSize
+from conditional_detr.runs import read_metrics
 from conditional_detr.training import loop
 from tests.checkpoints.models import randomized, small
 from tests.training.test_loop import changed
@@ -146,3 +147,27 @@ def test_training_starts_from_every_format(to, quick_run, tmp_path, caplog):
         assert torch.equal(saved.model.state_dict()[name], value), name
     out.rename(tmp_path / "moved")  # resuming does not need the checkpoint it started from
     assert loop.resume(run.path).finished
+
+
+def test_a_run_for_other_categories_keeps_all_but_the_class_head(quick_run, tmp_path, caplog):
+    """Only the class head has a learning rate here, so everything else is as in the checkpoint after the run."""
+    start = randomized(small(), COCO_80)
+    convert(start, tmp_path / "start", "huggingface")
+    caplog.set_level("INFO")
+    shape = {
+        key: getattr(start.architecture, key)
+        for key in ("channels", "heads", "feed_forward", "encoder_layers", "decoder_layers")
+    }
+    model = {"backbone": "resnet18", "queries": 9, "init_from": str(tmp_path / "start"), **shape}
+    rates = {"lr": 0.0, "lr_backbone": 0.0, "lr_class_head": 0.1, "max_steps": 2, "log_every": 1, "warmup_steps": 0}
+    run = loop.train(changed(quick_run, model=model, train=rates)).run
+    assert (
+        "class head: replaced, because the 3 categories are not the 80 of the checkpoint; rows kept by name: none"
+        in (caplog.text)
+    )
+    assert "queries: all 9 kept" in caplog.messages
+    saved, before = open_checkpoint(run.path).model.state_dict(), start.model.state_dict()
+    different = {name for name, value in before.items() if not torch.equal(saved[name], value)}
+    assert different == {"class_head.weight", "class_head.bias"}
+    assert {"decoder.query_position.weight", "decoder.reference_head.layers.0.weight"} <= set(before)
+    assert next(r["lr_class_head"] for r in read_metrics(run.metrics) if r["kind"] == "train") == pytest.approx(0.1)

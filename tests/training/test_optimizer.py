@@ -56,3 +56,23 @@ def test_cosine_with_warm_up():
     assert (factors[10:].diff() < 0).all()
     assert factors[60] == pytest.approx(0.505, abs=1e-3)
     assert factors[-1] == pytest.approx(0.01, abs=1e-3)
+
+
+def test_flat_cosine():
+    settings = TrainSettings(schedule="flat-cosine", warmup_steps=10, cosine_end=0.1, flat_until=0.5)
+    factors = [learning_rate_factor(settings, step, 100) for step in range(101)]
+    assert factors[9:51] == [1.0] * 42
+    assert factors[75] == pytest.approx(0.55)
+    assert factors[100] == pytest.approx(0.1)
+    assert learning_rate_factor(settings.model_copy(update={"flat_until": 1.0}), 99, 100) == 1
+
+
+def test_a_class_head_with_a_rate_of_its_own(tiny_model):
+    optimizer = build_optimizer(tiny_model, TrainSettings(lr_class_head=1e-3), scale=2.0)
+    rest, backbone, head = optimizer.param_groups
+    assert [group["lr"] for group in (rest, backbone, head)] == [2e-4, 2e-5, 2e-3]
+    assert {id(p) for p in head["params"]} == {id(p) for p in tiny_model.class_head.parameters()}
+    in_groups = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(in_groups) == sorted(id(p) for p in tiny_model.parameters() if p.requires_grad)
+    set_learning_rate(optimizer, 0.5)
+    assert head["lr"] == 1e-3

@@ -75,6 +75,7 @@ CHANGEABLE = (
     "train.steps",
     "train.minutes",
     "train.max_steps",
+    "train.patience",
     "train.lr",
     "train.lr_backbone",
     "train.weight_decay",

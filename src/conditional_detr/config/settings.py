@@ -241,8 +241,10 @@ class TrainSettings(Frozen):
     """time of the run from its start to its end, evaluations included, which decides the number of steps and with it the schedule; 0 to use epochs or steps"""
     max_steps: Steps = 0
     """stop after so many optimizer steps, in the middle of the schedule; 0 for no limit"""
-    batch_size: Batch = 2
-    """images per process and forward pass"""
+    patience: Steps = 0
+    """end the run when AP has not improved for so many evaluations; 0 to train to the end"""
+    batch_size: Batch | Literal["auto"] = 2
+    """images per process and forward pass; auto: the largest power of two, up to 64, that fits into the memory of a GPU; 2 on a CPU"""
     accumulate: Annotated[PositiveInt, at_most(65_536, "a step would never end")] = 1
     """gradient accumulation: forward passes per optimizer step; gradients equal those of one large batch"""
     base_batch_size: PositiveInt = 16
@@ -253,22 +255,28 @@ class TrainSettings(Frozen):
     """learning rate of everything but the backbone"""
     lr_backbone: NonNegative = 1e-5
     """learning rate of the backbone"""
+    lr_class_head: NonNegative | None = None
+    """learning rate of the class head, which fine-tuning for other categories starts anew; null for lr"""
     weight_decay: NonNegative = 1e-4
     """weight decay of AdamW on every parameter, as published"""
     clip_norm: NonNegative = 0.1
     """maximum gradient norm over all parameters; 0 for no clipping"""
-    schedule: Literal["step", "cosine"] = "step"
-    """learning-rate schedule after the warm-up"""
+    schedule: Literal["step", "cosine", "flat-cosine"] = "step"
+    """learning-rate schedule after the warm-up; flat-cosine: constant until flat_until, then cosine"""
     drop_at: Fraction = 0.8
     """step schedule: fraction of the run after which the learning rates are divided by ten"""
+    flat_until: Fraction = 0.5
+    """flat-cosine schedule: fraction of the run with constant learning rates"""
     cosine_end: Fraction = 0.01
-    """cosine schedule: final learning rate as a fraction of the initial one"""
+    """cosine schedules: final learning rate as a fraction of the initial one"""
     warmup_steps: Steps = 0
     """optimizer steps of linear warm-up from 0"""
     query_groups: Annotated[PositiveInt, at_most(1000, "each has queries of its own")] = 1
     """number of query groups in training, each matched with all objects (Group DETR); only the first is saved"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """decay of the exponential moving average of the weights, which is evaluated and saved instead; 0 for none"""
+    ema_ramp: Steps = 0
+    """moving average: the decay rises as ema_decay * (1 - exp(-step / ema_ramp)), so that short runs do not keep their first weights; 0 for a constant decay"""
     gradient_checkpointing: bool = False
     """recompute activations in the backward pass: less memory, more time"""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
@@ -288,10 +296,14 @@ class TrainSettings(Frozen):
 
     @model_validator(mode="after")
     def _ends(self) -> "TrainSettings":
-        if self.batch_size * self.accumulate > 10**7:
+        if self.batch_size != "auto" and self.batch_size * self.accumulate > 10**7:
             raise ValueError(
                 f"batch_size={self.batch_size} times accumulate={self.accumulate} is above 10,000,000, and no step would end; "
                 f"make one of them smaller"
+            )
+        if self.ema_ramp and not self.ema_decay:
+            raise ValueError(
+                f"ema_ramp={self.ema_ramp} has no effect without a moving average; set ema_decay=0.9997, or ema_ramp=0"
             )
         if self.minutes and self.steps:
             raise ValueError(
@@ -336,6 +348,10 @@ class Settings(Frozen):
     def _consistent(self) -> "Settings":
         if self.train.query_groups > 1 and self.model.decoder == "detr":
             raise ValueError("train.query_groups needs model.decoder=conditional")
+        if self.train.patience and self.data.val == "none":
+            raise ValueError(
+                f"train.patience={self.train.patience} needs evaluations, and data.val=none has none; set train.patience=0"
+            )
         if self.model.queries * self.train.query_groups > MOST_QUERIES:
             raise ValueError(
                 f"model.queries={self.model.queries} times train.query_groups={self.train.query_groups} is above "

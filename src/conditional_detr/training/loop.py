@@ -15,7 +15,18 @@ from conditional_detr.checkpoints.formats import load
 from conditional_detr.config import Settings
 from conditional_detr.errors import InputError, RunError
 from conditional_detr.evaluation.report import thresholds_from
-from conditional_detr.runs import Metrics, RunFolder, begun_run, best_evaluation, create_run, open_run, read_metrics
+from conditional_detr.runs import (
+    Metrics,
+    RunFolder,
+    as_chosen,
+    begun_run,
+    best_evaluation,
+    create_run,
+    evaluations_since_best,
+    open_run,
+    read_metrics,
+    with_batch_size,
+)
 from conditional_detr.training.agreement import on_main
 from conditional_detr.training.best_report import BestEvaluation, report_best
 from conditional_detr.training.budget import Pace, clock
@@ -94,6 +105,7 @@ def _run(
     with ExitStack() as held:
         if folder is None and settings.train.resume == "auto":
             folder, write_config = on_main(accelerator, lambda: begun_run(settings)), True
+            settings = settings if folder is None else as_chosen(settings, folder)
         state, damaged, remarks = None, list[Path](), list[Remark]()
         if folder is not None:
             folder = _locked(accelerator, folder.locked, held)
@@ -102,6 +114,7 @@ def _run(
         reporter = reporter if accelerator.is_main_process else Reporter()
         validation = None if setup.val_data is None else Validation(setup, setup.val_data, reporter)
         if folder is None:
+            settings = with_batch_size(settings, setup.batch_size)  # a resume uses what was chosen here
             folder = _locked(accelerator, partial(create_run, settings), held)
         else:
             if state is not None:
@@ -204,7 +217,7 @@ class _Loop:
                         if stopped:
                             break
                         self._follow_plan()
-                    if progress.step >= self.last_step:
+                    if progress.step >= self.last_step or self._out_of_patience():
                         break
                     stopped = self._step(request)
                     self.pace.stepped(progress.step)
@@ -253,6 +266,26 @@ class _Loop:
             stopped = train_step(self.setup, self.batches, factor, request.requested, self.folder.states)
         self.reporter.step(measurements(self.setup, everywhere=False))
         return stopped
+
+    def _out_of_patience(self) -> bool:
+        """Tell whether the newest evaluation ends the run, which is logged. Between evaluations nothing does."""
+        step, patience = self.setup.progress.step, self.setup.settings.train.patience
+        if not patience or not self.setup.length.model_due(step, self.last_step):
+            return False
+        return on_main(self.setup.accelerator, partial(self._has_not_improved, step, patience))
+
+    def _has_not_improved(self, step: int, patience: int) -> bool:
+        records = read_metrics(self.folder.metrics)
+        best, since = best_evaluation(records), evaluations_since_best(records)
+        if best is not None and best["AP"] < 0 and best["step"] == step:
+            logger.warning(f"train.patience={patience} has no effect while AP can't be measured without boxes to find")
+        if best is None or since < patience:
+            return False
+        logger.info(
+            f"the run ends after step {step}, because AP has not improved for {since} evaluations "
+            f"(train.patience={patience}); to train for longer, resume with a larger train.patience, or 0"
+        )
+        return True
 
     def _follow_plan(self) -> None:
         """Take over another length of the run, if it was decided after this step."""

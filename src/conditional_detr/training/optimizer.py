@@ -12,13 +12,17 @@ from conditional_detr.model.network import DETR
 def build_optimizer(model: DETR, settings: TrainSettings, scale: float = 1.0) -> AdamW:
     """Return AdamW on the trainable parameters: transformer and heads in the first group, the backbone in the second.
 
-    scale: factor of both learning rates. Each group stores its scaled rate as ``initial_lr``.
+    A class head with a learning rate of its own (``lr_class_head``) is a third group. scale: factor of all learning rates. Each
+    group stores its scaled rate as ``initial_lr``.
     """
-    rest = chain.from_iterable(part.parameters() for name, part in model.named_children() if name != "backbone")
+    others = ("backbone",) if settings.lr_class_head is None else ("backbone", "class_head")
+    rest = chain.from_iterable(part.parameters() for name, part in model.named_children() if name not in others)
     groups = [
         {"params": [p for p in rest if p.requires_grad], "lr": settings.lr * scale},
         {"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": settings.lr_backbone * scale},
     ]
+    if settings.lr_class_head is not None:
+        groups.append({"params": list(model.class_head.parameters()), "lr": settings.lr_class_head * scale})
     for group in groups:
         group["initial_lr"] = group["lr"]
     return AdamW(groups, lr=settings.lr * scale, weight_decay=settings.weight_decay, fused=True)
@@ -32,7 +36,12 @@ def learning_rate_factor(settings: TrainSettings, step: int | float, total_steps
         return (step + 1) / warmup_steps
     if settings.schedule == "step":
         return 1.0 if step < round(settings.drop_at * total_steps) else 0.1
-    done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+    begin = warmup_steps
+    if settings.schedule == "flat-cosine":
+        begin = max(warmup_steps, round(settings.flat_until * total_steps))
+        if step < begin:
+            return 1.0
+    done = (step - begin) / max(total_steps - begin, 1)
     return settings.cosine_end + (1 - settings.cosine_end) * (1 + math.cos(math.pi * done)) / 2
 
 

@@ -89,7 +89,7 @@ class Planner:
             return step_seconds
         images = math.ceil(len(val) / self.setup.processes)
         larger = (data.eval_short_side * len(data.short_sides) / sum(data.short_sides)) ** 2
-        per_image = step_seconds / (self.train.batch_size * self.train.accumulate)
+        per_image = step_seconds / (self.setup.batch_size * self.train.accumulate)
         return step_seconds + images * per_image * FORWARD * larger
 
 

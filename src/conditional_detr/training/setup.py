@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.initialization import initialize
@@ -35,6 +35,9 @@ from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
 from conditional_detr.record import InputSize, ModelRecord
+from conditional_detr.runs import with_batch_size
+from conditional_detr.training.averaging import averaging
+from conditional_detr.training.batch_size import choose_batch_size
 from conditional_detr.training.length import LONGEST, RunLength, length_of
 from conditional_detr.training.optimizer import build_optimizer
 from conditional_detr.training.states import Progress, Terms, Trained
@@ -64,9 +67,15 @@ class Setup(Trained):
         return self.accelerator.num_processes
 
     @property
+    def batch_size(self) -> int:
+        """Number of images per process and forward pass."""
+        assert self.settings.train.batch_size != "auto"  # set_up replaced it
+        return self.settings.train.batch_size
+
+    @property
     def images_per_step(self) -> int:
         """Number of images in an optimizer step, over all processes."""
-        return self.settings.train.batch_size * self.settings.train.accumulate * self.processes
+        return self.batch_size * self.settings.train.accumulate * self.processes
 
     @property
     def evaluated_model(self) -> DETR:
@@ -115,7 +124,7 @@ class Setup(Trained):
         return training_batches(
             self.train_data,
             self.settings.data,
-            train.batch_size,
+            self.batch_size,
             train.accumulate,
             train.seed,
             self.accelerator.process_index,
@@ -130,7 +139,7 @@ class Setup(Trained):
         return training_order(
             self.train_data,
             self.settings.data,
-            train.batch_size,
+            self.batch_size,
             train.accumulate,
             train.seed,
             processes=self.processes,
@@ -176,7 +185,8 @@ def make_accelerator(settings: Settings) -> Accelerator:
 def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Setup:
     """Set up the parts of a run. from_state: skip loading weights, because a state will provide them.
 
-    Raises ``DataError`` for invalid data and ``CheckpointError`` for weights that can't be opened or do not fit.
+    Raises ``DataError`` for invalid data, ``CheckpointError`` for weights that can't be opened or do not fit, and
+    ``SettingsError`` when ``train.batch_size=auto`` finds no room for a single image.
     """
     with accelerator.main_process_first():  # the others find the headers that it remembers
         checked = read_checked(settings.data, settings.model.queries)
@@ -190,15 +200,18 @@ def set_up(settings: Settings, accelerator: Accelerator, from_state: bool) -> Se
     )
     set_seed(train.seed)
     model = _network(settings, record, from_state)
+    criterion = build_criterion(settings.loss, model.softmax)
+    if train.batch_size == "auto":
+        settings = with_batch_size(settings, choose_batch_size(model, criterion, settings, train_data, accelerator))
+        train = settings.train
     set_seed(train.seed, device_specific=True)  # dropout differs between processes, initial weights do not
+    assert train.batch_size != "auto"
     images_per_step = train.batch_size * train.accumulate * accelerator.num_processes
     optimizer = build_optimizer(model, train, _learning_rate_scale(settings, images_per_step))
     averaged = None
     if train.ema_decay:
-        average = get_ema_multi_avg_fn(train.ema_decay)
-        averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        averaged = AveragedModel(model, multi_avg_fn=averaging(train.ema_decay, train.ema_ramp), use_buffers=True)
         averaged.to(accelerator.device)
-    criterion = build_criterion(settings.loss, model.softmax)
     synchronized = _with_synchronized_norm(model, settings, accelerator)
     wrapped, prepared_optimizer = cast("tuple[nn.Module, Optimizer]", accelerator.prepare(synchronized, optimizer))
     return Setup(

@@ -147,6 +147,7 @@ def measurements(setup: Setup, everywhere: bool) -> Metrics:
         "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # fp16 skips steps that overflow
         "lr": rates[0]["lr"],
         "lr_backbone": rates[1]["lr"],
+        **({"lr_class_head": rates[2]["lr"]} if len(rates) > 2 else {}),
         "images_per_second": setup.images_per_step / seconds,
         "data_wait": waited / seconds,
         "seconds": progress.seconds,
