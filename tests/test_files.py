@@ -73,7 +73,7 @@ def refusal(file: Path) -> str:
             b"version https://git-lfs.github.com/spec/v1",
             "must hold a JSON object, but it begins with 'version https://git-'",
         ),
-        (gzip.compress(b"{}"), "must hold a JSON object, but it is compressed"),
+        (gzip.compress(b"{}", mtime=0), "must hold a JSON object, but it is compressed"),
         (b"\0" * 5000, r"must hold a JSON object, but it begins with '\x00\x00"),
         (b'{"a": 1,\r\n}', "is not valid JSON (Expecting property name enclosed in double quotes (line 2, column 1))"),
         (b'{"a": [1, 2', "is not valid JSON (Expecting ',' delimiter (line 1, column 12))"),

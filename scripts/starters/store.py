@@ -44,7 +44,7 @@ def main(run: RunFolder, out: Path) -> None:
         epochs=settings.train.epochs,
         ap=best["AP"],
         ap50=best["AP50"],
-        backbone=BACKBONE if settings.model.backbone_weights == "imagenet" else "",
+        backbone=BACKBONE if settings.model.backbone_weights == Path("imagenet") else "",
     )
     paragraphs = [textwrap.fill(paragraph, 130) for paragraph in card.strip().split("\n\n")]
     (out / "README.md").write_text("\n\n".join(paragraphs) + "\n")

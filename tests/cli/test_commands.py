@@ -358,7 +358,7 @@ def test_published_recipe_takes_real_data(tmp_path):
     arguments += ["data.short_sides=[64]", "data.crop=0", "data.eval_short_side=64", "data.eval_max_size=96"]
     result = cdetr("train", "conditional-detr_r50_8xb2-50e_coco", *arguments)
     assert result.returncode == 0, result.stderr
-    assert "model.backbone_weights=FILE" in result.stderr
+    assert "model.backbone_weights=imagenet" in result.stderr
     assert "train.scale_lr=true" in result.stderr
     assert (tmp_path / "conditional-detr_r50_8xb2-50e_coco" / "plots" / "predictions.jpg").exists()
 
@@ -482,7 +482,7 @@ def test_benchmark(run, monkeypatch):
 
 
 def test_benchmark_refuses():
-    refused(cdetr("benchmark", "nothing"), "nothing is no preset, file or folder; presets: conditional-detr_r")
+    refused(cdetr("benchmark", "nothing"), "nothing is no preset, file or folder; presets: conditional-detr_l")
     refused(cdetr("benchmark", "--size", "640"), "--size 640: give height and width in pixels")
     refused(
         cdetr("benchmark", "--size", "100000x100000"), "--size 100000x100000: give a size of at most 33554432 pixels"

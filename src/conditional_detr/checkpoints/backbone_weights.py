@@ -4,7 +4,7 @@ import importlib.util
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,14 +21,14 @@ from conditional_detr.record import Architecture
 logger = logging.getLogger(__name__)
 
 
-def load_backbone_weights(backbone: Backbone, architecture: Architecture, source: Path | Literal["imagenet"]) -> None:
+def load_backbone_weights(backbone: Backbone, architecture: Architecture, source: Path | str) -> None:
     """Load all parameters of ``backbone``. What only a classifier uses is ignored.
 
     source: a ``.pth`` or ``.safetensors`` file, or "imagenet" for the published file. The weights may lie under keys, and a
     prefix may stand in front of their names, as in checkpoints (``contents``). Raises ``CheckpointError`` for a file that can't
     be read or downloaded, and for weights of another architecture, with NaN or with infinity.
     """
-    file = published_file(architecture) if source == "imagenet" else source
+    file = published_file(architecture) if str(source) == "imagenet" else Path(source)
     content = load_weights(file)
     own = family(architecture.backbone_family)
     anchors = own.imagenet_anchors(network_state(backbone))

@@ -50,7 +50,7 @@ Ablation = Literal["query_scale", "reference_points", "spatial_projection"]
 class ModelSettings(Architecture):
     """Architecture of the network, and its initialization."""
 
-    backbone_weights: Literal["imagenet"] | Path | None = None
+    backbone_weights: Path | None = None
     """ImageNet weights of the backbone: a .pth or .safetensors file, or imagenet for the published one; null for random weights"""
     init_from: str | None = None
     """fine-tuning: run, checkpoint folder, .pth file or hub id of the initial weights; class rows and queries are kept where they fit"""

@@ -224,9 +224,10 @@ def _from_timm(config: Mapping[str, Any], backbone: Mapping[str, Any], kwargs: M
     wanted = (str(name).partition(".")[0], _LAST if index == -1 else index)  # after a dot stands the tag of the weights
     known = {timm: ours for each in families() for ours, timm in each.TIMM.items()}
     if not isinstance(index, int) or wanted not in known:
+        named = sorted({timm for timm, _ in known})
+        which = "" if wanted[0] not in named else f" with out_indices={reprlib.repr(indices)}"
         raise CheckpointError(
-            f"{file}: backbone {reprlib.repr(name)} with feature map {reprlib.repr(index)} is not supported; "
-            f"use one of {', '.join(f'{timm} (feature map {place})' for timm, place in known)}"
+            f"{file}: backbone {reprlib.repr(name)}{which} is not supported; use one of {', '.join(named)}"
         )
     return known[wanted]
 
