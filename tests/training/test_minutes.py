@@ -85,7 +85,9 @@ def test_a_machine_that_changes_its_speed(minute, monkeypatch, seconds):
     assert 0.85 <= part <= 1.05
     assert rates(records)[-1] < 0.05 * max(rates(records))  # the schedule ends early, it is not cut
     after = rates(records)[12:]
-    assert all(later <= 1.05 * earlier for earlier, later in pairwise(after))  # and does not go back, but for the warm-up
+    assert all(
+        later <= 1.05 * earlier for earlier, later in pairwise(after)
+    )  # and does not go back, but for the warm-up
 
 
 @pytest.mark.parametrize("evaluation", [0.1, 8.0, 20.0])
