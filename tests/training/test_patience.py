@@ -8,6 +8,7 @@ from conditional_detr.runs import evaluations_since_best, read_metrics
 from conditional_detr.training import loop
 from conditional_detr.training.validation import Validation
 from tests.training.test_loop import StopsAt, changed, metrics, warnings_in
+from tests.training.test_minutes import Machine
 
 pytestmark = pytest.mark.usefixtures("_quick")
 
@@ -83,3 +84,10 @@ def test_evaluations_since_the_best(scores, since):
 def test_patience_needs_evaluations():
     with pytest.raises(InputError, match=r"train\.patience=2 needs evaluations, and data\.val=none has none; set"):
         load_settings("conditional-detr_tiny_shapes", ["train.patience=2", "data.val=none"])
+
+
+def test_a_run_of_minutes_can_end_earlier(small_run, scores, monkeypatch):
+    scores(0.3, *[0.2] * 99)
+    Machine(monkeypatch)
+    summary = loop.train(changed(small_run, train={"minutes": 1.0, "patience": 1}))
+    assert evaluations(summary.run) == [0.3, 0.2]

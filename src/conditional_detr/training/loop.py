@@ -216,8 +216,10 @@ class _Loop:
                             stopped = not self._keep_model(request)
                         if stopped:
                             break
-                        self._follow_plan()
                     if progress.step >= self.last_step or self._out_of_patience():
+                        break
+                    self._follow_plan()
+                    if progress.step >= self.last_step:  # the model took the time that was left
                         break
                     stopped = self._step(request)
                     self.pace.stepped(progress.step)

@@ -63,19 +63,24 @@ class Planner:
     def _decided(self, plan: Plan, anew: bool = False) -> Plan:
         step, before = self.setup.progress.step, plan.length
         plan = plan.model_copy(update={"seconds": self._budget})
-        plan = plan.decided(step, self.pace.spent, self.setup.settings.evaluation.every, anew)
+        every = 1 if self.setup.val_data is None else self.setup.settings.evaluation.every
+        plan = plan.decided(step, self.pace.spent, every, anew)
         now = plan.length
         if not before.decided:
             logger.info(
-                f"train.minutes={self.train.minutes:g}: the run is {now.steps} steps long ({_epochs(now.steps, now)}), "
-                f"{plan.step_seconds:.2g} s each, with {_models(plan)}"
+                f"train.minutes={self.train.minutes:g}: the run is {now.steps} steps long ({_epochs(now)}), "
+                f"{plan.step_seconds:.2g} s each, with {self._models(plan)}"
             )
         elif before.steps != now.steps:
             logger.info(
-                f"the run is now {now.steps} steps long ({_epochs(now.steps, now)}) instead of {before.steps}, to "
-                f"{'use' if now.steps > before.steps else 'end in'} train.minutes={self.train.minutes:g}, with {_models(plan)}"
+                f"the run is now {now.steps} steps long ({_epochs(now)}) instead of {before.steps}, to "
+                f"{'use' if now.steps > before.steps else 'end in'} train.minutes={self.train.minutes:g}, with {self._models(plan)}"
             )
-        if plan.model_seconds > MOST_FOR_MODELS * plan.seconds and not before.decided:
+        if (
+            plan.model_seconds > MOST_FOR_MODELS * plan.seconds
+            and not before.decided
+            and self.setup.val_data is not None
+        ):
             logger.warning(
                 f"an evaluation takes about {plan.model_seconds / plan.seconds:.0%} of train.minutes={self.train.minutes:g}; "
                 f"more minutes or fewer validation images leave more of them to training"
@@ -92,15 +97,14 @@ class Planner:
         per_image = step_seconds / (self.setup.batch_size * self.train.accumulate)
         return step_seconds + images * per_image * FORWARD * larger
 
+    def _models(self, plan: Plan) -> str:
+        """Return how often models are due, and what each of them takes."""
+        what = "a model" if self.setup.val_data is None else "an evaluation"
+        if plan.length.models(0) <= 1:
+            return f"{what} at its end ({plan.model_seconds:.2g} s)"
+        epochs = "every epoch" if plan.length.every == 1 else f"every {plan.length.every} epochs"
+        return f"{what} {epochs} ({plan.model_seconds:.2g} s)"
 
-def _epochs(steps: int, length: RunLength) -> str:
-    return f"{steps / length.steps_per_epoch:.3g} epochs"
 
-
-def _models(plan: Plan) -> str:
-    """Return how often models are evaluated and saved, and in which time."""
-    each = f"{plan.model_seconds:.2g} s"
-    if plan.length.models(0) <= 1:
-        return f"one evaluation at its end ({each})"
-    epochs = "every epoch" if plan.length.every == 1 else f"every {plan.length.every} epochs"
-    return f"an evaluation {epochs} ({each})"
+def _epochs(length: RunLength) -> str:
+    return f"{length.steps / length.steps_per_epoch:.3g} epochs"
