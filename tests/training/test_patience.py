@@ -22,7 +22,8 @@ def scores(monkeypatch):
     def give(*given: float) -> None:
         def measured(self, found):
             self.count = getattr(self, "count", -1) + 1
-            return {**measure(self, found), "AP": given[self.count]}
+            found = measure(self, found)
+            return found._replace(record={**found.record, "AP": given[self.count]})
 
         monkeypatch.setattr(Validation, "measure", measured)
 
