@@ -15,6 +15,7 @@ from conditional_detr.checkpoints.safe_load import load_weights
 from conditional_detr.checkpoints.starters import starter_folder
 from conditional_detr.checkpoints.state import read_state
 from conditional_detr.errors import CheckpointError
+from conditional_detr.exports import refuse_export
 from conditional_detr.record import BoxFrame
 
 _HUB_FILES = ["config.json", "preprocessor_config.json", "processor_config.json"]
@@ -35,6 +36,7 @@ def open_checkpoint(
     open weights without a class head, to start training from; the checkpoint has no categories then. Raises ``InputError``
     naming what is wrong.
     """
+    refuse_export(source)
     named = None if names is None else read_names(names)  # fails before a large file is read
     path = starter_folder(str(source)) or Path(source)
     try:

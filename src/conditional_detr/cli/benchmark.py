@@ -1,7 +1,6 @@
 """``cdetr benchmark``."""
 
 import json
-import re
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from conditional_detr.cli.log import say
-from conditional_detr.cli.options import Compile, Dilation
+from conditional_detr.cli.options import Compile, Dilation, size_of
 from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import SettingsError
 
@@ -46,7 +45,7 @@ def command(
     dilation: Dilation = None,
 ) -> None:
     """Measure size, speed and memory of a network on this machine, such as: cdetr benchmark --against transformers"""
-    sizes = [_parse(text) for text in size or ["480x640" if train else "800x1066"]]
+    sizes = [size_of(text) for text in size or ["480x640" if train else "800x1066"]]
     batches = batch or [2 if train else 1]
     if train and compile:
         raise SettingsError("--compile is for predictions; leave it out with --train")
@@ -95,18 +94,6 @@ def command(
                     say(*_table(measured))
     if as_json:
         typer.echo(json.dumps(record))
-
-
-def _parse(text: str) -> tuple[int, int]:
-    from conditional_detr.record import MAX_PIXELS
-
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if found is None:
-        raise SettingsError(f"--size {text}: give height and width in pixels, such as 800x1066")
-    height, width = int(found[1]), int(found[2])
-    if height * width > MAX_PIXELS:
-        raise SettingsError(f"--size {text}: give a size of at most {MAX_PIXELS} pixels")
-    return height, width
 
 
 def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxiliary: bool) -> "Checkpoint":

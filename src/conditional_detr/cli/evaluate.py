@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conditional_detr.cli.log import console, say
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, check_output, optimized
+from conditional_detr.cli.options import (
+    Boxes,
+    Compile,
+    Dilation,
+    Names,
+    Optimize,
+    Runtime,
+    Source,
+    check_output,
+    optimized,
+)
 from conditional_detr.errors import CheckpointError, SettingsError
 from conditional_detr.files import write_text
 from conditional_detr.text import printable
@@ -40,6 +50,7 @@ def command(
     ] = None,
     optimize: Optimize = False,
     compile: Compile = False,
+    runtime: Runtime = "auto",
     dilation: Dilation = None,
     boxes: Boxes = None,
     names: Names = None,
@@ -73,7 +84,7 @@ def command(
     if report is not None:
         refuse_others(report)
     record_file = RecordFile.of(source)
-    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names, runtime=runtime)
     if optimize or compile:
         optimized(detector, compile)
     run = Path(source)

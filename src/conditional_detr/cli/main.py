@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import typer
 
-from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, predict, train
+from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, export, predict, train
 from conditional_detr.cli.log import say, show_log
 from conditional_detr.cli.options import OPTIONS
 from conditional_detr.errors import InputError, NonFiniteError, RunError
@@ -27,6 +27,7 @@ app.command("attention")(attention.command)
 app.command("compare")(compare.command)
 app.command("benchmark")(benchmark.command)
 app.command("convert")(convert.command)
+app.command("export")(export.command)
 app.add_typer(dataset.app, name="dataset")
 app.command("demo")(demo.command)
 

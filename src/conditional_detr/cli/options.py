@@ -1,6 +1,7 @@
 """Arguments that several commands share, with their checks."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +17,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A run folder, a checkpoint folder, a .pth file (official, MMDetection) or a Hugging Face hub id.",
+        help="A run folder, a checkpoint folder, a .pth file (official, MMDetection), a Hugging Face hub id, or an export.",
     ),
 ]
 Dilation = Annotated[
@@ -38,6 +39,10 @@ Names = Annotated[
         "file, a YOLO data.yaml, or the names with commas.",
         show_default=False,
     ),
+]
+Runtime = Annotated[
+    Literal["auto", "torch", "onnxruntime", "openvino"],
+    typer.Option(help="What computes the network; auto: PyTorch for checkpoints, the fastest installed for exports."),
 ]
 Optimize = Annotated[
     bool,
@@ -61,6 +66,9 @@ OPTIONS = {
     "batch_size": "--batch-size",
     "size": "--size",
     "workers": "--workers",
+    "runtime": "--runtime",
+    "opset": "--opset",
+    "max_ap_drop": "--max-ap-drop",
 }
 
 
@@ -79,10 +87,27 @@ def check_picture(out: Path, inputs: Iterable[Path], argument: str = "--out") ->
     check_output(out, inputs)
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """Read a height and a width in pixels, such as 800x1066. Raises ``SettingsError``."""
+    from conditional_detr.record import MAX_PIXELS
+
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if found is None:
+        raise SettingsError(f"--size {text}: give height and width in pixels, such as 800x1066")
+    height, width = int(found[1]), int(found[2])
+    if height * width > MAX_PIXELS:
+        raise SettingsError(f"--size {text}: give a size of at most {MAX_PIXELS} pixels")
+    return height, width
+
+
 def optimized(detector: "Detector", compile: bool) -> None:
     """Switch the detector to its fast path, and on a CPU keep freed memory in this process."""
     from conditional_detr.allocator import keep_freed_memory
 
+    if detector.exported_file is not None:
+        raise SettingsError(
+            f"{detector.exported_file} is an export, which is fast already; leave out --optimize and --compile"
+        )
     if detector.device.type == "cpu":
         keep_freed_memory()
     detector.optimize(compile)

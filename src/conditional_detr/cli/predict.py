@@ -13,7 +13,7 @@ import typer
 
 from conditional_detr.cli.inputs import find_images
 from conditional_detr.cli.log import console, note, say
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Source, optimized
+from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Runtime, Source, optimized
 from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
 from conditional_detr.errors import InputError, SettingsError
@@ -43,6 +43,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write pictures only with --out.")] = False,
     optimize: Optimize = False,
     compile: Compile = False,
+    runtime: Runtime = "auto",
     dilation: Dilation = None,
     boxes: Boxes = None,
     names: Names = None,
@@ -61,7 +62,9 @@ def command(
         reason = ""
         try:
             with _signals_interrupt():
-                detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names)
+                detector = Detector.from_pretrained(
+                    source, dilation=dilation, boxes=boxes, names=names, runtime=runtime
+                )
                 if optimize or compile:
                     optimized(detector, compile)
                 todo, remark = results.begin(detector, asked, batch_size)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from conditional_detr.cli import outputs
 from conditional_detr.errors import ImageError, InputError, SettingsError
-from conditional_detr.files import whole_file
+from conditional_detr.files import checksum, whole_file
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Found, Threshold
@@ -292,6 +292,9 @@ def _fingerprint(detector: "Detector") -> str:
 
     record = replace(detector.record, thresholds=None)
     digest = hashlib.sha256(json.dumps(record.to_dict()).encode())
+    if detector.exported_file is not None:
+        digest.update(checksum(detector.exported_file).encode())
+        return digest.hexdigest()
     for name, values in sorted(network_state(detector.model).items()):
         digest.update(name.encode())
         digest.update(values.cpu().contiguous().flatten().numpy().data)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal, NamedTuple, cast, overload
+from typing import Literal, NamedTuple, cast, get_args, overload
 
 import torch
 from PIL import Image
@@ -18,7 +18,11 @@ from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.data.images import ImageLike, is_image, name_of, open_image
 from conditional_detr.data.loading import in_threads
 from conditional_detr.errors import ImageError, InputError, SettingsError
+from conditional_detr.exports import export_file
 from conditional_detr.inference.pipeline import Pipeline
+from conditional_detr.inference.runtimes import RuntimeName
+from conditional_detr.inference.runtimes.exported import Exported
+from conditional_detr.inference.runtimes.opening import open_export
 from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.model.fast import FastDETR
 from conditional_detr.model.network import DETR
@@ -49,12 +53,19 @@ class Detector:
     Several threads may call ``predict`` and ``stream`` at once.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
-        """device: by default an accelerator if available, else the CPU. Raises ``SettingsError`` for an unavailable device."""
-        self.device = find_device(device)
-        self._origin = checkpoint.origin
-        self.model: DETR = checkpoint.model.to(self.device).eval()
-        self.pipeline = Pipeline(checkpoint.record, TorchRuntime(self.model))
+    def __init__(self, model: Checkpoint | Exported, device: str | torch.device | None = None) -> None:
+        """model: a checkpoint, or an exported model, which is on its device. device: as in ``from_pretrained``.
+
+        Raises ``SettingsError`` for an unavailable device.
+        """
+        self._model: DETR | Path  # the path of an exported file
+        if isinstance(model, Exported):
+            self.device, self._model, self._origin = model.device, model.file, None
+            self.pipeline = Pipeline(model.record, model.runtime)
+        else:
+            self.device, self._origin = find_device(device), model.origin
+            self._model = model.model.to(self.device).eval()
+            self.pipeline = Pipeline(model.record, TorchRuntime(self._model))
 
     @classmethod
     def from_pretrained(
@@ -65,27 +76,64 @@ class Detector:
         dilation: bool | None = None,
         boxes: BoxFrame | None = None,
         names: GivenNames | None = None,
+        runtime: RuntimeName = "auto",
     ) -> "Detector":
         """Open a model from any supported source; the format is detected from the content.
 
         source: run folder (its best checkpoint), checkpoint folder written by this package or by transformers, ``.pth`` file
-        of the official codes or MMDetection, or id on the Hugging Face hub. device: as in ``Detector``. dilation: whether it
+        of the official codes or MMDetection, id on the Hugging Face hub, or what ``export`` wrote (an ``.onnx`` file or a
+        folder). device: by default an accelerator if available, else the CPU. dilation: whether it
         is a DC5 model, for files that do not say. boxes: frame of the predicted boxes (``InputSize``), to override that of
         the file. names: names of the categories, for files without them: a name for every row of the class head, a map from
-        category ids to names, or a file (text with a name in every line, COCO annotations, YOLO's data.yaml). Raises
-        ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device and for names that
-        do not fit the class head.
+        category ids to names, or a file (text with a name in every line, COCO annotations, YOLO's data.yaml). runtime: what
+        computes the network; "auto": PyTorch for checkpoints, and the fastest that is installed for exports. Raises
+        ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device or runtime, and for
+        names that do not fit the class head.
         """
+        if runtime not in get_args(RuntimeName):
+            raise SettingsError(
+                f"runtime {runtime!r} does not exist; give one of {', '.join(get_args(RuntimeName))}",
+                argument="runtime",
+            )
+        if file := export_file(source):
+            for name, value in (("dilation", dilation), ("boxes", boxes), ("names", names)):
+                if value is not None:
+                    raise SettingsError(
+                        f"{file} is an export, which fixes {name}; give it when you export", argument=name
+                    )
+            return cls(open_export(file, runtime, None if device is None else _device(device)))
+        if runtime not in ("auto", "torch"):
+            raise SettingsError(
+                f"{source} is a checkpoint, which runs in PyTorch; to run it with {runtime}, export it first: "
+                f"cdetr export {source} model.onnx",
+                argument="runtime",
+            )
         found = find_device(device)  # fails before a large file is read
         return cls(open_checkpoint(source, dilation, boxes, names=names), found)
 
     def __repr__(self) -> str:
         architecture = self.record.architecture
         backbone = architecture.backbone if isinstance(architecture.backbone, str) else "ResNet"
+        kind = "ConditionalDETR" if architecture.decoder == "conditional" else "DETR"
         return (
-            f"Detector({type(self.model).__name__}, {backbone}{', DC5' if architecture.dilation else ''}, "
+            f"Detector({kind}, {backbone}{', DC5' if architecture.dilation else ''}, "
             f"{len(self.categories)} categories, runs with {self.runtime})"
         )
+
+    @property
+    def model(self) -> DETR:
+        """The network in PyTorch. Raises ``SettingsError`` for an exported model, which has none."""
+        if isinstance(self._model, Path):
+            raise SettingsError(
+                f"{self._model} is an export, which can only predict; for weights, attention and the fast path of PyTorch give the "
+                f"checkpoint that it was exported from"
+            )
+        return self._model
+
+    @property
+    def exported_file(self) -> Path | None:
+        """The file that an exported model was read from; None for a network in PyTorch."""
+        return self._model if isinstance(self._model, Path) else None
 
     @property
     def record(self) -> ModelRecord:
@@ -122,8 +170,14 @@ class Detector:
     def set_sides(self, sides: tuple[int, int]) -> "Detector":
         """Change the size that images are scaled to, and return the detector. sides: as in ``InputSize``, in pixels.
 
-        Raises ``SettingsError`` for sizes that ``InputSize`` refuses.
+        Raises ``SettingsError`` for sizes that ``InputSize`` refuses, and for an export of a fixed size.
         """
+        own = self.record.input_size
+        if self.exported_file is not None and own.padded is not None and sides != own.sides:
+            raise SettingsError(
+                f"{self.exported_file} may only take images of {own.sides[0]}x{own.sides[1]} pixels; export it without a size",
+                argument="sides",
+            )
         try:
             size = replace(self.record.input_size, sides=sides)
         except ValueError as error:
@@ -230,6 +284,14 @@ class Detector:
     def _detect(self, images: "Sequence[_Opened]") -> list[Detections]:
         batch = self.pipeline.batch([each.pixels for each in images])
         return self.pipeline.detect(batch, [(each.image.height, each.image.width) for each in images])
+
+
+def _device(device: str | torch.device) -> torch.device:
+    """Return a device by its name. Raises ``SettingsError`` for a name that torch does not know."""
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise SettingsError(f"device {device!r} does not exist; give cpu or cuda", argument="device") from error
 
 
 def find_device(device: str | torch.device | None) -> torch.device:

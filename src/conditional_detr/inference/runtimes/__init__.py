@@ -1,11 +1,13 @@
 """Runtimes, which compute the network. A runtime is one module here."""
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conditional_detr.structures import Outputs
+
+RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 
 @runtime_checkable

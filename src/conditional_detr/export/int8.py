@@ -1,0 +1,63 @@
+"""Quantize the convolutions of an ONNX file to INT8."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.data.batching import pad, prepare
+from conditional_detr.data.images import read_image
+from conditional_detr.exports import MASK, PIXELS, ExportRecord
+
+CALIBRATION = 100  # images, unless there are fewer
+
+
+def quantize(onnx_file: Path, data: Annotations, export: ExportRecord, out: Path, images: int = CALIBRATION) -> None:
+    """Write an ONNX file whose convolutions compute with 8-bit integers.
+
+    Ranges of activations are the largest values on ``images`` images of ``data``, spread evenly. Weights have a scale per output
+    channel, and 7 bits, because sums of 8-bit products overflow on processors without VNNI. Everything else stays float32:
+    quantizing the transformer loses most of the AP (docs/deploy.md).
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self, batches: Iterator[dict[str, Any]]) -> None:
+            self.batches = batches
+
+        def get_next(self) -> dict[str, Any]:
+            return next(self.batches, {})
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # onnxruntime advises on its own defaults
+    try:
+        quantize_static(
+            onnx_file,
+            out,
+            Reader(_batches(data, export, images)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        logger.setLevel(level)
+
+
+def _batches(data: Annotations, export: ExportRecord, images: int) -> Iterator[dict[str, Any]]:
+    size, copies = export.model.input_size, export.batch or 1
+    count = min(images, len(data))
+    for number in range(count):
+        file = data.path(number * len(data) // count)
+        batch = pad([prepare(read_image(file), size, str(file))], size)
+        mask = batch.padding_mask
+        if mask is None:
+            mask = batch.pixels.new_zeros(1, *batch.size).bool()
+        yield {
+            PIXELS: batch.pixels.repeat(copies, 1, 1, 1).numpy(),
+            MASK: mask.repeat(copies, 1, 1).numpy(),
+        }

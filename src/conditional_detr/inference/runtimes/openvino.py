@@ -1,0 +1,80 @@
+"""Runtime of OpenVINO, for exported folders and ``.onnx`` files."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from conditional_detr.errors import CheckpointError, SettingsError
+from conditional_detr.exports import KEY, MASK, PIXELS, RAW, ExportRecord, read_export_record
+from conditional_detr.inference.runtimes.exported import Exported, check_outputs, run_export
+from conditional_detr.inference.runtimes.onnxruntime import read_onnx_record
+from conditional_detr.structures import Outputs
+
+NEEDS = "pip install 'conditional-detr[openvino]'"
+
+
+class OpenVinoRuntime:
+    """An exported graph in OpenVINO on the CPU, with as many threads as torch has, in float32."""
+
+    def __init__(self, compiled: Any, export: ExportRecord) -> None:
+        self.compiled, self.export = compiled, export
+        self.name = "OpenVINO on cpu"
+        self._own = threading.local()  # a request computes one batch at a time
+
+    def __call__(
+        self,
+        pixels: Float[Tensor, "batch 3 height width"],
+        padding_mask: Bool[Tensor, "batch height width"] | None = None,
+    ) -> Outputs:
+        return run_export(self._run, self.export, pixels, padding_mask)
+
+    def _run(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if not hasattr(self._own, "request"):
+            self._own.request = self.compiled.create_infer_request()
+        self._own.request.infer({PIXELS: pixels.contiguous().numpy(), MASK: mask.contiguous().numpy()})
+        logits, boxes = (torch.from_numpy(self._own.request.get_tensor(name).data.copy()) for name in RAW)
+        return logits, boxes
+
+
+def open_openvino(file: Path, device: torch.device | None = None) -> Exported:
+    """Open an exported ``model.xml``, with ``model.bin`` beside it, or an ``.onnx`` file.
+
+    device: the CPU, also by default. Raises ``CheckpointError`` for a file that can't be used, and ``SettingsError`` without
+    the package or for another device.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise SettingsError(f"{file} needs OpenVINO: {NEEDS}", argument="runtime") from error
+    if device is not None and device.type != "cpu":
+        raise SettingsError(f"exports run with OpenVINO on 'cpu' only, not on {str(device)!r}", argument="device")
+    weights = file.with_suffix(".bin")
+    if file.suffix == ".xml" and not (file.is_file() and weights.is_file()):
+        lost = weights if file.exists() else file
+        raise CheckpointError(f"{lost} does not exist; an OpenVINO model is a folder with model.xml and model.bin")
+    export = read_onnx_record(file) if file.suffix == ".onnx" else None  # before another reader opens it
+    try:
+        core = openvino.Core()
+        model = core.read_model(file)
+        if export is None:
+            has = model.has_rt_info([KEY])
+            export = read_export_record(model.get_rt_info([KEY]).astype(str) if has else None, file)
+        _, queries, logits = (each.get_max_length() for each in model.output(RAW[0]).get_partial_shape())
+        check_outputs(file, export, logits, queries)
+        compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",  # some processors would round to bfloat16
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1][:200]
+        raise CheckpointError(f"{file} can't be opened by OpenVINO ({first}); export it again") from error
+    return Exported(export.model, OpenVinoRuntime(compiled, export), torch.device("cpu"), file)

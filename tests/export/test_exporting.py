@@ -1,0 +1,380 @@
+"""Exported files compute what the network computes, for every size, batch and mask, and say so."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from PIL import Image
+
+from conditional_detr import CheckpointError, Detector, InputSize, SettingsError, open_checkpoint
+from conditional_detr.data.reading import read_coco
+from conditional_detr.export.exporting import Report, export
+from conditional_detr.export.files import set_onnx_record
+from conditional_detr.exports import ExportRecord, read_export_record
+from conditional_detr.inference.runtimes.onnxruntime import open_onnx, read_onnx_record
+from conditional_detr.inference.runtimes.openvino import open_openvino
+from conditional_detr.record import Categories, Thresholds
+from tests.checkpoints.models import randomized, save_checkpoint, small
+from tests.cli.test_commands import cdetr, refused
+
+SIZE = InputSize((96, 160))
+CATEGORIES = Categories((7, 0, 90), ("x", "y", "z"))
+
+
+def checkpoint(decoder: str = "conditional", backbone: str = "resnet18", **changes):
+    settings = small(decoder, backbone, decoder_layers=1, encoder_layers=1, **changes)
+    made = randomized(settings, CATEGORIES, SIZE)
+    return replace(made, record=replace(made.record, thresholds=Thresholds(0.3, (0.2, None, 0.4))))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return checkpoint()
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory) -> Path:
+    """A folder exported for ONNX Runtime."""
+    out = tmp_path_factory.mktemp("exports") / "folder"
+    export(model, out)
+    return out
+
+
+@pytest.fixture
+def file(folder) -> Path:
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def openvino(model, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("exports") / "openvino"
+    export(model, out, "openvino", half=True)
+    return out
+
+
+def pictures(count: int = 3) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (60 + 30 * i, 90, 3), dtype=np.uint8)) for i in range(count)]
+
+
+def same(found, expected, tolerance: float = 1e-3) -> None:
+    """Compare scores, category by category, because near ones may change places."""
+    for ours, theirs in zip(found, expected, strict=True):
+        for label in CATEGORIES.ids:
+            a, b = (each.scores[each.labels == label].sort().values for each in (ours, theirs))
+            assert torch.allclose(a, b, atol=tolerance)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_every_runtime_finds_what_torch_finds(model, file, runtime, batch_size):
+    detector = Detector.from_pretrained(file, runtime=runtime)
+    expected = Detector(model, "cpu").predict(pictures(), 0.0, batch_size=batch_size)
+    same(detector.predict(pictures(), 0.0, batch_size=batch_size), expected)
+    assert detector.record == model.record
+
+
+@pytest.mark.parametrize("runtime", [open_onnx, open_openvino])
+@pytest.mark.parametrize("shape", [(1, 32, 32), (1, 97, 131), (2, 160, 64), (5, 33, 200)])
+def test_sizes_batches_and_masks_are_free(model, file, runtime, shape):
+    batch, height, width = shape
+    pixels = torch.randn(batch, 3, height, width)
+    mask = torch.zeros(batch, height, width, dtype=torch.bool)
+    mask[-1, height * 2 // 3 :] = mask[-1, :, width * 3 // 4 :] = True
+    run = runtime(file).runtime
+    for given in (None, mask):
+        expected = Detector(model, "cpu").pipeline.runtime(pixels, given)
+        found = run(pixels, given)
+        assert torch.allclose(found.logits, expected.logits, atol=1e-3)
+        assert torch.allclose(found.boxes, expected.boxes, atol=1e-4)
+
+
+def test_the_file_holds_its_proof_and_nothing_of_the_machine(file):
+    about = read_onnx_record(file)
+    parity = about.proof["parity"]
+    assert [each["padded"] for each in parity] == [False, False, False, True]
+    assert all(each["boxes"] < 1e-4 for each in parity)
+    assert b"site-packages" not in file.read_bytes()
+    assert str(Path.home()).encode() not in file.read_bytes()
+
+
+def test_batch_norm_is_in_the_convolutions(file):
+    nodes = onnx.load(file).graph.node
+    made = {output for node in nodes for output in node.output}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    assert len(convolutions) == 21  # those of ResNet-18 and the projection
+    assert not any(node.input[1] in made for node in convolutions)  # no weights that are computed
+
+
+def test_a_folder_says_how_to_use_it_and_its_example_finds_the_same(model, folder, tmp_path):
+    text = (folder / "README.md").read_text()
+    assert "x (7), y (0), z (90)" in text
+    assert "at most 160" in text
+    picture = tmp_path / "picture.png"
+    pictures(2)[1].save(picture)
+    command = [sys.executable, folder / "predict.py", folder / "model.onnx", picture, "0.001"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    expected = Detector(model, "cpu").predict(picture, 0.001)
+    assert len(printed) == len(expected) > 20
+    for line, theirs in zip(printed[:10], expected, strict=False):
+        name, score, *box = line.split()
+        assert name == theirs.name
+        assert float(score) == pytest.approx(theirs.score, abs=1e-3)
+        assert list(map(float, box)) == pytest.approx(theirs.box, abs=0.2)
+
+
+def test_the_example_needs_no_torch(folder):
+    code = (folder / "predict.py").read_text()
+    assert len([line for line in code.splitlines() if line]) < 50
+    imported = {line.split()[1].split(".")[0] for line in code.splitlines() if line.startswith(("import", "from"))}
+    assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        InputSize((96, 160), "transformers"),
+        InputSize((80, 128), "fit", (80, 128), "padded"),
+        InputSize((64, 96), "stretch", boxes="padded-with-mask"),
+    ],
+)
+def test_the_example_follows_every_rule(model, file, tmp_path, size):
+    """The record of the file changes, the graph does not."""
+    sized = replace(model, record=replace(model.record, input_size=size))
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(file.read_bytes())
+    set_onnx_record(copy, ExportRecord(sized.record))
+    picture = tmp_path / "picture.png"
+    pictures(3)[2].save(picture)
+    command = [sys.executable, file.with_name("predict.py"), copy, picture, "0.001"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line, theirs in zip(printed[:5], Detector(sized, "cpu").predict(picture, 0.001), strict=False):
+        assert list(map(float, line.split()[-4:])) == pytest.approx(theirs.box, abs=0.2)
+
+
+def test_softmax_detr_and_a_fixed_size(tmp_path):
+    """Images are scaled into the fixed size, and small batches are filled up."""
+    plain = checkpoint("detr")
+    export(plain, tmp_path / "detr.onnx", size=(64, 96), batch=2)
+    detector = Detector.from_pretrained(tmp_path / "detr.onnx")
+    sized = replace(plain, record=replace(plain.record, input_size=InputSize((64, 96), "fit", (64, 96))))
+    expected = Detector(sized, "cpu").predict(pictures(), 0.0, batch_size=3)
+    same(detector.predict(pictures(), 0.0, batch_size=3), expected)
+    same(detector.predict(pictures(1), 0.0), expected[:1])
+    with pytest.raises(SettingsError, match="64x96"):
+        detector.set_sides((96, 160))
+
+
+def test_half_precision_halves_the_file(model, file, tmp_path):
+    out = tmp_path / "half.onnx"
+    report = export(model, out, half=True, end_to_end=False)
+    assert out.stat().st_size < 0.6 * file.stat().st_size
+    assert max(each.scores for each in report.parity) < 5e-2
+    assert [each.name for each in onnx.load(out).graph.output] == ["logits", "boxes"]
+    expected = Detector(model, "cpu").predict(pictures(1), 0.0)
+    same(Detector.from_pretrained(out).predict(pictures(1), 0.0), expected, 1e-2)
+
+
+def test_an_openvino_folder(model, openvino):
+    detector = Detector.from_pretrained(openvino)
+    assert detector.runtime == "OpenVINO on cpu"
+    assert detector.record == model.record
+    same(detector.predict(pictures(), 0.0), Detector(model, "cpu").predict(pictures(), 0.0), 1e-2)
+    assert {each.name for each in openvino.iterdir()} == {"model.xml", "model.bin", "README.md"}
+
+
+def test_a_program_of_torch(model, tmp_path):
+    out = tmp_path / "model.pt2"
+    export(model, out, "torch")
+    extra = {"conditional_detr.json": ""}
+    program = torch.export.load(out, extra_files=extra).module()
+    assert read_export_record(extra["conditional_detr.json"], out).model == model.record
+    pixels = torch.randn(3, 3, 70, 130)
+    logits, *_ = program(pixels, torch.zeros(3, 70, 130, dtype=torch.bool))
+    assert torch.allclose(logits, Detector(model, "cpu").pipeline.runtime(pixels).logits, atol=1e-4)
+    with pytest.raises(SettingsError, match=r"torch\.export\.load"):
+        Detector.from_pretrained(out)
+
+
+@pytest.fixture
+def data(shapes_root):
+    return read_coco(shapes_root / "annotations/instances_val2017.json", [shapes_root / "val2017"])
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_int8(to, data, tmp_path):
+    """Convolutions are quantized, and the report holds AP before and after."""
+    named = replace(checkpoint(), record=replace(checkpoint().record, categories=data.categories))
+    report: Report = export(named, tmp_path / "int8", to, calibration=data, data=data, max_ap_drop=1.0)
+    assert report.measured.ap is not None
+    assert report.measured.milliseconds is not None
+    detector = Detector.from_pretrained(tmp_path / "int8")
+    found = detector.predict(pictures(1), 0.0)[0]
+    expected = Detector(named, "cpu").predict(pictures(1), 0.0)[0]
+    assert not torch.equal(found.scores, expected.scores)  # it is quantized
+    assert torch.allclose(found.scores, expected.scores, atol=0.1)
+    if to == "onnx":
+        nodes = onnx.load(tmp_path / "int8/model.onnx").graph.node
+        quantized = [node for node in nodes if node.op_type == "QuantizeLinear"]
+        assert len(quantized) > 10
+
+
+def test_int8_that_loses_too_much_is_not_written(data, tmp_path, monkeypatch):
+    named = replace(checkpoint(), record=replace(checkpoint().record, categories=data.categories))
+    measured = iter([0.5, 0.4])
+
+    def evaluate(*_):
+        return type("Metrics", (), {"values": {"AP": next(measured)}}), []
+
+    monkeypatch.setattr("conditional_detr.export.exporting.evaluate_detector", evaluate)
+    with pytest.raises(CheckpointError, match=r"AP 0\.4000 where float32 has 0\.5000"):
+        export(named, tmp_path / "int8.onnx", calibration=data, data=data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_computes_something_else_is_not_written(model, file, tmp_path, monkeypatch):
+    changed = onnx.load(file)
+    for tensor in changed.graph.initializer:
+        if tensor.name.startswith("network.class_head"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.5), tensor.name))
+    monkeypatch.setattr(
+        "conditional_detr.export.exporting.write_onnx", lambda *arguments: onnx.save(changed, arguments[2])
+    )
+    with pytest.raises(CheckpointError, match="its scores differ from those in PyTorch"):
+        export(model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- files that are not ours, or broken ---
+
+
+def test_foreign_files_are_refused(tmp_path, file):
+    graph = helper.make_graph([], "foreign", [], [])
+    onnx.save(helper.make_model(graph), tmp_path / "foreign.onnx")
+    (tmp_path / "cut.onnx").write_bytes(file.read_bytes()[:5000])
+    (tmp_path / "text.onnx").write_text("not a model")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    for name, message in (
+        ("foreign", "not written by cdetr export"),
+        ("cut", "cut off"),
+        ("text", "not an ONNX file"),
+        ("empty", "not"),
+        ("absent", "does not exist"),
+    ):
+        for runtime in ("onnxruntime", "openvino"):
+            with pytest.raises(CheckpointError, match=message):
+                Detector.from_pretrained(tmp_path / f"{name}.onnx", runtime=runtime)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_file_can_t_make_a_runtime_read_others(tmp_path, file, runtime):
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(1000))
+    (tmp_path / "in").mkdir()
+    model = onnx.load(file)
+    tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    onnx.save(model, tmp_path / "in/model.onnx")
+    with pytest.raises(CheckpointError, match="keeps weights in other files"):
+        Detector.from_pretrained(tmp_path / "in/model.onnx", runtime=runtime)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"version": 99}', "newer conditional-detr"),
+        ('{"version": 1}', "damaged"),
+        ('{"version": 1, "record": {"version": 99}}', "newer conditional-detr"),
+    ],
+)
+def test_damaged_records(tmp_path, file, text, message):
+    model = onnx.load(file)
+    for each in model.metadata_props:
+        each.value = text
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(CheckpointError, match=message):
+        Detector.from_pretrained(tmp_path / "model.onnx")
+
+
+def test_a_record_that_contradicts_the_graph(model, tmp_path, file):
+    """It names more categories than the graph has logits."""
+    (tmp_path / "model.onnx").write_bytes(file.read_bytes())
+    more = Categories((1, 2, 3, 4), ("a", "b", "c", "d"))
+    set_onnx_record(tmp_path / "model.onnx", ExportRecord(replace(model.record, categories=more, thresholds=None)))
+    for runtime in ("onnxruntime", "openvino"):
+        with pytest.raises(CheckpointError, match="logits"):
+            Detector.from_pretrained(tmp_path / "model.onnx", runtime=runtime)
+
+
+def test_what_an_export_can_t_do_is_said(file, openvino, tmp_path):
+    detector = Detector.from_pretrained(file)
+    for action in (lambda: detector.model, detector.optimize, lambda: detector.save_pretrained(tmp_path / "x")):
+        with pytest.raises(SettingsError, match="is an export"):
+            action()
+    for each in (file, file.parent, openvino):
+        with pytest.raises(CheckpointError, match="give the checkpoint that it was exported from"):
+            open_checkpoint(each)
+    with pytest.raises(SettingsError, match="openvino"):
+        Detector.from_pretrained(openvino, runtime="onnxruntime")
+    with pytest.raises(SettingsError, match="cdetr export"):
+        Detector.from_pretrained("starter:tiny", runtime="openvino")
+    with pytest.raises(SettingsError, match="names"):
+        Detector.from_pretrained(file, names=["a", "b", "c"])
+    with pytest.raises(SettingsError, match="does not exist"):
+        Detector.from_pretrained(file, "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"out": "x.xml", "to": "openvino"}, "a new folder"),
+        ({"out": "x.onnx", "to": "torch"}, r"\.pt2"),
+        ({"out": "taken", "to": "onnx"}, "exists already"),
+        ({"out": "x.onnx", "size": (8, 8)}, "below 32"),
+        ({"out": "x.onnx", "size": (10**6, 10**6)}, "pixels"),
+        ({"out": "x.pt2", "to": "torch", "half": True}, "leave it out"),
+        ({"out": "x.onnx", "opset": 5}, "operators"),
+    ],
+)
+def test_arguments_that_do_not_go_together(model, tmp_path, arguments, message):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/x").touch()
+    with pytest.raises(SettingsError, match=message):
+        export(model, **{**arguments, "out": tmp_path / arguments["out"]})
+
+
+def test_threads_may_share_a_detector(file):
+    for runtime in ("onnxruntime", "openvino"):
+        detector = Detector.from_pretrained(file, runtime=runtime)
+        images = pictures(3) * 4
+        expected = [detector.predict(image, 0.0).scores for image in images]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(partial(detector.predict, threshold=0.0), images))
+        assert all(torch.allclose(a.scores, b, atol=1e-5) for a, b in zip(found, expected, strict=True))
+
+
+def test_the_command_line(model, tmp_path, shapes_root):
+    named = read_coco(shapes_root / "annotations/instances_val2017.json", [shapes_root / "val2017"]).categories
+    save_checkpoint(replace(model, record=replace(model.record, categories=named)), tmp_path / "model")
+    out = tmp_path / "model.onnx"
+    record = json.loads(cdetr("export", tmp_path / "model", out, "--check", shapes_root, "--json").stdout)
+    assert record["ap"][0] == pytest.approx(record["ap"][1], abs=1e-3)
+    evaluated = cdetr("evaluate", out, f"data.root={shapes_root}", "--json")
+    assert json.loads(evaluated.stdout)["AP"] == pytest.approx(record["ap"][1], abs=1e-6)
+    refused(cdetr("attention", out, shapes_root / "val2017/000001.png"), "is an export")
+    refused(cdetr("predict", out, shapes_root, "--optimize"), "leave out --optimize")
+    refused(cdetr("export", out, tmp_path / "again.onnx"), "give the checkpoint")
+    refused(cdetr("export", tmp_path / "model", tmp_path / "x.onnx", "data.val=none"), "--int8 or --check")
