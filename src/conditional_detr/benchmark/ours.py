@@ -17,6 +17,7 @@ from conditional_detr.data.images import read_image, to_pixels
 from conditional_detr.data.transforms import LabeledImage, augment
 from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.postprocess import detections_from
+from conditional_detr.inference.runtimes import RuntimeName
 from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.loss.matcher import HungarianMatcher
@@ -42,6 +43,20 @@ class Prediction:
 
     def __call__(self) -> Outputs:
         return self.detector.pipeline.runtime(self.images.pixels)
+
+
+class ExportedPrediction:
+    """Forward pass of an exported file in a runtime."""
+
+    def __init__(self, file: Path, inputs: Inputs, runtime: RuntimeName) -> None:
+        self.runtime = Detector.from_pretrained(file, "cpu", runtime=runtime).pipeline.runtime
+        self.images = inputs.images()
+
+    def outputs(self) -> Outputs:
+        return self()
+
+    def __call__(self) -> Outputs:
+        return self.runtime(self.images.pixels)
 
 
 def prediction_parts(folder: Path, inputs: Inputs, repeats: int) -> dict[str, list[float]]:

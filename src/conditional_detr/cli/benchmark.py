@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +17,7 @@ from conditional_detr.errors import SettingsError
 if TYPE_CHECKING:
     from conditional_detr.benchmark.inputs import Inputs
     from conditional_detr.checkpoints.checkpoint import Checkpoint
+    from conditional_detr.inference.runtimes import RuntimeName
 
 
 def command(
@@ -39,6 +41,10 @@ def command(
     against: Annotated[
         Literal["transformers"] | None, typer.Option(help="Also measure this library, in turns, with the same weights.")
     ] = None,
+    runtime: Annotated[
+        list[Literal["onnxruntime", "openvino"]] | None,
+        typer.Option(help="Also measure an ONNX export of the network in this runtime, on the CPU; may be repeated."),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each kind.")] = 7,
     compile: Compile = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -47,6 +53,8 @@ def command(
     """Measure size, speed and memory of a network on this machine, such as: cdetr benchmark --against transformers"""
     sizes = [size_of(text) for text in size or ["480x640" if train else "800x1066"]]
     batches = batch or [2 if train else 1]
+    if train and runtime:
+        raise SettingsError("--runtime is for predictions; leave it out with --train")
     if train and compile:
         raise SettingsError("--compile is for predictions; leave it out with --train")
 
@@ -80,6 +88,7 @@ def command(
         say(*_heading(record))
     with tempfile.TemporaryDirectory() as folder:
         load("huggingface").write(checkpoint, Path(folder))
+        exported = _exported(checkpoint, Path(folder), runtime or [])
         for count in batches:
             for height, width in sizes:
                 inputs = Inputs(count, height, width)
@@ -87,7 +96,7 @@ def command(
                     measured = _training(checkpoint, Path(folder), inputs, against is not None, repeats)
                 else:
                     measured = _prediction(
-                        checkpoint, Path(folder), inputs, against is not None, repeats, compile, rate
+                        checkpoint, Path(folder), inputs, against is not None, repeats, compile, rate, exported
                     )
                 record["measurements"].append(measured)
                 if not as_json:
@@ -113,7 +122,14 @@ def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxili
 
 
 def _prediction(
-    checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int, compile: bool, rate: float
+    checkpoint: "Checkpoint",
+    folder: Path,
+    inputs: "Inputs",
+    against: bool,
+    repeats: int,
+    compile: bool,
+    rate: float,
+    exported: "dict[RuntimeName, Path]",
 ) -> dict[str, Any]:
     import torch
 
@@ -126,6 +142,8 @@ def _prediction(
     }
     if compile:
         makers["--compile"] = (ours.Prediction, folder, inputs, True, True)
+    for name, file in exported.items():
+        makers[name] = (ours.ExportedPrediction, file, inputs, name)
     if against:
         from conditional_detr.benchmark import theirs
 
@@ -140,6 +158,18 @@ def _prediction(
     measured["parts"] = _parts(ours.prediction_parts(folder, inputs, repeats))
     measured["parts_of"] = "plain"
     return measured
+
+
+def _exported(checkpoint: "Checkpoint", folder: Path, runtimes: "Sequence[RuntimeName]") -> "dict[RuntimeName, Path]":
+    """Export the network for runtimes, and return the file of each."""
+    if not runtimes:
+        return {}
+    from conditional_detr.export.files import write_onnx
+    from conditional_detr.exports import MODELS, ExportRecord
+
+    file = folder / MODELS[".onnx"]
+    write_onnx(checkpoint, ExportRecord(checkpoint.record), file)
+    return dict.fromkeys(runtimes, file)
 
 
 def _training(checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int) -> dict[str, Any]:
