@@ -48,8 +48,8 @@ class Prediction:
 class ExportedPrediction:
     """Forward pass of an exported file in a runtime."""
 
-    def __init__(self, file: Path, inputs: Inputs, runtime: RuntimeName) -> None:
-        self.runtime = Detector.from_pretrained(file, "cpu", runtime=runtime).pipeline.runtime
+    def __init__(self, file: Path, inputs: Inputs, runtime: str) -> None:
+        self.runtime = Detector.from_pretrained(file, "cpu", runtime=cast(RuntimeName, runtime)).pipeline.runtime
         self.images = inputs.images()
 
     def outputs(self) -> Outputs:

@@ -17,7 +17,6 @@ from conditional_detr.errors import SettingsError
 if TYPE_CHECKING:
     from conditional_detr.benchmark.inputs import Inputs
     from conditional_detr.checkpoints.checkpoint import Checkpoint
-    from conditional_detr.inference.runtimes import RuntimeName
 
 
 def command(
@@ -42,8 +41,11 @@ def command(
         Literal["transformers"] | None, typer.Option(help="Also measure this library, in turns, with the same weights.")
     ] = None,
     runtime: Annotated[
-        list[Literal["onnxruntime", "openvino"]] | None,
-        typer.Option(help="Also measure an ONNX export of the network in this runtime, on the CPU; may be repeated."),
+        list[str] | None,
+        typer.Option(
+            metavar="[onnxruntime|openvino]",
+            help="Also measure an ONNX export of the network in this runtime, on the CPU; may be repeated.",
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each kind.")] = 7,
     compile: Compile = False,
@@ -129,7 +131,7 @@ def _prediction(
     repeats: int,
     compile: bool,
     rate: float,
-    exported: "dict[RuntimeName, Path]",
+    exported: dict[str, Path],
 ) -> dict[str, Any]:
     import torch
 
@@ -160,10 +162,13 @@ def _prediction(
     return measured
 
 
-def _exported(checkpoint: "Checkpoint", folder: Path, runtimes: "Sequence[RuntimeName]") -> "dict[RuntimeName, Path]":
-    """Export the network for runtimes, and return the file of each."""
+def _exported(checkpoint: "Checkpoint", folder: Path, runtimes: Sequence[str]) -> dict[str, Path]:
+    """Export the network for runtimes, and return the file of each. Raises ``SettingsError`` for an unknown one."""
     if not runtimes:
         return {}
+    for name in runtimes:
+        if name not in ("onnxruntime", "openvino"):
+            raise SettingsError(f"--runtime {name}: give onnxruntime or openvino")
     from conditional_detr.export.files import write_onnx
     from conditional_detr.exports import MODELS, ExportRecord
 
