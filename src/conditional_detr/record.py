@@ -81,6 +81,9 @@ class BackboneShape(Frozen):
         return self
 
 
+_MOST_OF_A_BACKBONE = 65_536  # of any number in its configuration
+
+
 class BackboneConfig(BaseModel):
     """Configuration of a backbone of transformers (``AutoBackbone``), such as ConvNeXt, Swin or DINOv2.
 
@@ -91,6 +94,29 @@ class BackboneConfig(BaseModel):
 
     model_type: str
     """name of the kind, such as convnext"""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "BackboneConfig":
+        for key, value in self.numbers():
+            repeated = any(word in key for word in ("depth", "layers", "blocks"))
+            most = 1000 if repeated else _MOST_OF_A_BACKBONE
+            if abs(value) > most:
+                raise ValueError(f"{key} must be at most {most:,}, got {value:,}")
+        return self
+
+    def numbers(self) -> list[tuple[str, int]]:
+        """Return all whole numbers of the configuration with their keys, those in lists and tables too."""
+        found: list[tuple[str, int]] = []
+        rest: list[tuple[str, Any]] = list((self.model_extra or {}).items())
+        while rest:
+            key, value = rest.pop()
+            if isinstance(value, dict):
+                rest += cast("dict[str, Any]", value).items()
+            elif isinstance(value, (list, tuple)):
+                rest += [(key, each) for each in cast("list[Any]", value)]
+            elif isinstance(value, int):
+                found.append((key, value))
+        return found
 
 
 class Architecture(Frozen):

@@ -378,3 +378,13 @@ def test_the_command_line(model, tmp_path, shapes_root):
     refused(cdetr("predict", out, shapes_root, "--optimize"), "leave out --optimize")
     refused(cdetr("export", out, tmp_path / "again.onnx"), "give the checkpoint")
     refused(cdetr("export", tmp_path / "model", tmp_path / "x.onnx", "data.val=none"), "--int8 or --check")
+
+
+def test_the_benchmark_measures_exports():
+    sizes = ("--size", "96x96", "--repeats", "1", "--json")
+    runtimes = ("--runtime", "onnxruntime", "--runtime", "openvino")
+    record = json.loads(cdetr("benchmark", "conditional-detr_tiny_shapes", *sizes, *runtimes).stdout)
+    (measured,) = record["measurements"]
+    assert [row["name"] for row in measured["rows"]] == ["plain", "--optimize", "onnxruntime", "openvino"]
+    assert all(max(measured["differences"][name]) < 1e-3 for name in ("onnxruntime", "openvino"))
+    refused(cdetr("benchmark", "conditional-detr_tiny_shapes", "--runtime", "tflite"), "give onnxruntime or openvino")

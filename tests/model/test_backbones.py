@@ -231,10 +231,26 @@ def test_a_backbone_of_transformers_from_settings():
         ({"model_type": "no-such"}, "transformers makes no backbone of model.backbone=no-such"),
         ({"model_type": "convnext", "depths": "three"}, "transformers makes no backbone"),
         ({"model_type": "bert"}, "transformers makes no backbone"),
+        ({"model_type": "convnext", "hidden_sizes": [65_536] * 4}, r"would have 1e\+12 parameters"),
     ):
         with pytest.raises(InputError, match=sentence) as caught:
             build_model(ModelSettings(backbone=config, **SMALL), 2)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"hidden_sizes": [16, 10**9]}, "hidden_sizes"),
+        ({"depths": [3, 3, 10**6]}, "depths"),
+        ({"num_hidden_layers": 2000}, "num_hidden_layers"),
+        ({"deep": {"er": [[10**12]]}}, "er"),
+        ({"patch_size": -(10**9)}, "patch_size"),
+    ],
+)
+def test_a_slip_of_the_keyboard_makes_no_huge_backbone(given, key):
+    with pytest.raises(ValueError, match=f"{key} must be at most"):
+        ModelSettings(backbone={"model_type": "convnext", **given})
 
 
 def test_dilation_is_for_a_resnet():

@@ -9,17 +9,19 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from conditional_detr.errors import InputError
 from conditional_detr.model.backbones import Backbone, ImageNetFile, Naming
 from conditional_detr.model.batch_norm import FrozenBatchNorm2d, scale_and_shift
-from conditional_detr.record import Architecture, BackboneConfig, BackboneShape
+from conditional_detr.record import MOST_PARAMETERS, Architecture, BackboneConfig, BackboneShape
 
 IMAGENET: dict[str, ImageNetFile] = {}
 TIMM: dict[str, tuple[str, int]] = {}
 
+_LARGE = 4096  # in a configuration: above the widths of published backbones, so their size is not checked
 _PREFIX = "model."  # of parameters, for the attribute of ``HuggingFaceBackbone``
 # What names of these backbones begin with; those of transformers' own ResNet are another family's.
 _NAME = re.compile(
@@ -49,7 +51,12 @@ class HuggingFaceBackbone(Backbone):
         values = config.model_dump(mode="json")
         try:
             made = AutoConfig.for_model(values.pop("model_type"), **values)
+            if max((number for _, number in config.numbers()), default=0) >= _LARGE:
+                with torch.device("meta"):
+                    _check_size(AutoBackbone.from_config(made))
             self.model: nn.Module = AutoBackbone.from_config(made)
+        except InputError:
+            raise
         except Exception as error:  # transformers raises many kinds
             first = str(error).strip().partition("\n")[0][:200]
             raise InputError(
@@ -84,6 +91,16 @@ class HuggingFaceBackbone(Backbone):
 
     def fused(self) -> nn.Module:
         return self
+
+
+def _check_size(model: nn.Module) -> None:
+    """Raise ``InputError`` for a network on the meta device that no machine holds."""
+    parameters = sum(value.numel() for value in model.parameters())
+    if parameters > MOST_PARAMETERS:
+        raise InputError(
+            f"this backbone would have {parameters:.0e} parameters, more than {MOST_PARAMETERS:.0e}; make the numbers of model.backbone "
+            f"smaller"
+        )
 
 
 def _names_in_files(model: nn.Module) -> dict[str, str]:
