@@ -24,8 +24,9 @@ from transformers.models.conditional_detr.image_processing_pil_conditional_detr 
 from conditional_detr import Categories, Detector, Target, build_model, load_settings
 from conditional_detr.boxes import iou_and_giou
 from conditional_detr.checkpoints.checkpoint import Checkpoint
+from conditional_detr.input_size import InputSize
 from conditional_detr.loss.criterion import build_criterion
-from conditional_detr.record import InputSize, ModelRecord
+from conditional_detr.record import ModelRecord
 
 SIDE = 96
 SHAPES = {"portrait": (48, 96), "landscape": (96, 48), "square": (96, 96)}  # width, height

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conditional_detr import Detector, record
+from conditional_detr import Detector, architecture
 from conditional_detr.checkpoints import formats
 from conditional_detr.checkpoints.checkpoint import Checkpoint, Parsed, Written
 from conditional_detr.checkpoints.conversion import convert
@@ -19,9 +19,10 @@ from conditional_detr.config import ModelSettings
 from conditional_detr.data import layouts, reading
 from conditional_detr.data.listing import Listing
 from conditional_detr.inference.pipeline import Pipeline
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.backbones import Backbone
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Categories, InputSize, ModelRecord
+from conditional_detr.record import Categories, ModelRecord
 from conditional_detr.structures import Outputs
 from conditional_detr.training import loop
 from tests.checkpoints.models import SMALL, randomized, save_checkpoint, small
@@ -58,7 +59,7 @@ class Patches(Backbone):
 
 @pytest.fixture
 def patches(monkeypatch):
-    monkeypatch.setitem(record.BACKBONES, "patches", ("patches16",))
+    monkeypatch.setitem(architecture.BACKBONES, "patches", ("patches16",))
     module(
         monkeypatch,
         "conditional_detr.model.backbones",

@@ -7,18 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from conditional_detr.architecture import Architecture, BackboneShape
 from conditional_detr.errors import CheckpointError
-from conditional_detr.record import (
-    MAX_PIXELS,
-    VERSION,
-    Architecture,
-    BackboneShape,
-    Categories,
-    InputSize,
-    ModelRecord,
-    Thresholds,
-    read_record,
-)
+from conditional_detr.input_size import MAX_PIXELS, InputSize
+from conditional_detr.record import VERSION, Categories, ModelRecord, Thresholds, read_record
 
 RECORD = ModelRecord(
     Architecture(

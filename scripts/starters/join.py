@@ -23,7 +23,8 @@ def joined(folder: Path, split: str, sources: Mapping[str, int | None]) -> dict[
         chosen = content["images"][:count]
         ids = {image["id"]: len(images) + number for number, image in enumerate(chosen, 1)}
         images += [
-            image | {"id": ids[image["id"]], "file_name": f"{source}/{split}2017/{image['file_name']}"} for image in chosen
+            image | {"id": ids[image["id"]], "file_name": f"{source}/{split}2017/{image['file_name']}"}
+            for image in chosen
         ]
         objects = [each for each in content["annotations"] if each["image_id"] in ids]
         annotations += [

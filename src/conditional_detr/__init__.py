@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conditional_detr.allocator import keep_freed_memory
+    from conditional_detr.architecture import Architecture
     from conditional_detr.checkpoints.checkpoint import Checkpoint
     from conditional_detr.checkpoints.conversion import convert
     from conditional_detr.checkpoints.opening import open_checkpoint
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from conditional_detr.evaluation.coco import CocoMetrics, evaluate_detector
     from conditional_detr.explain.attention_maps import AttentionMaps, Explanation
     from conditional_detr.inference.detector import Detector
+    from conditional_detr.input_size import InputSize
     from conditional_detr.model.network import DETR, ConditionalDETR, build_model
-    from conditional_detr.record import Architecture, Categories, InputSize, ModelRecord
+    from conditional_detr.record import Categories, ModelRecord
     from conditional_detr.runs import RunFolder
     from conditional_detr.structures import Detection, Detections, ImageBatch, Predictions, Target
     from conditional_detr.training.loop import Summary, resume, train
@@ -37,7 +39,7 @@ __version__ = version("conditional-detr")
 # Imported on first use: the command line answers without loading torch.
 _HOMES = {
     "Annotations": "data.annotations",
-    "Architecture": "record",
+    "Architecture": "architecture",
     "AttentionMaps": "explain.attention_maps",
     "Categories": "record",
     "Checkpoint": "checkpoints.checkpoint",
@@ -53,7 +55,7 @@ _HOMES = {
     "ImageBatch": "structures",
     "ImageError": "errors",
     "InputError": "errors",
-    "InputSize": "record",
+    "InputSize": "input_size",
     "ModelRecord": "record",
     "NonFiniteError": "errors",
     "Predictions": "structures",

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.errors import CheckpointError, newer_version
-from conditional_detr.record import Architecture, ModelRecord, read_record
+from conditional_detr.record import ModelRecord, read_record
 
 VERSION = 1  # of ``ExportRecord``
 KEY = "conditional_detr"  # in the file's own metadata

@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch import nn
 
+from conditional_detr.architecture import BackboneShape
 from conditional_detr.benchmark.counting import COCO_SIZES, mean_multiply_adds, multiply_adds
 from conditional_detr.benchmark.inputs import Inputs, difference
 from conditional_detr.benchmark.measuring import Clock, Contender, in_turns, ratio, spread
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import ModelSettings, load_settings
 from conditional_detr.errors import InputError
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.record import BackboneShape, Categories, InputSize, ModelRecord
+from conditional_detr.record import Categories, ModelRecord
 from tests.checkpoints.models import save_checkpoint
 from tests.model.test_network import TINY
 

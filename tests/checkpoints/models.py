@@ -8,8 +8,9 @@ from conditional_detr.checkpoints.formats import FORMATS, load
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import ModelSettings
 from conditional_detr.data.shapes import SHAPES
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Categories, InputSize, ModelRecord
+from conditional_detr.record import Categories, ModelRecord
 
 SMALL = {"channels": 64, "heads": 4, "feed_forward": 96, "encoder_layers": 1, "decoder_layers": 2, "queries": 9}
 

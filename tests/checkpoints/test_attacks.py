@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import conditional_detr
+from conditional_detr.architecture import Architecture
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
 from conditional_detr.errors import InputError
-from conditional_detr.record import Architecture
 from conditional_detr.training import loop
 from tests.checkpoints.attacks import ATTACKS, script
 from tests.cli.test_commands import cdetr, refused

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from conditional_detr.architecture import Architecture, BackboneShape
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.checkpoints.state import write_state
 from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Architecture, BackboneShape
 from tests.checkpoints.models import LAYOUTS, SMALL, randomized, save_checkpoint
 
 SHAPE = BackboneShape(block="basic", depths=(1,), widths=(16,), stem_width=8)

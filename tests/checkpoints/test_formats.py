@@ -21,8 +21,9 @@ from conditional_detr.checkpoints.safe_load import load_pth
 from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Categories, InputSize, ModelRecord, Thresholds
+from conditional_detr.record import Categories, ModelRecord, Thresholds
 from tests.checkpoints.models import LAYOUTS, randomized, small
 from tests.conftest import SHARED, needs_shared
 from tests.model.reference import load_reference

@@ -12,13 +12,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from conditional_detr import Detector
+from conditional_detr.architecture import Architecture, BackboneShape
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import ModelSettings
 from conditional_detr.data.batching import pad, prepare
 from conditional_detr.errors import InputError
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Architecture, BackboneShape, Categories, InputSize, ModelRecord
+from conditional_detr.record import Categories, ModelRecord
 from tests.checkpoints.models import SMALL, load_checkpoint, randomized, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared
 

@@ -14,8 +14,9 @@ from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.config import ModelSettings, load_settings
 from conditional_detr.data.shapes import SHAPES
 from conditional_detr.errors import InputError
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Categories, InputSize
+from conditional_detr.record import Categories
 from conditional_detr.runs import read_metrics
 from conditional_detr.training import loop
 from tests.checkpoints.models import randomized, small

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from conditional_detr.architecture import BackboneShape
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.checkpoints.safe_load import load_pth, load_weights
 from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
-from conditional_detr.record import BackboneShape
 from tests.checkpoints.models import LAYOUTS, SMALL, randomized, save_checkpoint
 from tests.conftest import SHARED, needs_shared
 

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 import yaml
 
+from conditional_detr.architecture import BackboneShape
 from conditional_detr.config import (
     Settings,
     load_settings,
@@ -15,7 +16,6 @@ from conditional_detr.config import (
 )
 from conditional_detr.errors import InputError
 from conditional_detr.loss.criterion import build_criterion
-from conditional_detr.record import BackboneShape
 
 PUBLISHED = "conditional-detr_r50_8xb2-50e_coco"
 OFFICIAL = "official main.py, defaults of its options (Atten4Vis/ConditionalDETR 8ea7c3f)"

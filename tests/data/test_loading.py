@@ -21,7 +21,7 @@ from conditional_detr.data.loading import (
 )
 from conditional_detr.data.reading import read_split
 from conditional_detr.errors import InputError
-from conditional_detr.record import InputSize
+from conditional_detr.input_size import InputSize
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from conditional_detr.data.transforms import (
     turn,
 )
 from conditional_detr.errors import ImageError, SettingsError
-from conditional_detr.record import MAX_PIXELS, InputSize
+from conditional_detr.input_size import MAX_PIXELS, InputSize
 from tests.conftest import SHARED, needs_shared
 
 

@@ -13,7 +13,7 @@ from conditional_detr.checkpoints.conversion import convert
 from conditional_detr.errors import InputError
 from conditional_detr.explain.attention_maps import explain, recorded
 from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
-from conditional_detr.record import InputSize
+from conditional_detr.input_size import InputSize
 from tests.checkpoints.models import randomized, save_checkpoint, small
 
 DECODERS = pytest.mark.parametrize("decoder", ["conditional", "detr"])

@@ -16,8 +16,9 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.explain.attention_maps import explain
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.inference.runtimes.torch import TorchRuntime
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.record import InputSize, ModelRecord, Thresholds
+from conditional_detr.record import ModelRecord, Thresholds
 from tests.conftest import SHARED, needs_shared
 
 

@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.config import ModelSettings
 from conditional_detr.errors import InputError
 from conditional_detr.model.backbones import efficientnet
 from conditional_detr.model.backbones.efficientnet import EfficientNetLite
 from conditional_detr.model.network import build_model, describe_network
-from conditional_detr.record import Architecture, Categories
+from conditional_detr.record import Categories
 from tests.checkpoints.models import SMALL, load_checkpoint, randomized, save_checkpoint
 from tests.checkpoints.test_huggingface import run_transformers, some_images
 

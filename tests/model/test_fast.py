@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from conditional_detr.architecture import BackboneShape
 from conditional_detr.model.batch_norm import FrozenBatchNorm2d
 from conditional_detr.model.fast import FastDETR
-from conditional_detr.record import BackboneShape
 from tests.model.test_network import build, same
 
 BASIC = BackboneShape(block="basic", depths=(1, 1), widths=(8, 16), stem_width=8)

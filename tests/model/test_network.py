@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from conditional_detr.architecture import BackboneShape
 from conditional_detr.config import ModelSettings
 from conditional_detr.model.batch_norm import FrozenBatchNorm2d
 from conditional_detr.model.network import build_model
-from conditional_detr.record import BackboneShape
 from conditional_detr.structures import Predictions
 
 TINY = ModelSettings(

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from conditional_detr.architecture import Architecture
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import describe_network
-from conditional_detr.record import Architecture, InputSize
 
 # Number of images by (height, width), over the 100 images of COCO val2017 with the lowest ids. DETR averages its FLOPs over
 # the same images (facebookresearch/detr, issue 110).

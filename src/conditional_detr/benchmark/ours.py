@@ -19,10 +19,10 @@ from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.postprocess import detections_from
 from conditional_detr.inference.runtimes import RuntimeName
 from conditional_detr.inference.runtimes.torch import TorchRuntime
+from conditional_detr.input_size import InputSize
 from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.loss.matcher import HungarianMatcher
 from conditional_detr.model.network import DETR
-from conditional_detr.record import InputSize
 from conditional_detr.structures import ImageBatch, Outputs
 from conditional_detr.training.optimizer import build_optimizer
 

@@ -8,8 +8,9 @@ from torch import nn
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import load_settings
 from conditional_detr.errors import SettingsError
+from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
-from conditional_detr.record import Categories, InputSize, ModelRecord
+from conditional_detr.record import Categories, ModelRecord
 
 CLASSES = 91  # logits of the official code for COCO
 

@@ -9,11 +9,12 @@ from typing import Any, cast
 import torch
 from pydantic import ValidationError
 
+from conditional_detr.architecture import Architecture, backbone_names
 from conditional_detr.checkpoints.checkpoint import HEAD, Checkpoint, Origin, Parsed, State, load_strictly
 from conditional_detr.errors import CheckpointError
 from conditional_detr.model.backbones import families
 from conditional_detr.model.network import describe_network
-from conditional_detr.record import Architecture, ModelRecord, backbone_names
+from conditional_detr.record import ModelRecord
 
 _PUBLISHED = Architecture()
 _FIRST_LAYER = "decoder.layers.0.feed_forward.linear1.weight"

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.checkpoints.checkpoint import load_strictly, network_state
 from conditional_detr.checkpoints.contents import choose, find_weights
 from conditional_detr.checkpoints.safe_load import load_weights
@@ -16,7 +17,6 @@ from conditional_detr.checkpoints.state import check_numbers
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import checksum
 from conditional_detr.model.backbones import Backbone, ImageNetFile, family
-from conditional_detr.record import Architecture
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.checkpoints.names import Decoder, Layout
 from conditional_detr.errors import CheckpointError
+from conditional_detr.input_size import BoxFrame, InputSize
 from conditional_detr.model.network import DETR
-from conditional_detr.record import Architecture, BoxFrame, Categories, InputSize, ModelRecord, Thresholds
+from conditional_detr.record import Categories, ModelRecord, Thresholds
 
 OWN_KEY = "conditional_detr"  # key of the model record in every format; it holds what the format has no field for
 HEAD = ("class_head.weight", "class_head.bias")  # one row per logit

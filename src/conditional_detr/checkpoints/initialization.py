@@ -1,11 +1,12 @@
 """Fine-tuning: initialize a model from a checkpoint with other categories or another number of queries."""
 
+from conditional_detr.architecture import Architecture, BackboneShape
 from conditional_detr.checkpoints.checkpoint import Checkpoint, load_strictly, network_state
 from conditional_detr.checkpoints.coco_categories import UNUSED
 from conditional_detr.errors import CheckpointError
 from conditional_detr.model.backbones import family
 from conditional_detr.model.network import DETR
-from conditional_detr.record import Architecture, BackboneShape, Categories
+from conditional_detr.record import Categories
 
 
 def initialize(

@@ -16,7 +16,7 @@ from conditional_detr.checkpoints.starters import starter_folder
 from conditional_detr.checkpoints.state import read_state
 from conditional_detr.errors import CheckpointError
 from conditional_detr.exports import refuse_export
-from conditional_detr.record import BoxFrame
+from conditional_detr.input_size import BoxFrame
 
 _HUB_FILES = ["config.json", "preprocessor_config.json", "processor_config.json"]
 

@@ -89,7 +89,7 @@ def check_picture(out: Path, inputs: Iterable[Path], argument: str = "--out") ->
 
 def size_of(text: str) -> tuple[int, int]:
     """Read a height and a width in pixels, such as 800x1066. Raises ``SettingsError``."""
-    from conditional_detr.record import MAX_PIXELS
+    from conditional_detr.input_size import MAX_PIXELS
 
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if found is None:

@@ -10,8 +10,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from conditional_detr.architecture import MOST_QUERIES, Architecture, Frozen, PositiveInt, at_most
 from conditional_detr.config.core_yaml import write_yaml
-from conditional_detr.record import MOST_QUERIES, Architecture, Frozen, InputSize, PositiveInt, at_most
+from conditional_detr.input_size import InputSize
 
 VERSION = 1  # version of files written by ``to_yaml``; an incompatible change needs a migration in ``reading.py``
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from conditional_detr.data.images import to_pixels
 from conditional_detr.data.transforms import scale_image
 from conditional_detr.errors import ImageError
-from conditional_detr.record import MAX_PIXELS, InputSize
+from conditional_detr.input_size import MAX_PIXELS, InputSize
 from conditional_detr.structures import ImageBatch
 
 

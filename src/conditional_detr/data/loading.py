@@ -23,7 +23,7 @@ from conditional_detr.data.images import read_image, to_pixels
 from conditional_detr.data.transforms import LabeledImage, augment, chance, mosaic
 from conditional_detr.data.watching import watched
 from conditional_detr.errors import DataError, InputError
-from conditional_detr.record import InputSize, resized_size
+from conditional_detr.input_size import InputSize, resized_size
 from conditional_detr.structures import ImageBatch, Target
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from conditional_detr.boxes import corners_to_center
 from conditional_detr.config import DataSettings
 from conditional_detr.data.images import IMAGENET_MEAN
 from conditional_detr.errors import ImageError
-from conditional_detr.record import MAX_PIXELS, resized_size
+from conditional_detr.input_size import MAX_PIXELS, resized_size
 
 FILL = tuple(round(255 * value) for value in IMAGENET_MEAN)  # 0 after normalization, as the padding of batches
 

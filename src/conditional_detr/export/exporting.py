@@ -37,7 +37,7 @@ from conditional_detr.inference.runtimes.exported import Exported, run_export
 from conditional_detr.inference.runtimes.onnxruntime import open_onnx
 from conditional_detr.inference.runtimes.openvino import open_openvino
 from conditional_detr.inference.runtimes.torch import TorchRuntime
-from conditional_detr.record import InputSize
+from conditional_detr.input_size import InputSize
 from conditional_detr.structures import Outputs
 
 Target = Literal["onnx", "openvino", "torch"]

@@ -24,9 +24,10 @@ from conditional_detr.inference.runtimes import RuntimeName
 from conditional_detr.inference.runtimes.exported import Exported
 from conditional_detr.inference.runtimes.opening import open_export
 from conditional_detr.inference.runtimes.torch import TorchRuntime
+from conditional_detr.input_size import BoxFrame
 from conditional_detr.model.fast import FastDETR
 from conditional_detr.model.network import DETR
-from conditional_detr.record import BoxFrame, Categories, ModelRecord
+from conditional_detr.record import Categories, ModelRecord
 from conditional_detr.structures import Detections
 
 Threshold = float | Literal["auto"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.config import ModelSettings
 from conditional_detr.model.attention import MLP
 from conditional_detr.model.backbones import Backbone, family
@@ -17,7 +18,6 @@ from conditional_detr.model.detr_decoder import DETRDecoder
 from conditional_detr.model.encoder import Encoder
 from conditional_detr.model.position import grid_encoding, inverse_sigmoid
 from conditional_detr.model.precision import full_precision
-from conditional_detr.record import Architecture
 from conditional_detr.structures import Predictions
 
 

@@ -11,9 +11,9 @@ from accelerate.utils import find_executable_batch_size, gather_object
 from conditional_detr.config import Settings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.errors import SettingsError
+from conditional_detr.input_size import resized_size
 from conditional_detr.loss.criterion import Criterion
 from conditional_detr.model.network import DETR
-from conditional_detr.record import resized_size
 from conditional_detr.structures import Predictions, Target
 
 MOST, ON_A_CPU = 64, 2  # the second is the published one; with too much memory in use, a CPU does not fail but swaps

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from conditional_detr.record import Frozen
+from conditional_detr.architecture import Frozen
 from conditional_detr.training.length import LONGEST, RunLength
 
 clock = time.monotonic

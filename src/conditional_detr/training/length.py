@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from conditional_detr.architecture import Frozen
 from conditional_detr.config import Settings
-from conditional_detr.record import Frozen
 
 LONGEST = 10**9  # steps of a run whose length is not decided yet
 

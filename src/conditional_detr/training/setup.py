@@ -31,10 +31,11 @@ from conditional_detr.data.loading import (
     training_order,
 )
 from conditional_detr.errors import InputError, SettingsError
+from conditional_detr.input_size import InputSize
 from conditional_detr.loss.criterion import Criterion, build_criterion
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import DETR, ConditionalDETR, build_model
-from conditional_detr.record import InputSize, ModelRecord
+from conditional_detr.record import ModelRecord
 from conditional_detr.runs import with_batch_size
 from conditional_detr.training.averaging import averaging
 from conditional_detr.training.batch_size import choose_batch_size

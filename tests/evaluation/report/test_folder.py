@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.errors import SettingsError
 from conditional_detr.evaluation.report import read_info, refuse_others, write_report
 from conditional_detr.evaluation.report.findings import WORST
-from conditional_detr.record import Architecture, Categories, ModelRecord
+from conditional_detr.record import Categories, ModelRecord
 from tests.conftest import no_room_for_files_over
 from tests.evaluation.report.cases import CAT, DOG, Analysis, analyzed, annotations, results
 

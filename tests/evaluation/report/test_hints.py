@@ -1,7 +1,9 @@
 """Hints name what stands out, with its number and a remedy."""
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.evaluation.report.hints import hints
-from conditional_detr.record import Architecture, Categories, InputSize, ModelRecord
+from conditional_detr.input_size import InputSize
+from conditional_detr.record import Categories, ModelRecord
 from tests.evaluation.report.cases import CAT, CATEGORIES, DOG, analyzed, annotations, results
 
 RECORD = ModelRecord(Architecture(), CATEGORIES, InputSize((100, 200)))

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import torch
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import whole_file
-from conditional_detr.record import Architecture, InputSize
+from conditional_detr.input_size import InputSize
 
 STANDARD_TEMPERATURE = Architecture().position_temperature
 _DEEPEST = 20  # levels of settings

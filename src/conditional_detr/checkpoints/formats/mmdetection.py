@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.checkpoints.checkpoint import (
     COUNTER,
     HEAD,
@@ -31,7 +32,8 @@ from conditional_detr.checkpoints.formats.common import (
 from conditional_detr.checkpoints.names import Layout
 from conditional_detr.checkpoints.state import check_numbers, write_state
 from conditional_detr.errors import CheckpointError
-from conditional_detr.record import Architecture, Categories, InputSize, read_record
+from conditional_detr.input_size import InputSize
+from conditional_detr.record import Categories, read_record
 
 MARKER = None
 _LAYOUT = Layout(

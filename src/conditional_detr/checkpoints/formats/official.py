@@ -16,7 +16,8 @@ from conditional_detr.checkpoints.formats.common import (
 from conditional_detr.checkpoints.names import Layout
 from conditional_detr.checkpoints.state import write_state
 from conditional_detr.errors import CheckpointError
-from conditional_detr.record import InputSize, read_record
+from conditional_detr.input_size import InputSize
+from conditional_detr.record import read_record
 
 MARKER = None
 _LAYOUT = Layout(

@@ -12,9 +12,9 @@ from conditional_detr.inference.runtimes.exported import Exported
 from conditional_detr.inference.runtimes.onnxruntime import open_onnx
 from conditional_detr.inference.runtimes.openvino import open_openvino
 
-_OPENED_BY: dict[str, tuple[RuntimeName, ...]] = {
-    ".onnx": ("openvino", "onnxruntime"),
-    ".xml": ("openvino",),
+_OPENED_BY: dict[str, list[RuntimeName]] = {
+    ".onnx": ["openvino", "onnxruntime"],
+    ".xml": ["openvino"],
 }  # the faster first (docs/deploy.md)
 
 
@@ -30,8 +30,8 @@ def open_export(file: Path, runtime: RuntimeName = "auto", device: torch.device 
         )
     if runtime == "auto":
         gpu = device is not None and device.type != "cpu"
-        usable = [name for name in kinds if find_spec(name) is not None and not (gpu and name == "openvino")]
-        runtime = next(iter(usable), kinds[-1])  # if none is installed, the last names its package
+        usable: list[RuntimeName] = [each for each in kinds if find_spec(each) and not (gpu and each == "openvino")]
+        runtime = usable[0] if usable else kinds[-1]  # if none is installed, the last names its package
     if runtime not in kinds:
         raise SettingsError(
             f"{file} is an {KINDS[file.suffix]} file, which {runtime} can't run; give {' or '.join(kinds)}",

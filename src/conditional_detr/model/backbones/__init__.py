@@ -1,4 +1,4 @@
-"""Backbone families. Each is one module here and one entry in ``record.BACKBONES``."""
+"""Backbone families. Each is one module here and one entry in ``architecture.BACKBONES``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conditional_detr.record import BACKBONES, Architecture, BackboneConfig, BackboneShape
+from conditional_detr.architecture import BACKBONES, Architecture, BackboneConfig, BackboneShape
 
 # Naming scheme of a backbone's parameters: torchvision (official codes, MMDetection), timm, or transformers' own classes.
 Naming = Literal["torchvision", "timm", "transformers"]
@@ -105,7 +105,7 @@ class Family(Protocol):
 
 
 def family(name: str) -> Family:
-    """Return the module of a family. name: key of ``record.BACKBONES``."""
+    """Return the module of a family. name: key of ``architecture.BACKBONES``."""
     return cast(Family, import_module(f"{__name__}.{name}"))
 
 

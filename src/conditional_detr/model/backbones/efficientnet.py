@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from conditional_detr.architecture import Architecture, BackboneConfig, BackboneShape
 from conditional_detr.model.backbones import Backbone, ImageNetFile, Naming
 from conditional_detr.model.batch_norm import FrozenBatchNorm2d, FusedConvolution, normalized_convolution
-from conditional_detr.record import Architecture, BackboneConfig, BackboneShape
 
 _FILE = ImageNetFile(
     "efficientnet-lite0-57934424.pth",

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from conditional_detr.architecture import MOST_PARAMETERS, Architecture, BackboneConfig, BackboneShape
 from conditional_detr.errors import InputError
 from conditional_detr.model.backbones import Backbone, ImageNetFile, Naming
 from conditional_detr.model.batch_norm import FrozenBatchNorm2d, scale_and_shift
-from conditional_detr.record import MOST_PARAMETERS, Architecture, BackboneConfig, BackboneShape
 
 IMAGENET: dict[str, ImageNetFile] = {}
 TIMM: dict[str, tuple[str, int]] = {}

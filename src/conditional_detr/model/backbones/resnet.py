@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from conditional_detr.architecture import Architecture, BackboneConfig, BackboneShape
 from conditional_detr.model.backbones import Backbone, ImageNetFile, Naming
 from conditional_detr.model.batch_norm import FrozenBatchNorm2d, FusedConvolution, normalized_convolution
-from conditional_detr.record import Architecture, BackboneConfig, BackboneShape
 
 Norm = Callable[[int], nn.Module]
 

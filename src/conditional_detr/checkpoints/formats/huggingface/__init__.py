@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from safetensors.torch import save_file
 
+from conditional_detr.architecture import Architecture
 from conditional_detr.checkpoints.checkpoint import OWN_KEY, Checkpoint, Given, Parsed, Written, network_state
 from conditional_detr.checkpoints.coco_categories import unnamed
 from conditional_detr.checkpoints.formats.common import STANDARD_TEMPERATURE
@@ -24,7 +25,7 @@ from conditional_detr.checkpoints.state import read_state, write_state
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import read_json, whole_file, write_text
 from conditional_detr.model.backbones import families, family
-from conditional_detr.record import Architecture, Categories, StoredRecord, read_record
+from conditional_detr.record import Categories, StoredRecord, read_record
 
 __all__ = ["LAYOUTS", "MARKER", "read", "write"]
 

@@ -12,7 +12,8 @@ from conditional_detr.checkpoints.checkpoint import OWN_KEY
 from conditional_detr.data.images import IMAGENET_MEAN, IMAGENET_STD
 from conditional_detr.errors import CheckpointError
 from conditional_detr.files import read_json
-from conditional_detr.record import BoxFrame, InputSize, ModelRecord, SizeRule, read_record
+from conditional_detr.input_size import BoxFrame, InputSize, SizeRule
+from conditional_detr.record import ModelRecord, read_record
 
 logger = logging.getLogger(__name__)
 
