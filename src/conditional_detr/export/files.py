@@ -12,6 +12,7 @@ from conditional_detr.exports import KEY, ExportRecord
 from conditional_detr.inference.runtimes import onnxruntime as onnx_runtime
 from conditional_detr.inference.runtimes import openvino as openvino_runtime
 
+_LEAST_OPSET = 18
 MOST_BYTES = 2**31 - 2**20  # of a protobuf file
 
 
@@ -22,18 +23,14 @@ def write_onnx(checkpoint: Checkpoint, export: ExportRecord, file: Path, opset: 
     """
     if not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
         raise SettingsError(f"exports are made with onnx, onnxscript and ONNX Runtime: {onnx_runtime.NEEDS}")
+    if opset is not None and opset < _LEAST_OPSET:
+        raise SettingsError(
+            f"torch writes version {_LEAST_OPSET} of ONNX's operators or a later one, not {opset}", argument="opset"
+        )
     size = sum(value.numel() * value.element_size() for value in checkpoint.model.state_dict().values())
     if size > MOST_BYTES:
         raise SettingsError(f"the weights take {size / 2**30:.1f} GiB, and an ONNX file without others holds at most 2")
-    try:
-        program = onnx_program(checkpoint, export, opset)
-    except Exception as error:
-        if opset is None:
-            raise
-        raise SettingsError(
-            f"the network can't be written with version {opset} of ONNX's operators; leave it out, or give one from 18",
-            argument="opset",
-        ) from error
+    program = onnx_program(checkpoint, export, opset)
     found = program.model.opset_imports.get("", 0)
     if opset is not None and found != opset:
         raise SettingsError(
