@@ -77,6 +77,7 @@ def command(
     record: dict[str, Any] = {
         "source": source,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
@@ -247,7 +248,7 @@ def _heading(record: dict[str, Any]) -> tuple[str, str]:
     return (
         f"{record['source']}: {record['parameters'] / 1e6:.3g} M parameters, "
         f"{record['mean_multiply_adds'] / 1e9:.3g} G multiply-adds (mean over 100 images of COCO val)",
-        f"{record['device']}, {record['threads']} threads, torch {record['torch']}: matrix products run at "
+        f"{record['device']} ({record['instructions']}), {record['threads']} threads, torch {record['torch']}: matrix products run at "
         f"{record['matrix_multiply_adds_per_second'] / 1e9:.0f} G multiply-adds per second",
     )
 

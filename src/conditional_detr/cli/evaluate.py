@@ -19,6 +19,7 @@ from conditional_detr.cli.options import (
     Source,
     check_output,
     optimized,
+    tell_runtime,
 )
 from conditional_detr.errors import CheckpointError, SettingsError
 from conditional_detr.files import write_text
@@ -85,6 +86,7 @@ def command(
         refuse_others(report)
     record_file = RecordFile.of(source)
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names, runtime=runtime)
+    tell_runtime(detector)
     if optimize or compile:
         optimized(detector, compile)
     run = Path(source)

@@ -100,6 +100,14 @@ def size_of(text: str) -> tuple[int, int]:
     return height, width
 
 
+def tell_runtime(detector: "Detector") -> None:
+    """Say on standard error which runtime was chosen for an exported model."""
+    from conditional_detr.cli.log import note
+
+    if detector.exported_file is not None:
+        note(f"{detector.exported_file} runs with {detector.runtime}")
+
+
 def optimized(detector: "Detector", compile: bool) -> None:
     """Switch the detector to its fast path, and on a CPU keep freed memory in this process."""
     from conditional_detr.allocator import keep_freed_memory

@@ -13,7 +13,17 @@ import typer
 
 from conditional_detr.cli.inputs import find_images
 from conditional_detr.cli.log import console, note, say
-from conditional_detr.cli.options import Boxes, Compile, Dilation, Names, Optimize, Runtime, Source, optimized
+from conditional_detr.cli.options import (
+    Boxes,
+    Compile,
+    Dilation,
+    Names,
+    Optimize,
+    Runtime,
+    Source,
+    optimized,
+    tell_runtime,
+)
 from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
 from conditional_detr.errors import InputError, SettingsError
@@ -65,6 +75,7 @@ def command(
                 detector = Detector.from_pretrained(
                     source, dilation=dilation, boxes=boxes, names=names, runtime=runtime
                 )
+                tell_runtime(detector)
                 if optimize or compile:
                     optimized(detector, compile)
                 todo, remark = results.begin(detector, asked, batch_size)
