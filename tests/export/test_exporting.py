@@ -24,37 +24,10 @@ from conditional_detr.export.files import set_onnx_record
 from conditional_detr.exports import ExportRecord, read_export_record
 from conditional_detr.inference.runtimes.onnxruntime import open_onnx, read_onnx_record
 from conditional_detr.inference.runtimes.openvino import open_openvino
-from conditional_detr.record import Categories, Thresholds
-from tests.checkpoints.models import randomized, save_checkpoint, small
+from conditional_detr.record import Categories
+from tests.checkpoints.models import save_checkpoint
 from tests.cli.test_commands import cdetr, refused
-
-SIZE = InputSize((96, 160))
-BACKBONE = {"block": "bottleneck", "depths": [1, 2], "widths": [16, 32], "stem_width": 8}
-CATEGORIES = Categories((7, 0, 90), ("x", "y", "z"))
-
-
-def checkpoint(decoder: str = "conditional"):
-    settings = small(decoder, BACKBONE, decoder_layers=1, encoder_layers=1)
-    made = randomized(settings, CATEGORIES, SIZE)
-    return replace(made, record=replace(made.record, thresholds=Thresholds(0.3, (0.2, None, 0.4))))
-
-
-@pytest.fixture(scope="module")
-def model():
-    return checkpoint()
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory) -> Path:
-    """A folder exported for ONNX Runtime."""
-    out = tmp_path_factory.mktemp("exports") / "folder"
-    export(model, out)
-    return out
-
-
-@pytest.fixture
-def file(folder) -> Path:
-    return folder / "model.onnx"
+from tests.export.conftest import CATEGORIES, checkpoint
 
 
 @pytest.fixture
