@@ -101,6 +101,6 @@ def refuse_export(source: str | Path) -> None:
     file = export_file(source)
     if file is not None:
         raise CheckpointError(
-            f"{file} is an {KINDS[file.suffix]} export, which can predict, but can't be trained, converted, exported or looked "
-            f"into; give the checkpoint that it was exported from"
+            f"{file} is an export ({KINDS[file.suffix]}), from which nothing can be trained, converted, exported or explained; give "
+            f"the checkpoint that it was exported from"
         )

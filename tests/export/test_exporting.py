@@ -328,6 +328,7 @@ def test_what_an_export_can_t_do_is_said(file, openvino, tmp_path):
     [
         ({"out": "x.xml", "to": "openvino"}, "a new folder"),
         ({"out": "x.onnx", "to": "torch"}, r"\.pt2"),
+        ({"out": "x.engine", "to": "onnx"}, "a name in .onnx or a folder"),
         ({"out": "taken", "to": "onnx"}, "exists already"),
         ({"out": "x.onnx", "size": (8, 8)}, "below 32"),
         ({"out": "x.onnx", "size": (10**6, 10**6)}, "pixels"),

@@ -43,6 +43,24 @@ from conditional_detr.structures import Outputs
 Target = Literal["onnx", "openvino", "torch"]
 SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 _TIMED = 10  # images
+_SUFFIXES_OF_FILES = frozenset(
+    (
+        ".onnx",
+        ".xml",
+        ".bin",
+        ".pt2",
+        ".pt",
+        ".pth",
+        ".engine",
+        ".plan",
+        ".trt",
+        ".tflite",
+        ".pb",
+        ".mlmodel",
+        ".ort",
+        ".safetensors",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -158,13 +176,10 @@ def _check_arguments(
     half: bool,
     size: tuple[int, int] | None,
 ) -> None:
-    if to == "openvino" and out.suffix in (".xml", ".onnx", ".bin"):
+    if to == "openvino" and out.suffix in _SUFFIXES_OF_FILES:
         raise SettingsError(f"{out}: an OpenVINO model is two files; give the name of a new folder", argument="out")
-    for suffix in (".onnx", ".pt2"):
-        if out.suffix == suffix and suffix != SUFFIXES[to]:
-            raise SettingsError(
-                f"{out} does not fit to={to!r}; give a name in {SUFFIXES[to]} or a folder", argument="out"
-            )
+    if out.suffix in _SUFFIXES_OF_FILES - {SUFFIXES[to]}:
+        raise SettingsError(f"{out} does not fit to={to!r}; give a name in {SUFFIXES[to]} or a folder", argument="out")
     if not is_free(out):
         raise SettingsError(f"{out} exists already; give another name, or remove it", argument="out")
     if calibration is not None and data is None:

@@ -34,7 +34,7 @@ def open_export(file: Path, runtime: RuntimeName = "auto", device: torch.device 
         runtime = usable[0] if usable else kinds[-1]  # if none is installed, the last names its package
     if runtime not in kinds:
         raise SettingsError(
-            f"{file} is an {KINDS[file.suffix]} file, which {runtime} can't run; give {' or '.join(kinds)}",
+            f"{file} ({KINDS[file.suffix]}) does not run in {runtime}; give {' or '.join(kinds)}",
             argument="runtime",
         )
     return (open_openvino if runtime == "openvino" else open_onnx)(file, device)
