@@ -86,9 +86,9 @@ def command(
         refuse_others(report)
     record_file = RecordFile.of(source)
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names, runtime=runtime)
-    tell_runtime(detector)
     if optimize or compile:
         optimized(detector, compile)
+    tell_runtime(detector)
     run = Path(source)
     given = open_run(run)[1] if (run / "config.yaml").is_file() else Settings()
     if any(

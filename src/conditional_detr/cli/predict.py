@@ -75,9 +75,9 @@ def command(
                 detector = Detector.from_pretrained(
                     source, dilation=dilation, boxes=boxes, names=names, runtime=runtime
                 )
-                tell_runtime(detector)
                 if optimize or compile:
                     optimized(detector, compile)
+                tell_runtime(detector)
                 todo, remark = results.begin(detector, asked, batch_size)
                 if remark:
                     note(remark)
