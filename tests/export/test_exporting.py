@@ -227,6 +227,14 @@ def test_int8_that_loses_too_much_is_not_written(traced, data, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_int8_of_a_model_that_finds_nothing_is_not_written(traced, data, tmp_path, monkeypatch):
+    named = replace(checkpoint(), record=replace(checkpoint().record, categories=data.categories))
+    metrics = type("Metrics", (), {"values": {"AP": 0.0}})
+    monkeypatch.setattr("conditional_detr.export.exporting.evaluate_detector", lambda *_: (metrics, []))
+    with pytest.raises(CheckpointError, match="nobody can tell what INT8 loses"):
+        export(named, tmp_path / "int8.onnx", calibration=data, data=data)
+
+
 def test_a_graph_that_computes_something_else_is_not_written(model, file, tmp_path, monkeypatch):
     changed = onnx.load(file)
     for tensor in changed.graph.initializer:

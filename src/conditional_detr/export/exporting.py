@@ -43,24 +43,7 @@ from conditional_detr.structures import Outputs
 Target = Literal["onnx", "openvino", "torch"]
 SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 _TIMED = 10  # images
-_SUFFIXES_OF_FILES = frozenset(
-    (
-        ".onnx",
-        ".xml",
-        ".bin",
-        ".pt2",
-        ".pt",
-        ".pth",
-        ".engine",
-        ".plan",
-        ".trt",
-        ".tflite",
-        ".pb",
-        ".mlmodel",
-        ".ort",
-        ".safetensors",
-    )
-)
+_SUFFIXES_OF_FILES = frozenset((".onnx", ".xml", ".bin", ".pt2", ".pt", ".pth", ".engine", ".plan", ".tflite", ".pb"))
 
 
 @dataclass(frozen=True)
@@ -113,7 +96,7 @@ def export(
     those, to measure AP and speed on. max_ap_drop: most that INT8 may lose there, in 0..1. on_stage: called with what is done next.
 
     Raises ``SettingsError`` for arguments that do not go together or lack a package, and ``CheckpointError`` when the file
-    computes something else, or INT8 loses more than ``max_ap_drop``. Then nothing is written.
+    computes something else, or INT8 loses more than ``max_ap_drop``. Then nothing is written. The network is moved to the CPU.
     """
     out, suffix = Path(out), SUFFIXES[to]
     whole = out.suffix == suffix and to != "openvino"
@@ -180,7 +163,7 @@ def _check_arguments(
         raise SettingsError(f"{out}: an OpenVINO model is two files; give the name of a new folder", argument="out")
     if out.suffix in _SUFFIXES_OF_FILES - {SUFFIXES[to]}:
         raise SettingsError(f"{out} does not fit to={to!r}; give a name in {SUFFIXES[to]} or a folder", argument="out")
-    if not is_free(out):
+    if not is_free(out) or (out.is_dir() and out.suffix in _SUFFIXES_OF_FILES):
         raise SettingsError(f"{out} exists already; give another name, or remove it", argument="out")
     if calibration is not None and data is None:
         raise SettingsError("INT8 needs annotated images that it was not calibrated with, to measure the AP it loses")
@@ -249,6 +232,12 @@ def _proof_of(measured: Measured) -> dict[str, Any]:
 def _check_drop(measured: Measured, most: float, out: Path) -> None:
     assert measured.ap is not None
     before, after = measured.ap
+    if before <= 0 and most < 1:
+        raise CheckpointError(
+            f"{out} is not written: in float32 AP is {before:g} on these images, so nobody can tell what INT8 loses; give images of "
+            f"the objects that the model finds",
+            argument="max_ap_drop",
+        )
     if not before - after <= most:
         raise CheckpointError(
             f"{out} is not written: INT8 has AP {after:.4f} where float32 has {before:.4f}, a loss of more than {most:g}; give more "
