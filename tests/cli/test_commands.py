@@ -98,6 +98,7 @@ COMMANDS = [
     "compare",
     "benchmark",
     "convert",
+    "export",
     "demo",
     "dataset",
     "dataset check",

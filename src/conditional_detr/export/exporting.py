@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ from conditional_detr.evaluation.coco import evaluate_detector
 from conditional_detr.export.files import (
     halve_onnx,
     set_onnx_record,
-    set_torch_record,
     write_onnx,
     write_openvino,
     write_torch,
 )
+from conditional_detr.export.graph import torch_program
 from conditional_detr.export.int8 import quantize
 from conditional_detr.export.parity import FLOAT32, HALF, Difference, as_record, check, differences, pictures
 from conditional_detr.export.readme import readme
@@ -39,6 +39,9 @@ from conditional_detr.inference.runtimes.openvino import open_openvino
 from conditional_detr.inference.runtimes.torch import TorchRuntime
 from conditional_detr.input_size import InputSize
 from conditional_detr.structures import Outputs
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 Target = Literal["onnx", "openvino", "torch"]
 SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -111,8 +114,9 @@ def export(
         file = Path(folder) / MODELS[suffix]
         onnx_file = file.with_suffix(".onnx")
         on_stage("tracing the network")
-        if to == "torch":
-            write_torch(checkpoint, about, file)
+        program = torch_program(checkpoint, about) if to == "torch" else None
+        if program is not None:
+            write_torch(program, about, file)
         else:
             write_onnx(checkpoint, about, onnx_file, opset)
         if half and to == "onnx":
@@ -120,7 +124,7 @@ def export(
         if to == "openvino":
             write_openvino(onnx_file, about, file, half=half)
         on_stage("comparing with PyTorch")
-        parity = differences(reference, _opened(file, about).runtime, about, pictures())
+        parity = differences(reference, _opened(file, about, program).runtime, about, pictures())
         check(parity, HALF if half else FLOAT32, out)
         if calibration is not None:
             on_stage("quantizing to INT8")
@@ -130,17 +134,17 @@ def export(
             if to == "openvino":
                 write_openvino(onnx_file, about, file)
         on_stage("measuring")
-        measured = _measure(checkpoint, _opened(file, about), data, workers)
+        measured = _measure(checkpoint, _opened(file, about, program), data, workers)
         if calibration is not None:
             _check_drop(measured, max_ap_drop, out)
         proof = {"int8": calibration is not None, "half": half, "parity": as_record(parity), **_proof_of(measured)}
         about = replace(about, proof=proof)
-        if to == "onnx":
+        if program is not None:
+            write_torch(program, about, file)
+        elif to == "onnx":
             set_onnx_record(file, about)
-        elif to == "openvino":
-            write_openvino(onnx_file, about, file, half=half)
         else:
-            set_torch_record(file, about)
+            write_openvino(onnx_file, about, file, half=half)
         out.parent.mkdir(parents=True, exist_ok=True)
         if whole:
             with whole_file(out) as partial:
@@ -187,16 +191,17 @@ class _Program:
 
     name = "torch.export"
 
-    def __init__(self, file: Path, export: ExportRecord) -> None:
-        self.module, self.export = torch.export.load(file).module(), export
+    def __init__(self, program: "ExportedProgram", export: ExportRecord) -> None:
+        self.module, self.export = program.module(), export
 
     def __call__(self, pixels: Tensor, padding_mask: Tensor | None = None) -> Outputs:
         return run_export(lambda *inputs: self.module(*inputs)[:2], self.export, pixels, padding_mask)
 
 
-def _opened(file: Path, export: ExportRecord) -> Exported:
-    if file.suffix == ".pt2":
-        return Exported(export.model, _Program(file, export), torch.device("cpu"), file)
+def _opened(file: Path, export: ExportRecord, program: "ExportedProgram | None") -> Exported:
+    """Open an exported file; of a program of torch, whose file could run code, take the one that was written."""
+    if program is not None:
+        return Exported(export.model, _Program(program, export), torch.device("cpu"), file)
     return (open_openvino if file.suffix == ".xml" else open_onnx)(file)
 
 

@@ -2,15 +2,19 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.errors import SettingsError
-from conditional_detr.export.graph import onnx_program, torch_program
+from conditional_detr.export.graph import onnx_program
 from conditional_detr.exports import KEY, ExportRecord
 from conditional_detr.inference.runtimes import onnxruntime as onnx_runtime
 from conditional_detr.inference.runtimes import openvino as openvino_runtime
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 _LEAST_OPSET = 18
 MOST_BYTES = 2**31 - 2**20  # of a protobuf file
@@ -108,12 +112,6 @@ def write_openvino(onnx_file: Path, export: ExportRecord, file: Path, *, half: b
     openvino.save_model(model, file, compress_to_fp16=half)
 
 
-def write_torch(checkpoint: Checkpoint, export: ExportRecord, file: Path) -> None:
-    """Write a network as a program for ``torch.export.load``, with the record among its extra files."""
-    torch.export.save(torch_program(checkpoint, export), file, extra_files={f"{KEY}.json": export.to_json()})
-
-
-def set_torch_record(file: Path, export: ExportRecord) -> None:
-    """Replace the record of a program."""
-    program = torch.export.load(file)
+def write_torch(program: "ExportedProgram", export: ExportRecord, file: Path) -> None:
+    """Write a program for ``torch.export.load``, with the record among its extra files."""
     torch.export.save(program, file, extra_files={f"{KEY}.json": export.to_json()})
