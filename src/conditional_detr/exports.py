@@ -9,6 +9,7 @@ from typing import Any, cast
 from conditional_detr.architecture import Architecture
 from conditional_detr.errors import CheckpointError, newer_version
 from conditional_detr.record import ModelRecord, read_record
+from conditional_detr.strict_json import read_json_text
 
 VERSION = 1  # of ``ExportRecord``
 KEY = "conditional_detr"  # in the file's own metadata
@@ -60,7 +61,7 @@ def read_export_record(text: str | None, source: object) -> ExportRecord:
         )
     damaged = f"{source}: its record is damaged; export the model again"
     try:
-        given = json.loads(text)
+        given = read_json_text(text)
         version = given["version"]
         if isinstance(version, int) and VERSION < version < 2**31:
             raise CheckpointError(newer_version(source, "export", version, VERSION))

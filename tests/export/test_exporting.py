@@ -143,6 +143,7 @@ def test_the_example_follows_every_rule(model, file, tmp_path, size):
     pictures(3)[2].save(picture)
     command = [sys.executable, file.with_name("predict.py"), copy, picture, "0.001"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(printed) > 20
     for line, theirs in zip(printed[:5], Detector(sized, "cpu").predict(picture, 0.001), strict=False):
         assert list(map(float, line.split()[-4:])) == pytest.approx(theirs.box, abs=0.2)
 
@@ -246,6 +247,16 @@ def test_a_graph_that_computes_something_else_is_not_written(model, file, tmp_pa
     with pytest.raises(CheckpointError, match="its scores differ from those in PyTorch"):
         export(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_torch_can_t_export_is_told_in_one_sentence(model, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a guard\nof many lines")
+
+    monkeypatch.setattr("conditional_detr.export.exporting.write_onnx", fail)
+    with pytest.raises(CheckpointError, match=r"\(a guard\); give a fixed size and batch") as caught:
+        export(model, tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
 
 
 # --- files that are not ours, or broken ---

@@ -70,10 +70,7 @@ def command(
     from conditional_detr.export.exporting import export, table
 
     data = _settings(check or int8, settings or [])
-    if int8 is not None and check is not None and check != int8:
-        calibrated = _settings(int8, settings or [])
-    else:
-        calibrated = data if int8 is not None else None
+    calibrated = None if int8 is None else _settings(int8, settings or [])
     fixed = None if size is None else size_of(size)
     checkpoint = open_checkpoint(source, dilation, boxes, names=names)
     with Progress(

@@ -4,7 +4,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import EvaluationSettings
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.images import read_image
-from conditional_detr.errors import CheckpointError, SettingsError
+from conditional_detr.errors import CheckpointError, InputError, SettingsError
 from conditional_detr.evaluation.coco import evaluate_detector
 from conditional_detr.export.files import (
     halve_onnx,
@@ -114,17 +115,18 @@ def export(
         file = Path(folder) / MODELS[suffix]
         onnx_file = file.with_suffix(".onnx")
         on_stage("tracing the network")
-        program = torch_program(checkpoint, about) if to == "torch" else None
-        if program is not None:
-            write_torch(program, about, file)
-        else:
-            write_onnx(checkpoint, about, onnx_file, opset)
-        if half and to == "onnx":
-            halve_onnx(onnx_file)
-        if to == "openvino":
-            write_openvino(onnx_file, about, file, half=half)
-        on_stage("comparing with PyTorch")
-        parity = differences(reference, _opened(file, about, program).runtime, about, pictures())
+        with _telling(out):
+            program = torch_program(checkpoint, about) if to == "torch" else None
+            if program is not None:
+                write_torch(program, about, file)
+            else:
+                write_onnx(checkpoint, about, onnx_file, opset)
+            if half and to == "onnx":
+                halve_onnx(onnx_file)
+            if to == "openvino":
+                write_openvino(onnx_file, about, file, half=half)
+            on_stage("comparing with PyTorch")
+            parity = differences(reference, _opened(file, about, program).runtime, about, pictures(data))
         check(parity, HALF if half else FLOAT32, out)
         if calibration is not None:
             on_stage("quantizing to INT8")
@@ -153,6 +155,20 @@ def export(
             with whole_folder(out) as partial:
                 _fill(partial, file, about, parity, measured)
     return Report(out, parity, measured)
+
+
+@contextmanager
+def _telling(out: Path) -> Generator[None]:
+    """Turn errors of torch's exporter and of runtimes, of which there are many kinds, into one sentence."""
+    try:
+        yield
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
+        raise CheckpointError(
+            f"{out} is not written: this network can't be exported for all sizes ({reason}); give a fixed size and batch, or another kind"
+        ) from error
 
 
 def _check_arguments(

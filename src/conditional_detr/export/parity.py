@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from conditional_detr.data.annotations import Annotations
+from conditional_detr.data.images import read_image
 from conditional_detr.data.scenes import draw_scene
 from conditional_detr.errors import CheckpointError
 from conditional_detr.exports import ExportRecord
@@ -15,7 +17,7 @@ from conditional_detr.inference.postprocess import class_scores
 from conditional_detr.inference.runtimes import Runtime
 from conditional_detr.structures import ImageBatch
 
-SIDES = (640, 500, 380)  # pixels of the longer side of the generated images that are compared where none are given
+SIDES = (640, 500, 380)  # pixels of the longer side of the generated images, where no data is given
 FLOAT32, HALF = 1e-3, 5e-2  # tolerance of scores, and of boxes relative to the image
 
 
@@ -34,8 +36,10 @@ class Difference(NamedTuple):
         return f"{self.images} x {self.size[0]}x{self.size[1]}{', padded' if self.padded else ''}"
 
 
-def pictures() -> list[Image.Image]:
-    """Return generated images of several sizes and proportions."""
+def pictures(data: Annotations | None) -> list[Image.Image]:
+    """Return the first images of the data, or without data generated ones of several sizes and proportions."""
+    if data is not None:
+        return [read_image(data.path(index)) for index in range(min(len(SIDES), len(data)))]
     return [draw_scene(0, index, side).image for index, side in enumerate(SIDES)]
 
 
