@@ -52,6 +52,13 @@ def draw_boxes(
     return picture
 
 
+def jpeg(image: Image.Image) -> bytes:
+    """Return an RGB image as the content of a JPEG file."""
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
 def page(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.Image:
     """Return a page with rows of pictures below the titles of its columns. All columns are as wide as the widest picture."""
     gap, header = 8, 24

@@ -99,6 +99,8 @@ COMMANDS = [
     "benchmark",
     "convert",
     "export",
+    "serve",
+    "app",
     "demo",
     "dataset",
     "dataset check",

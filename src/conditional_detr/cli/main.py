@@ -8,7 +8,19 @@ from typing import Any, cast
 
 import typer
 
-from conditional_detr.cli import attention, benchmark, compare, convert, dataset, demo, evaluate, export, predict, train
+from conditional_detr.cli import (
+    attention,
+    benchmark,
+    compare,
+    convert,
+    dataset,
+    demo,
+    evaluate,
+    export,
+    predict,
+    serve,
+    train,
+)
 from conditional_detr.cli.log import say, show_log
 from conditional_detr.cli.options import OPTIONS
 from conditional_detr.errors import InputError, NonFiniteError, RunError
@@ -28,6 +40,8 @@ app.command("compare")(compare.command)
 app.command("benchmark")(benchmark.command)
 app.command("convert")(convert.command)
 app.command("export")(export.command)
+app.command("serve")(serve.command)
+app.command("app")(serve.app)
 app.add_typer(dataset.app, name="dataset")
 app.command("demo")(demo.command)
 

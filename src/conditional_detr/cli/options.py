@@ -69,6 +69,8 @@ OPTIONS = {
     "runtime": "--runtime",
     "opset": "--opset",
     "max_ap_drop": "--max-ap-drop",
+    "port": "--port",
+    "host": "--host",
 }
 
 

@@ -10,13 +10,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from conditional_detr.cli import outputs
 from conditional_detr.errors import ImageError, InputError, SettingsError
-from conditional_detr.files import checksum, whole_file
+from conditional_detr.files import whole_file
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Found, Threshold
@@ -81,8 +80,10 @@ class Predictions:
         same. The other images of a batch must keep theirs too, because scores depend on the padding of a batch. Raises
         ``SettingsError`` when another command is writing into the folder.
         """
+        from conditional_detr.inference.fingerprint import fingerprint
+
         self.info = outputs.information(
-            threshold=threshold, batch_size=batch_size, runtime=detector.runtime, model=_fingerprint(detector)
+            threshold=threshold, batch_size=batch_size, runtime=detector.runtime, model=fingerprint(detector)
         )
         numbers = detector.thresholds(threshold)
         if isinstance(numbers, dict):
@@ -281,21 +282,3 @@ def _parsed(text: bytes, start: int) -> Line | None:
         return Line(image, start, len(text), False, len(record["objects"]), float(record["best_score"]))
     except (LookupError, TypeError, ValueError):
         return None
-
-
-def _fingerprint(detector: "Detector") -> str:
-    """Return a number that differs between models: between weights, architectures, categories, input sizes.
-
-    Thresholds are left out: a report may add them, and where they are used they are written apart.
-    """
-    from conditional_detr.checkpoints.checkpoint import network_state
-
-    record = replace(detector.record, thresholds=None)
-    digest = hashlib.sha256(json.dumps(record.to_dict()).encode())
-    if detector.exported_file is not None:
-        digest.update(checksum(detector.exported_file).encode())
-        return digest.hexdigest()
-    for name, values in sorted(network_state(detector.model).items()):
-        digest.update(name.encode())
-        digest.update(values.cpu().contiguous().flatten().numpy().data)
-    return digest.hexdigest()

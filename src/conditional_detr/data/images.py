@@ -163,8 +163,20 @@ def _check_shape(image: Image.Image, name: str) -> None:
         )
 
 
-def _decode(file: io.BufferedIOBase, name: str, smallest: int = 0) -> Image.Image:
+def decode_image(content: bytes, name: str = "image", *, max_pixels: int) -> Image.Image:
+    """Decode the content of an image file to RGB, rotated by its EXIF orientation.
+
+    Raises ``ImageError`` as ``read_image``, and for an image of more than ``max_pixels`` before it is decoded.
+    """
+    return _decode(io.BytesIO(content), name, max_pixels=max_pixels)
+
+
+def _decode(file: io.BufferedIOBase, name: str, smallest: int = 0, *, max_pixels: int | None = None) -> Image.Image:
     with _opened(file, name) as image:
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise ImageError(
+                f"{name} is {image.width} x {image.height} pixels, more than the {max_pixels} allowed; scale it down"
+            )
         if smallest:
             image.draft("L", (smallest, smallest))
         image.load()
