@@ -50,6 +50,8 @@ RECIPE = {
     "loss.class_weight": ("auto", "2 as official main.py, see below"),
     "loss.l1_weight": (5.0, OFFICIAL),
     "loss.giou_weight": (2.0, OFFICIAL),
+    "loss.class_loss": ("focal", OFFICIAL),
+    "loss.mal_gamma": (1.5, "unused: of the matchability-aware loss, as DEIM"),
     "loss.focal_alpha": (0.25, OFFICIAL),
     "loss.no_object_weight": (0.1, "of DETR's cross entropy, unused: official main.py of DETR"),
     "loss.focal_gamma": (2.0, "official models/conditional_detr.py, sigmoid_focal_loss"),
@@ -251,6 +253,12 @@ def test_auto_of_the_loss_follows_the_classification():
     softmax = settings_from({"model": {"decoder": "detr"}, "loss": {"class_cost": 3.0}}).resolved()
     assert (softmax.loss.class_cost, softmax.loss.class_weight) == (3, 1)
     assert sigmoid.model == settings_from({}).model.resolved()
+    assert settings_from({"loss": {"class_loss": "mal"}}).resolved().loss.class_weight == 1
+
+
+def test_the_matchability_aware_loss_is_for_sigmoid_scores():
+    with pytest.raises(ValueError, match=r"loss.class_loss=mal needs .*; set model.classification=sigmoid"):
+        settings_from({"model": {"classification": "softmax"}, "loss": {"class_loss": "mal"}})
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -67,6 +67,31 @@ def test_equals_the_slow_version(counts):
 
 
 @pytest.mark.parametrize("counts", [(3, 2), (0, 4), (0, 0), (QUERIES + 3, 2)])
+def test_the_matchability_aware_loss_is_binary_cross_entropy_towards_a_power_of_the_iou(counts):
+    predictions, targets = make(counts)
+    losses = build_criterion(LossSettings(class_loss="mal"))(predictions, targets, 1.0)
+    expected = torch.zeros(())
+    for logits, boxes in zip(*predictions, strict=True):
+        for image_logits, image_boxes, target in zip(logits, boxes, targets, strict=True):
+            wanted = torch.zeros_like(image_logits)
+            weight = image_logits.sigmoid().detach() ** 1.5
+            if len(target.labels):
+                p = image_logits.sigmoid()[:, target.labels]
+                cost = 2 * (-0.25 * (1 - p) ** 2 * p.log() + 0.75 * p**2 * (1 - p).log())
+                iou, giou = iou_and_giou(center_to_corners(image_boxes)[:, None], center_to_corners(target.boxes)[None])
+                cost = cost + 5 * torch.cdist(image_boxes, target.boxes, p=1) - 2 * giou
+                for q, t in zip(*linear_sum_assignment(cost.detach().numpy()), strict=True):
+                    wanted[q, target.labels[t]] = iou[q, t].detach() ** 1.5
+                    weight[q, target.labels[t]] = 1
+            expected = expected + functional.binary_cross_entropy_with_logits(
+                image_logits, wanted, weight, reduction="sum"
+            )
+    torch.testing.assert_close(losses.by_term()[0].sum(), expected.detach(), rtol=1e-5, atol=1e-6)
+    ours = torch.autograd.grad(losses.total, predictions.logits)
+    torch.testing.assert_close(ours, torch.autograd.grad(expected, predictions.logits), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("counts", [(3, 2), (0, 4), (0, 0), (QUERIES + 3, 2)])
 def test_softmax_loss_is_torch_s_weighted_cross_entropy(counts):
     """Class loss and class cost of DETR, where the last class is "no object"."""
     predictions, targets = make(counts)

@@ -85,7 +85,7 @@ class ModelSettings(Architecture):
 
 
 class LossSettings(Frozen):
-    """Matching costs and loss weights as published. "auto" is 2 with sigmoid classification and 1 with softmax."""
+    """Matching costs and loss weights, by default as published. "auto" is explained with its settings."""
 
     class_cost: NonNegative | Literal["auto"] = "auto"
     """weight of the class score in the matching cost; auto: 2 with sigmoid classification, 1 with softmax"""
@@ -93,8 +93,10 @@ class LossSettings(Frozen):
     """weight of the L1 distance of boxes (cx, cy, w, h) in the matching cost"""
     giou_cost: NonNegative = 2.0
     """weight of the generalized IoU in the matching cost"""
+    class_loss: Literal["focal", "mal"] = "focal"
+    """class loss of sigmoid classification; focal: as published; mal: matchability-aware loss (DEIM, CVPR 2025), whose scores learn how well the box fits"""
     class_weight: NonNegative | Literal["auto"] = "auto"
-    """weight of the class loss; auto: 2 with sigmoid classification (focal loss), 1 with softmax (cross entropy)"""
+    """weight of the class loss; auto: 2 with the focal loss, 1 with mal and with softmax (cross entropy)"""
     l1_weight: NonNegative = 5.0
     """weight of the L1 loss of boxes"""
     giou_weight: NonNegative = 2.0
@@ -103,13 +105,15 @@ class LossSettings(Frozen):
     """alpha of the focal loss: weight of the positive class"""
     focal_gamma: NonNegative = 2.0
     """gamma of the focal loss: a larger value reduces the weight of easy examples"""
+    mal_gamma: NonNegative = 1.5
+    """gamma of mal: power of the IoU that a score is to reach, and of the score that weights negatives"""
     no_object_weight: Annotated[NonNegative, Field(gt=0)] = 0.1
     """weight of queries without an object in the cross entropy (softmax only)"""
 
     def resolved(self, softmax: bool) -> "LossSettings":
         """Return these settings with every "auto" replaced by its value. softmax: whether classification is softmax."""
-        published = 1.0 if softmax else 2.0
-        return _without_auto(self, class_cost=published, class_weight=published)
+        weight = 1.0 if softmax or self.class_loss == "mal" else 2.0
+        return _without_auto(self, class_cost=1.0 if softmax else 2.0, class_weight=weight)
 
 
 class DataSettings(Frozen):
@@ -349,6 +353,8 @@ class Settings(Frozen):
     def _consistent(self) -> "Settings":
         if self.train.query_groups > 1 and self.model.decoder == "detr":
             raise ValueError("train.query_groups needs model.decoder=conditional")
+        if self.loss.class_loss == "mal" and self.model.classification == "softmax":
+            raise ValueError("loss.class_loss=mal needs scores without softmax; set model.classification=sigmoid")
         if self.train.patience and self.data.val == "none":
             raise ValueError(
                 f"train.patience={self.train.patience} needs evaluations, and data.val=none has none; set train.patience=0"

@@ -48,11 +48,27 @@ def focal_negative(logits: Float[Tensor, "*batch"], alpha: float, gamma: float) 
     return (1 - alpha) * logits.sigmoid() ** gamma * functional.softplus(logits)
 
 
+def matchability_positive(
+    logits: Float[Tensor, "*batch"], iou: Float[Tensor, "*batch"], gamma: float
+) -> Float[Tensor, "*batch"]:
+    """Compute the matchability-aware loss (DEIM, Huang et al., CVPR 2025) of logits whose class is present.
+
+    iou: of the predicted box and the object, in 0..1. The score is to reach its power ``gamma``.
+    """
+    wanted = iou**gamma
+    return wanted * functional.softplus(-logits) + (1 - wanted) * functional.softplus(logits)
+
+
+def matchability_negative(logits: Float[Tensor, "*batch"], gamma: float) -> Float[Tensor, "*batch"]:
+    """Compute the matchability-aware loss of logits whose class is absent, weighted by their scores without gradient."""
+    return logits.sigmoid().detach() ** gamma * functional.softplus(logits)
+
+
 class Criterion:
     """Set prediction loss (DETR, section 3.1) over all decoder layers at once, with one matcher call.
 
     class_weight, l1_weight, giou_weight: factors of the three terms in the total. The class loss is the focal loss with alpha
-    and gamma, or DETR's cross entropy when no_object_weight is given.
+    and gamma, the matchability-aware loss when mal_gamma is given, or DETR's cross entropy when no_object_weight is given.
     """
 
     def __init__(
@@ -64,11 +80,13 @@ class Criterion:
         giou_weight: float,
         alpha: float,
         gamma: float,
+        mal_gamma: float | None,
         no_object_weight: float | None,
     ) -> None:
         self.matcher = matcher
         self.weights = (class_weight, l1_weight, giou_weight)
         self.alpha, self.gamma = alpha, gamma
+        self.mal_gamma = mal_gamma
         self.no_object_weight = no_object_weight
 
     def __call__(
@@ -87,16 +105,16 @@ class Criterion:
         query_of, matched = self.matcher(predictions, padded)
 
         labels = padded.labels.expand_as(query_of)
-        if self.no_object_weight is None:
-            class_loss = self._focal(logits, query_of, labels, matched) / num_boxes
-        else:
-            class_loss = self._cross_entropy(logits, query_of, labels, matched, self.no_object_weight) * share
-
         matched_boxes = boxes.gather(2, query_of[..., None].expand(-1, -1, -1, 4))
         target_boxes = padded.boxes.expand_as(matched_boxes)
         l1_loss = ((matched_boxes - target_boxes).abs().sum(-1) * matched).sum(-1) / num_boxes
-        _, giou = iou_and_giou(center_to_corners(matched_boxes), center_to_corners(target_boxes))
+        iou, giou = iou_and_giou(center_to_corners(matched_boxes), center_to_corners(target_boxes))
         giou_loss = ((1 - giou) * matched).sum(-1) / num_boxes
+
+        if self.no_object_weight is None:
+            class_loss = self._sigmoid_loss(logits, query_of, labels, matched, iou.detach()) / num_boxes
+        else:
+            class_loss = self._cross_entropy(logits, query_of, labels, matched, self.no_object_weight) * share
 
         terms = torch.stack([class_loss, l1_loss, giou_loss])
         total = sum(
@@ -104,21 +122,28 @@ class Criterion:
         )
         return Losses(total, terms.detach())
 
-    def _focal(
+    def _sigmoid_loss(
         self,
         logits: Float[Tensor, "layers batch queries classes"],
         query_of: Int64[Tensor, "layers batch objects"],
         labels: Int64[Tensor, "layers batch objects"],
         matched: Bool[Tensor, "layers batch objects"],
+        iou: Float[Tensor, "layers batch objects"],
     ) -> Float[Tensor, "layers batch"]:
-        """Sum the focal loss over queries and classes."""
+        """Sum the focal or the matchability-aware loss over queries and classes."""
         # Count every logit as negative, then replace the matched logit of each object by a positive.
-        negatives = focal_negative(logits, self.alpha, self.gamma)
         matched_logits = logits.flatten(2).gather(-1, query_of * logits.shape[-1] + labels)
-        exchange = focal_positive(matched_logits, self.alpha, self.gamma) - focal_negative(
-            matched_logits, self.alpha, self.gamma
-        )
-        return negatives.sum((-2, -1)) + (exchange * matched).sum(-1)
+        if self.mal_gamma is None:
+            positives = focal_positive(matched_logits, self.alpha, self.gamma)
+        else:
+            positives = matchability_positive(matched_logits, iou, self.mal_gamma)
+        exchange = positives - self._negatives(matched_logits)
+        return self._negatives(logits).sum((-2, -1)) + (exchange * matched).sum(-1)
+
+    def _negatives(self, logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        if self.mal_gamma is None:
+            return focal_negative(logits, self.alpha, self.gamma)
+        return matchability_negative(logits, self.mal_gamma)
 
     def _cross_entropy(
         self,
@@ -161,5 +186,6 @@ def build_criterion(settings: LossSettings, softmax: bool = False) -> Criterion:
         giou_weight=settings.giou_weight,
         alpha=alpha,
         gamma=gamma,
+        mal_gamma=settings.mal_gamma if settings.class_loss == "mal" else None,
         no_object_weight=settings.no_object_weight if softmax else None,
     )
