@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -134,3 +135,17 @@ def quick_run(shapes_root, tmp_path) -> Settings:
             "data.workers=0",
         ],
     )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium without a window: that of ``CDETR_CHROMIUM``, or the one on the path."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get("CDETR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("there is no chromium here")
+    with playwright.sync_playwright() as started:
+        arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        opened = started.chromium.launch(executable_path=path, args=arguments)
+        yield opened
+        opened.close()

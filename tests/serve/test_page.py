@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import shutil
 import time
 
 import numpy as np
@@ -12,19 +10,7 @@ from PIL import Image
 
 from conditional_detr.explain.attention_maps import explain
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = os.environ.get("CDETR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no chromium here")
 KEY = "0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        opened = started.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

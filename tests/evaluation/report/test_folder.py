@@ -69,6 +69,17 @@ def test_the_page_shows_its_pictures_and_needs_nothing_else(written):
     assert "url(" not in text
 
 
+def test_a_browser_shows_the_page_on_a_phone_without_the_internet(written, browser):
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    asked: list[str] = []
+    page.on("request", lambda each: asked.append(each.url))
+    page.goto((written / "index.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("[...document.images].every(each => each.complete && each.naturalWidth > 0)")
+    assert all(each.startswith("file:") for each in asked)
+    page.close()
+
+
 def test_names_are_text_on_the_page(written):
     text = (written / "index.html").read_text()
     assert "script" not in Page(text).tags

@@ -17,9 +17,9 @@ ROWS = 20  # of each list of doubtful labels; report.json has more
 _FAULTS = 30  # listed below a picture
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; } p, li { overflow-wrap: anywhere; } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; } img { max-width: 100%; }
-.hints li { margin-bottom: .5rem; } .remedy { color: #05623a; } .worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(28rem, 1fr)); gap: 1.5rem; }
+.hints li { margin-bottom: .5rem; } .remedy { color: #05623a; } .worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); gap: 1.5rem; }
 figure { margin: 0; } figcaption { font-size: 13px; overflow-wrap: anywhere; } .key { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; }
 td.text { overflow-wrap: anywhere; } .small { font-size: 13px; color: #555; }
 """
@@ -57,7 +57,8 @@ def page(analysis: Analysis, hints: Sequence[Hint], about: Mapping[str, Any], pi
             *_doubtful(analysis.doubtful),
         ]
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Evaluation report</title>'
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Evaluation report</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
