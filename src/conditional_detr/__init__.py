@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from conditional_detr.record import Categories, ModelRecord
     from conditional_detr.runs import RunFolder
     from conditional_detr.structures import Detection, Detections, ImageBatch, Predictions, Target
-    from conditional_detr.training.loop import Summary, resume, train
+    from conditional_detr.training.callbacks import Callback, Summary
+    from conditional_detr.training.loop import resume, train
     from conditional_detr.training.report import Reporter
 
 __version__ = version("conditional-detr")
@@ -41,6 +42,7 @@ _HOMES = {
     "Annotations": "data.annotations",
     "Architecture": "architecture",
     "AttentionMaps": "explain.attention_maps",
+    "Callback": "training.callbacks",
     "Categories": "record",
     "Checkpoint": "checkpoints.checkpoint",
     "CheckpointError": "errors",
@@ -64,7 +66,7 @@ _HOMES = {
     "RunFolder": "runs",
     "Settings": "config",
     "SettingsError": "errors",
-    "Summary": "training.loop",
+    "Summary": "training.callbacks",
     "Target": "structures",
     "build_model": "model.network",
     "convert": "checkpoints.conversion",
@@ -84,6 +86,7 @@ __all__ = [
     "Annotations",
     "Architecture",
     "AttentionMaps",
+    "Callback",
     "Categories",
     "Checkpoint",
     "CheckpointError",

@@ -122,6 +122,7 @@ RECIPE = {
     "train.output": ("runs", OURS),
     "train.name": ("", OURS),
     "train.resume": ("never", OURS),
+    "train.log": ((), OURS),
     "train.log_every": (10, OURS),
     "train.save_every": (1000, OURS),
     "evaluation.every": (1, OFFICIAL),

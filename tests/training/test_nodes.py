@@ -17,6 +17,8 @@ from tests.training.test_loop import changed
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are killed by a signal")
 SECONDS = 240
+# Otherwise torchrun (2.13) gives a node that joins a restarted job no address, and both wait for each other (docs/cluster.md).
+SHARING = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 class Nodes:
@@ -40,7 +42,7 @@ class Nodes:
             *("-m", "conditional_detr.cli.main", "train", str(self.config), "train.resume=auto"),
         ]
         log = self.folder / f"agent-{len(self.agents)}.log"
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **SHARING}
         with log.open("wb") as file:
             self.agents.append(subprocess.Popen(command, stdout=file, stderr=file, env=environment))
 

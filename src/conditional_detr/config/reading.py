@@ -81,6 +81,7 @@ CHANGEABLE = (
     "train.weight_decay",
     "train.clip_norm",
     "train.gradient_checkpointing",
+    "train.log",
     "train.log_every",
     "train.save_every",
     "evaluation.every",

@@ -294,6 +294,10 @@ class TrainSettings(Frozen):
     """name of the run folder; if empty, the name of the preset, with a number where needed"""
     resume: Literal["never", "auto"] = "never"
     """a run of this name that has begun; never: refuse; auto: resume it, so that one command starts a run and goes on with it"""
+    log: tuple[
+        Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"], ...
+    ] = ()
+    """trackers that get metrics, settings, pictures and the model, through accelerate; TensorBoard files are written wherever it is installed"""
     log_every: PositiveInt = 10
     """optimizer steps between lines in metrics.jsonl"""
     save_every: PositiveInt = 1000

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from conditional_detr.runs import (
 from conditional_detr.training.agreement import on_main
 from conditional_detr.training.best_report import BestEvaluation, report_best
 from conditional_detr.training.budget import Pace, clock
+from conditional_detr.training.callbacks import Callback, Summary, tell
 from conditional_detr.training.introduction import introduce, show_augmented
 from conditional_detr.training.optimizer import learning_rate_factor
 from conditional_detr.training.planning import Planner
@@ -40,52 +41,46 @@ from conditional_detr.training.setup import Setup, make_accelerator, set_up
 from conditional_detr.training.states import load_state, save_state
 from conditional_detr.training.step import measurements, train_step
 from conditional_detr.training.stopping import StopRequest, stop_requests
+from conditional_detr.training.trackers import Trackers, check_trackers, tracked
 from conditional_detr.training.validation import Found, Validation
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Result of a run.
-
-    finished: False when the run was asked to stop early. step: optimizer steps done. best: the evaluation record of the model
-    that is kept as the best; None without an evaluation. While its AP is 0, or -1 because it can't be measured, that is the
-    newest. model_epoch: epochs of training of that model, also without evaluation; None before the first model. left_out:
-    number of images that can't be used, with ``data.on_error=skip``.
-    """
-
-    run: RunFolder
-    finished: bool
-    step: int
-    best: Metrics | None
-    model_epoch: float | None = None
-    left_out: int = 0
-
-
-def train(settings: Settings, reporter: Reporter | None = None, *, started: float | None = None) -> Summary:
+def train(
+    settings: Settings,
+    reporter: Reporter | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    started: float | None = None,
+) -> Summary:
     """Train a model in a new run folder or, with ``train.resume=auto``, in the one of this name that has begun.
 
-    started: ``time.monotonic()`` at the start of the time that ``train.minutes`` gives; the moment of the call by default.
+    callbacks: called with metrics and results; they can end the run. started: ``time.monotonic()`` at the start of the time that ``train.minutes`` gives; the moment of the call by default.
 
     Raises ``InputError`` for invalid settings, data or weights, ``NonFiniteError`` for NaN or infinity in training, and
     ``RunError`` when the run can't go on for another reason. What was trained so far is then in a state.
     """
-    return _run(settings, None, reporter or Reporter(), started)
+    return _run(settings, None, reporter or Reporter(), callbacks, started)
 
 
 def resume(
-    run: Path, reporter: Reporter | None = None, overrides: Sequence[str] = (), *, started: float | None = None
+    run: Path,
+    reporter: Reporter | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    callbacks: Sequence[Callback] = (),
+    started: float | None = None,
 ) -> Summary:
     """Resume a run with the same weights, optimizer, random states and order of data as without the interruption.
 
-    overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. started: as in
+    overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. callbacks, started: as in
     ``train``; of the minutes of the run, those of earlier starts are over. Raises ``InputError``
     for other overrides, when ``run`` is not a run folder or in use, when no state is whole, and when categories, number of images
     or processes changed. Other errors are those of ``train``.
     """
     folder, settings = open_run(run, overrides)
-    return _run(settings, folder, reporter or Reporter(), started, write_config=bool(overrides))
+    return _run(settings, folder, reporter or Reporter(), callbacks, started, write_config=bool(overrides))
 
 
 def is_main_process() -> bool:
@@ -97,10 +92,12 @@ def _run(
     settings: Settings,
     folder: RunFolder | None,
     reporter: Reporter,
+    callbacks: Sequence[Callback],
     started: float | None,
     write_config: bool = False,
 ) -> Summary:
     started = clock() if started is None else started
+    check_trackers(settings)
     accelerator = make_accelerator(settings)
     with ExitStack() as held:
         if folder is None and settings.train.resume == "auto":
@@ -129,9 +126,17 @@ def _run(
         logger.info(f"run folder: {folder.path}")
         introduce(setup, validation)
         on_main(accelerator, lambda: show_augmented(setup, folder))
-        loop = _Loop(setup, validation, folder, reporter, started)
+        if not accelerator.is_main_process:
+            callbacks = ()
+        elif tracked(settings):
+            callbacks = (*callbacks, Trackers(accelerator, settings, folder))
+        loop = _Loop(setup, validation, folder, reporter, callbacks, started)
         finished = loop.run()
-        return _summary(setup, folder, finished)
+        summary = _summary(setup, folder, finished)
+        for each in callbacks:
+            each.on_end(summary)
+        accelerator.end_training()  # not after an error, because it waits for the other processes
+        return summary
 
 
 def _locked(accelerator: Accelerator, lock: Callable[[], RunFolder], held: ExitStack) -> RunFolder:
@@ -179,8 +184,15 @@ class _Loop:
     """The loop of a run, from its current step."""
 
     def __init__(
-        self, setup: Setup, validation: Validation | None, folder: RunFolder, reporter: Reporter, started: float
+        self,
+        setup: Setup,
+        validation: Validation | None,
+        folder: RunFolder,
+        reporter: Reporter,
+        callbacks: Sequence[Callback],
+        started: float,
     ) -> None:
+        self.callbacks, self.stop_asked = callbacks, False
         self.setup, self.validation, self.folder, self.reporter = setup, validation, folder, reporter
         main = setup.accelerator.is_main_process
         with folder.writing():
@@ -221,6 +233,7 @@ class _Loop:
                     self._follow_plan()
                     if progress.step >= self.last_step:  # the model took the time that was left
                         break
+                    request.requested |= self.stop_asked
                     stopped = self._step(request)
                     self.pace.stepped(progress.step)
                     self._follow_plan()
@@ -236,7 +249,6 @@ class _Loop:
             self.batches.close()
             if self.board is not None:
                 self.board.close()
-        self.setup.accelerator.end_training()  # not after an error, because it waits for the other processes
         return not stopped
 
     def _tell_if_done(self) -> None:
@@ -340,6 +352,9 @@ class _Loop:
         with self.folder.writing():
             self.folder.append(record)
             self.board.write(record)
+        if tell(self.callbacks, record, self.folder.last_model):
+            self.stop_asked = True
+            logger.info(f"a callback ends the run after step {record['step'] + 1}")
 
     def _model_due(self) -> bool:
         """Tell whether a model is due: after every n-th epoch and at the end of the run, unless written before a resume."""

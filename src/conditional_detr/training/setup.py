@@ -42,6 +42,7 @@ from conditional_detr.training.batch_size import choose_batch_size
 from conditional_detr.training.length import LONGEST, RunLength, length_of
 from conditional_detr.training.optimizer import build_optimizer
 from conditional_detr.training.states import Progress, Terms, Trained
+from conditional_detr.training.trackers import tracked
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ def make_accelerator(settings: Settings) -> Accelerator:
         # Without this, processes that torchrun starts on a machine without accelerator would train independently.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=train.mixed_precision,
+        log_with=tracked(settings) or None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
     # Only the main process logs.

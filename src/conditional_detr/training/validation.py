@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.loading import LeftOut, evaluation_batches
@@ -57,6 +57,9 @@ class Validation:
 
         Raises ``InputError`` or ``RunError`` in all processes when one of them can't load its images.
         """
+        # In training, the batch statistics of the main process replace those of the others at each step. So the others evaluate
+        # with them too, and a run that is resumed here, where all have them, is measured alike.
+        broadcast(list(model.buffers()))
         was_training = model.training
         model.eval()
         try:
