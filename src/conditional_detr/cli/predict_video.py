@@ -207,12 +207,12 @@ def _of_batch(
     from conditional_detr.inference.tiles import stream_tiles
 
     images = [frame.image for frame in frames if frame.number % settings.every == 0]
-    size = settings.batch_size
-    stream: Iterator[Found | InputError] = iter(())
-    if images and settings.tiling is None:
+    size, tiling = settings.batch_size, settings.tiling
+    stream: Iterator[Found | InputError]
+    if tiling is None:
         stream = detector.stream(images, threshold, batch_size=size)
-    elif images:
-        stream = stream_tiles(detector, images, settings.tiling, threshold, batch_size=size)
+    else:
+        stream = stream_tiles(detector, images, tiling, threshold, batch_size=size)
     for frame in frames:
         if frame.number % settings.every:
             yield frame, None
