@@ -207,6 +207,18 @@ def test_times_of_a_variable_rate_are_kept(tmp_path):
         assert [frame.seconds for frame in video.frames()] == pytest.approx(times, abs=0.001)
 
 
+def test_a_file_that_is_never_closed_can_be_played(tmp_path):
+    writer = VideoWriter(tmp_path / "x.mp4", SIZE, 10.0)
+    for i in range(60):
+        writer.add(picture(i), i / 10)
+    (tmp_path / "killed.mp4").write_bytes((tmp_path / "x.mp4").read_bytes())
+    writer.close()
+    with Video(tmp_path / "killed.mp4") as video:
+        numbers = [number_of(image) for image in video]
+    assert numbers == pytest.approx(range(len(numbers)), abs=1)
+    assert 20 <= len(numbers) < 60
+
+
 def test_on_a_full_disk_what_was_written_can_be_played(tmp_path):
     writer = VideoWriter(tmp_path / "x.mp4", (160, 120), 10.0)
     rng = np.random.default_rng(0)

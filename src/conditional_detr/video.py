@@ -148,8 +148,7 @@ class Video:
 
     def _undecoded(self) -> Iterator[Any]:
         """Yield the frames of PyAV. Damaged packets are counted; an error of the file or of the connection ends the video."""
-        import av
-
+        av = _av()
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -257,8 +256,9 @@ class VideoWriter:
         self.size = size
         self._time = -1
         self._from_image = av.VideoFrame.from_image
-        flags = "hybrid_fragmented+negative_cts_offsets"
-        self._container = av.open(str(path), "w", format="mp4", container_options={"movflags": flags})
+        # Every fragment is in the file at once, and not in the memory of this process.
+        options = {"movflags": "hybrid_fragmented+negative_cts_offsets", "flush_packets": "1"}
+        self._container = av.open(str(path), "w", format="mp4", container_options=options)
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         rate = Fraction(fps).limit_denominator(1001)
         self._stream = self._container.add_stream(codec, rate=rate)
