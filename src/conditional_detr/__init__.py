@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conditional_detr.evaluation.coco import CocoMetrics, evaluate_detector
     from conditional_detr.explain.attention_maps import AttentionMaps, Explanation
     from conditional_detr.inference.detector import Detector
+    from conditional_detr.inference.tiles import Tiling, predict_tiles
     from conditional_detr.input_size import InputSize
     from conditional_detr.model.network import DETR, ConditionalDETR, build_model
     from conditional_detr.record import Categories, ModelRecord
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from conditional_detr.training.callbacks import Callback, Summary
     from conditional_detr.training.loop import resume, train
     from conditional_detr.training.report import Reporter
+    from conditional_detr.video import Video
 
 __version__ = version("conditional-detr")
 
@@ -68,6 +70,8 @@ _HOMES = {
     "SettingsError": "errors",
     "Summary": "training.callbacks",
     "Target": "structures",
+    "Tiling": "inference.tiles",
+    "Video": "video",
     "build_model": "model.network",
     "convert": "checkpoints.conversion",
     "evaluate_detector": "evaluation.coco",
@@ -75,6 +79,7 @@ _HOMES = {
     "load_settings": "config",
     "open_checkpoint": "checkpoints.opening",
     "open_image": "data.images",
+    "predict_tiles": "inference.tiles",
     "read_coco": "data.reading",
     "read_split": "data.reading",
     "resume": "training.loop",
@@ -111,6 +116,8 @@ __all__ = [
     "SettingsError",
     "Summary",
     "Target",
+    "Tiling",
+    "Video",
     "build_model",
     "convert",
     "evaluate_detector",
@@ -118,6 +125,7 @@ __all__ = [
     "load_settings",
     "open_checkpoint",
     "open_image",
+    "predict_tiles",
     "read_coco",
     "read_split",
     "resume",

@@ -1,4 +1,4 @@
-"""Find the images that the arguments of ``cdetr predict`` name."""
+"""Find the images and videos that the arguments of ``cdetr predict`` name."""
 
 import glob
 import os
@@ -26,6 +26,34 @@ def find_images(inputs: Iterable[str], out: Path | None = None) -> list[str | Pa
     for file in found:
         if isinstance(file, Path) and os.path.dirname(os.path.realpath(file)) == pictures:
             raise SettingsError(f"{file} is in {out}, where pictures are written; name another folder with --out")
+    return list(found)
+
+
+def find_videos(inputs: Sequence[str], out: Path | None = None) -> list[str | Path]:
+    """Return the videos that files, glob patterns, URLs and cameras name, each once. URLs and cameras stay text.
+
+    Raises ``SettingsError`` for an image among them, for a pattern without matches, and when a result in ``out`` could overwrite
+    an input.
+    """
+    from conditional_detr.video import is_file, is_video
+
+    found: dict[str | Path, None] = {}
+    for text in inputs:
+        if not is_video(text):
+            other = next(each for each in inputs if is_video(each))
+            raise SettingsError(
+                f"{other} is a video and {text} is none; give videos and images to commands of their own"
+            )
+        if not is_file(text):
+            found[text] = None
+            continue
+        files = [text] if _exists(text) or not glob.has_magic(text) else sorted(glob.glob(text, recursive=True))
+        if not files:
+            raise SettingsError(f"{text} is a pattern without matches; correct the path")
+        found.update(dict.fromkeys(map(Path, files)))
+    for file in found:
+        if out and isinstance(file, Path) and os.path.dirname(os.path.realpath(file)) == os.path.realpath(out):
+            raise SettingsError(f"{file} is in {out}, where videos are written; name another folder with --out")
     return list(found)
 
 

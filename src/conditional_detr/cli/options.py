@@ -69,6 +69,8 @@ OPTIONS = {
     "runtime": "--runtime",
     "opset": "--opset",
     "max_ap_drop": "--max-ap-drop",
+    "side": "--tiles",
+    "overlap": "--overlap",
     "port": "--port",
     "host": "--host",
 }

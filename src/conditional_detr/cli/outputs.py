@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,13 +15,14 @@ from conditional_detr.errors import SettingsError, newer_version
 LINES, DATA = "detections.jsonl", "detections.json"
 VERSION = 1  # of both files, under "info"
 PROGRAM = "cdetr predict"
+VIDEO_PROGRAM = "cdetr predict video"
 FINISHED = "finished"  # key in the last of the lines, which holds the checksum of the data
 _START = re.compile(rb'\{"info": \{"program": "' + PROGRAM.encode() + rb'", "version": (\d{1,9})[,}]')
 _SEAL = b"made by cdetr predict, unchanged if this is the checksum of the rest: "  # comment in every picture
 _STEM_BYTES = 200  # of the name of a picture; file systems take 255, and a file has a longer name while it is written
 
 
-def picture_names(files: Iterable[str | Path]) -> dict[str | Path, str]:
+def picture_names(files: Iterable[str | Path], suffix: str = ".jpg") -> dict[str | Path, str]:
     """Return a name of a picture for every image, different from each other also where upper and lower case are the same."""
     names: dict[str | Path, str] = {}
     taken: set[str] = set()
@@ -29,10 +30,10 @@ def picture_names(files: Iterable[str | Path]) -> dict[str | Path, str]:
         stem = file.stem if isinstance(file, Path) else Path(urlsplit(file).path).stem or "image"
         while len(os.fsencode(stem)) > _STEM_BYTES:
             stem = stem[:-1]
-        name, number = f"{stem}.jpg", 1
+        name, number = f"{stem}{suffix}", 1
         while name.casefold() in taken:
             number += 1
-            name = f"{stem}-{number}.jpg"
+            name = f"{stem}-{number}{suffix}"
         taken.add(name.casefold())
         names[file] = name
     return names
@@ -40,9 +41,7 @@ def picture_names(files: Iterable[str | Path]) -> dict[str | Path, str]:
 
 def refuse_others(out: Path, pictures: Iterable[str]) -> None:
     """Raise ``SettingsError`` when a result would replace a link or a file that this command did not write."""
-    if not out.is_dir():
-        if os.path.lexists(out):
-            raise SettingsError(f"{out} is not a folder; name another with --out")
+    if not _is_folder(out):
         return
     there = {name.casefold(): name for name in os.listdir(out)}
     for name, is_ours in ((LINES, _is_our_data), (DATA, _is_our_data), *((name, _is_our_picture) for name in pictures)):
@@ -50,10 +49,55 @@ def refuse_others(out: Path, pictures: Iterable[str]) -> None:
             continue
         path = out / there[name.casefold()]
         if path.is_symlink() or not path.is_file() or not is_ours(path):
-            raise SettingsError(
-                f"{path} was not written by this command, or was changed since, and would be replaced; "
-                f"move it away, or name another folder with --out"
-            )
+            raise SettingsError(_not_ours(path))
+
+
+def refuse_other_videos(out: Path, videos: Iterable[str]) -> None:
+    """Raise ``SettingsError`` when a video, or the file of its lines, would replace a link or a file that no such command wrote."""
+    for video in videos if _is_folder(out) else ():
+        path, lines = out / video, (out / video).with_suffix(".jsonl")
+        ours = lines.is_file() and read_info(lines).get("program") == VIDEO_PROGRAM
+        for each in (path, lines):
+            if os.path.lexists(each) and (not ours or each.is_symlink() or not each.is_file()):
+                raise SettingsError(_not_ours(each))
+
+
+def _is_folder(out: Path) -> bool:
+    """Tell whether a folder is there. Raises ``SettingsError`` when something else is."""
+    if not out.is_dir() and os.path.lexists(out):
+        raise SettingsError(f"{out} is not a folder; name another with --out")
+    return out.is_dir()
+
+
+def _not_ours(path: Path) -> str:
+    return (
+        f"{path} was not written by this command, or was changed since, and would be replaced; "
+        f"move it away, or name another folder with --out"
+    )
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Generator[None]:
+    """Lock a folder, which leaves no file behind. Raises ``SettingsError`` when another command is writing into it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise SettingsError(
+            f"another command is writing into {out}; wait for its end, or name another folder with --out"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def _is_our_data(path: Path) -> bool:

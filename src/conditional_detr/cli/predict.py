@@ -2,11 +2,9 @@
 
 import contextlib
 import math
-import signal
-import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,19 +24,26 @@ from conditional_detr.cli.options import (
 )
 from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
+from conditional_detr.cli.signals import signals_interrupt
 from conditional_detr.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from conditional_detr.inference.detector import Detector, Threshold
+    from conditional_detr.inference.detector import Detector, Found, Threshold
+    from conditional_detr.inference.tiles import Tiling
 
 
 def command(
     source: Source,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Image files, folders, glob patterns or URLs.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Images (files, folders, glob patterns, URLs), or videos (files, streams, camera:0).",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for pictures and detections.json (default: predictions).")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for pictures and detections.json, or videos (default: predictions)."),
     ] = None,
     threshold: Annotated[
         str,
@@ -51,6 +56,15 @@ def command(
         int, typer.Option(min=1, help="Images per batch; above 1, images of different sizes are padded.")
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write pictures only with --out.")] = False,
+    tiles: Annotated[
+        int | None,
+        typer.Option(metavar="SIZE", help="Search tiles of SIZE x SIZE pixels too, for small objects in large images."),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Part that neighboring tiles share, in 0..0.9.", show_default="0.2")
+    ] = None,
+    every: Annotated[int, typer.Option(metavar="N", help="Compute only each Nth frame of a video.")] = 1,
+    track: Annotated[bool, typer.Option("--track", help="Number the objects of a video and follow them.")] = False,
     optimize: Optimize = False,
     compile: Compile = False,
     runtime: Runtime = "auto",
@@ -58,31 +72,38 @@ def command(
     boxes: Boxes = None,
     names: Names = None,
 ) -> None:
-    """Find objects in images. Files that can't be used are reported and skipped, and the exit code is then 2.
+    """Find objects in images or videos. Files that can't be used are reported and skipped, and the exit code is then 2.
 
-    After Ctrl-C or on a full disk, the same command goes on with the images that are not done yet.
+    After Ctrl-C or on a full disk, the same command goes on with the images that are not done yet. A video that ended early can
+    be played as far as it is done.
     """
-    from conditional_detr.inference.detector import Detector
+    from conditional_detr.cli import predict_video
 
     if out is None and not as_json:
         out = Path("predictions")
-    asked = _threshold(threshold)
+    asked, tiling = _threshold(threshold), _tiling(tiles, overlap)
+    if every < 1:
+        raise SettingsError(f"--every is {every}; give a whole number from 1")
+    open_detector = partial(_open, source, dilation, boxes, names, runtime, optimize, compile)
+    if predict_video.are_videos(inputs):
+        settings = predict_video.VideoSettings(
+            threshold=asked, batch_size=batch_size, tiling=tiling, every=every, track=track, as_json=as_json
+        )
+        predict_video.predict_videos(open_detector, inputs, out, settings)
+        return
+    if every > 1 or track:
+        raise SettingsError("--every and --track are for videos; leave them out for images")
     files = find_images(inputs, out)
     with Predictions(files, out) as results:
         reason = ""
         try:
-            with _signals_interrupt():
-                detector = Detector.from_pretrained(
-                    source, dilation=dilation, boxes=boxes, names=names, runtime=runtime
-                )
-                if optimize or compile:
-                    optimized(detector, compile)
-                tell_runtime(detector)
-                todo, remark = results.begin(detector, asked, batch_size)
+            with signals_interrupt():
+                detector = open_detector()
+                todo, remark = results.begin(detector, asked, batch_size, tiling)
                 if remark:
                     note(remark)
                 try:
-                    _detect(detector, todo, results, asked, batch_size)
+                    _detect(_stream(detector, todo, asked, batch_size, tiling), todo, results)
                     results.finish()
                 except OSError as error:
                     reason = (
@@ -111,12 +132,52 @@ def _threshold(text: str) -> "Threshold":
     raise SettingsError(f"--threshold is {text!r}; give a number in 0..1, or auto")
 
 
-def _detect(
-    detector: "Detector", todo: Sequence[str | Path], results: Predictions, threshold: "Threshold", batch_size: int
-) -> None:
+def _tiling(tiles: int | None, overlap: float | None) -> "Tiling | None":
+    """Read the options. Raises ``SettingsError``."""
+    if tiles is None:
+        if overlap is not None:
+            raise SettingsError("--overlap is for tiles; give --tiles too")
+        return None
+    from conditional_detr.inference.tiles import Tiling
+
+    return Tiling(tiles) if overlap is None else Tiling(tiles, overlap)
+
+
+def _open(
+    source: str,
+    dilation: bool | None,
+    boxes: Boxes,
+    names: str | None,
+    runtime: Runtime,
+    optimize: bool,
+    compile: bool,
+) -> "Detector":
+    from conditional_detr.inference.detector import Detector
+
+    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names, runtime=runtime)
+    if optimize or compile:
+        optimized(detector, compile)
+    tell_runtime(detector)
+    return detector
+
+
+def _stream(
+    detector: "Detector",
+    files: Sequence[str | Path],
+    threshold: "Threshold",
+    batch_size: int,
+    tiling: "Tiling | None",
+) -> "Iterator[Found | InputError]":
+    if tiling is None:
+        return detector.stream(files, threshold, batch_size=batch_size)
+    from conditional_detr.inference.tiles import stream_tiles
+
+    return stream_tiles(detector, files, tiling, threshold, batch_size=batch_size)
+
+
+def _detect(stream: "Iterator[Found | InputError]", todo: Sequence[str | Path], results: Predictions) -> None:
     from rich.progress import Progress
 
-    stream = detector.stream(todo, threshold, batch_size=batch_size)
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
         shown = progress.track(stream, len(todo), description="predicting")
         for file, found in zip(todo, shown, strict=True):
@@ -127,26 +188,6 @@ def _detect(
             except InputError as error:
                 results.skip(file, error)
                 note(f"skipped: {error}")
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Generator[None]:
-    """Let the signals that stop a run interrupt the block as Ctrl-C does. Under nohup, which ignores SIGHUP, it stays ignored."""
-    from conditional_detr.data.loading import STOP_SIGNALS
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    always = (signal.SIGINT, signal.SIGTERM)  # a shell ignores SIGINT for what it starts in the background
-    numbers = [each for each in STOP_SIGNALS if each in always or signal.getsignal(each) != signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []  # only the main thread may handle signals
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _show(results: Predictions, as_json: bool) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from conditional_detr.cli import outputs
-from conditional_detr.errors import ImageError, InputError, SettingsError
+from conditional_detr.errors import ImageError, InputError
 from conditional_detr.files import whole_file
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Found, Threshold
+    from conditional_detr.inference.tiles import Tiling
 
 _IN_MEMORY = 64 * 2**20  # bytes of lines that are kept in memory when there is no folder for them
 _LONGEST_SIDE = 65_500  # of a JPEG in Pillow
@@ -73,7 +74,9 @@ class Predictions:
         """Lines of the images that could be used."""
         return [line for line in self._lines.values() if not line.failed]
 
-    def begin(self, detector: "Detector", threshold: "Threshold", batch_size: int) -> tuple[list[str | Path], str]:
+    def begin(
+        self, detector: "Detector", threshold: "Threshold", batch_size: int, tiling: "Tiling | None" = None
+    ) -> tuple[list[str | Path], str]:
         """Open the file of lines. Return the images to be computed, and a remark on earlier results, which may be empty.
 
         Images of an earlier command keep their lines when the model, both numbers and the file of the image are still the
@@ -83,7 +86,12 @@ class Predictions:
         from conditional_detr.inference.fingerprint import fingerprint
 
         self.info = outputs.information(
-            threshold=threshold, batch_size=batch_size, runtime=detector.runtime, model=fingerprint(detector)
+            threshold=threshold,
+            batch_size=batch_size,
+            tiles=tiling and tiling.side,
+            overlap=tiling and tiling.overlap,
+            runtime=detector.runtime,
+            model=fingerprint(detector),
         )
         numbers = detector.thresholds(threshold)
         if isinstance(numbers, dict):
@@ -96,7 +104,7 @@ class Predictions:
             self._file = cast(BinaryIO, self._stack.enter_context(temporary))
             return list(self.files), ""
         self.out.mkdir(parents=True, exist_ok=True)
-        self._lock(self.out)
+        self._stack.enter_context(outputs.locked(self.out))
         path, remark = self.out / outputs.LINES, ""
         if path.exists():
             changed = outputs.differences(outputs.read_info(path), self.info)
@@ -111,23 +119,6 @@ class Predictions:
             partial.write_text(json.dumps({"info": self.info}) + "\n")
         self._open(path)
         return list(self.files), remark
-
-    def _lock(self, out: Path) -> None:
-        """Lock the folder itself, which leaves no file behind, until the end of this command."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        folder = os.open(out, os.O_RDONLY)
-        self._stack.callback(os.close, folder)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                f"another command is writing into {out}; wait for its end, or name another folder with --out"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
 
     def _image(self, file: str | Path) -> Image:
         size = time = None
