@@ -1,5 +1,6 @@
 """Arguments that several commands share, with their checks."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ import typer
 from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
-    from conditional_detr.inference.detector import Detector
+    from conditional_detr.inference.detector import Detector, Threshold
 
 Source = Annotated[
     str,
@@ -71,7 +72,22 @@ OPTIONS = {
     "max_ap_drop": "--max-ap-drop",
     "port": "--port",
     "host": "--host",
+    "folder": "--out",
+    "shard": "--shard",
+    "engine": "--engine",
+    "actors": "--actors",
+    "gpus_per_actor": "--gpus-per-actor",
 }
+
+
+def threshold_of(text: str) -> "Threshold":
+    """Read the option. Raises ``SettingsError``."""
+    with contextlib.suppress(ValueError):
+        if text == "auto":
+            return "auto"
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise SettingsError(f"--threshold is {text!r}; give a number in 0..1, or auto")
 
 
 def check_output(file: Path, inputs: Iterable[Path] = ()) -> None:

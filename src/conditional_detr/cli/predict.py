@@ -1,12 +1,8 @@
 """``cdetr predict``."""
 
-import contextlib
 import math
-import signal
-import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,10 +19,12 @@ from conditional_detr.cli.options import (
     Source,
     optimized,
     tell_runtime,
+    threshold_of,
 )
 from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
-from conditional_detr.errors import InputError, SettingsError
+from conditional_detr.cli.signals import signals_interrupt
+from conditional_detr.errors import InputError
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Threshold
@@ -66,12 +64,12 @@ def command(
 
     if out is None and not as_json:
         out = Path("predictions")
-    asked = _threshold(threshold)
+    asked = threshold_of(threshold)
     files = find_images(inputs, out)
     with Predictions(files, out) as results:
         reason = ""
         try:
-            with _signals_interrupt():
+            with signals_interrupt():
                 detector = Detector.from_pretrained(
                     source, dilation=dilation, boxes=boxes, names=names, runtime=runtime
                 )
@@ -101,16 +99,6 @@ def command(
         _summarize(results, asked, as_json)
 
 
-def _threshold(text: str) -> "Threshold":
-    """Read the option. Raises ``SettingsError``."""
-    with contextlib.suppress(ValueError):
-        if text == "auto":
-            return "auto"
-        if 0 <= (value := float(text)) <= 1:
-            return value
-    raise SettingsError(f"--threshold is {text!r}; give a number in 0..1, or auto")
-
-
 def _detect(
     detector: "Detector", todo: Sequence[str | Path], results: Predictions, threshold: "Threshold", batch_size: int
 ) -> None:
@@ -127,26 +115,6 @@ def _detect(
             except InputError as error:
                 results.skip(file, error)
                 note(f"skipped: {error}")
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Generator[None]:
-    """Let the signals that stop a run interrupt the block as Ctrl-C does. Under nohup, which ignores SIGHUP, it stays ignored."""
-    from conditional_detr.data.loading import STOP_SIGNALS
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    always = (signal.SIGINT, signal.SIGTERM)  # a shell ignores SIGINT for what it starts in the background
-    numbers = [each for each in STOP_SIGNALS if each in always or signal.getsignal(each) != signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []  # only the main thread may handle signals
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _show(results: Predictions, as_json: bool) -> None:
