@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from conditional_detr.batch import tars
-from conditional_detr.batch.storage import NEEDS, absolute, is_remote, located, opened, reason, told
+from conditional_detr.batch.storage import NEEDS, absolute, is_remote, located, opened, protocol_of, reason, told
 from conditional_detr.data.images import SUFFIXES, is_url
 from conditional_detr.errors import DataError, SettingsError
 
@@ -33,6 +33,8 @@ def list_images(inputs: Iterable[str]) -> list[str]:
         found.extend(_named(text))
         if len(found) == before:
             raise SettingsError(f"{text} names no images; name a folder, pattern, list or tar that holds some")
+    for address in {protocol_of(each): each for each in found if is_remote(each) and not is_url(each)}.values():
+        located(address)  # a missing package is told before anything is computed
     found.sort()
     return [each for each, _ in groupby(found)]
 
@@ -72,24 +74,22 @@ def _in_folder(folder: str) -> Iterator[str]:
 
 def _in_store(address: str) -> Iterator[str]:
     """Yield what a URL or a pattern of URLs names. Folders are listed one by one, because listings take much memory."""
+    address = address.rstrip("/")
     system, path = located(address)
-    scheme = address.partition("://")[0]
-
-    def url(path: str) -> str:
-        return path if "://" in path else f"{scheme}://{path.lstrip('/')}"
+    start = address.removesuffix(path)  # protocol and, where paths have none, the host
 
     with told(address):
         if _MAGIC & set(path):
-            matches = [url(match) for match in system.glob(path) if _fits(match, path)]
-            for match in matches:
-                yield from _contents(match)
+            for match in system.glob(path):
+                if _fits(match, path):
+                    yield from _contents(start + match)
         elif system.isfile(path):
             yield from _contents(address)
         elif not system.isdir(path):
             raise SettingsError(f"{address} does not exist; correct the address")
         else:
             for place, _, names in system.walk(path):
-                yield from (url(f"{place.rstrip('/')}/{name}") for name in names if _suffix(name) in SUFFIXES)
+                yield from (f"{start}{place.rstrip('/')}/{name}" for name in names if _suffix(name) in SUFFIXES)
                 system.invalidate_cache(place)
 
 

@@ -133,9 +133,9 @@ class BatchFolder:
     def _names(self, folder: str) -> list[str]:
         system, path = located(folder)
         system.invalidate_cache()
+        if system.isfile(path):
+            raise SettingsError(f"{folder} is a file; name a folder", argument="folder")
         try:
             return [each.rstrip("/").rpartition("/")[2] for each in system.ls(path, detail=False)]
         except FileNotFoundError:
             return []
-        except NotADirectoryError as error:
-            raise SettingsError(f"{folder} is a file; name a folder", argument="folder") from error

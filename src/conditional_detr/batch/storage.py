@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from conditional_detr.errors import InputError, RunError, SettingsError
 from conditional_detr.files import sync
@@ -26,10 +26,11 @@ _DRIVERS = {
 }
 
 
+@runtime_checkable
 class FileSystem(Protocol):
     """What is used of a file system of fsspec, which has no types of its own."""
 
-    def open(self, path: str, mode: str = "rb", **options: Any) -> BinaryIO: ...
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any: ...
     def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes: ...
     def pipe_file(self, path: str, value: bytes) -> None: ...
     def mv(self, path1: str, path2: str) -> None: ...
@@ -109,14 +110,14 @@ def read(address: str, start: int | None = None, end: int | None = None) -> byte
     """Return the bytes of a file, or those from ``start`` to ``end``."""
     if is_remote(address):
         system, path = located(address)
-        return system.cat_file(path, start, end)
+        return system.cat_file(path, start=start, end=end)  # by name: some drivers have others in between
     with open(address, "rb") as file:
         file.seek(start or 0)
         return file.read(-1 if end is None else end - (start or 0))
 
 
-def opened(address: str) -> BinaryIO:
-    """Open a file to read bytes in order."""
+def opened(address: str) -> Any:
+    """Open a file to read bytes in order. Files of fsspec have no common type."""
     if is_remote(address):
         system, path = located(address)
         return system.open(path, "rb")

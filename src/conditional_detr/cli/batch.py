@@ -20,6 +20,7 @@ from conditional_detr.cli.options import (
     Runtime,
     Source,
     optimized,
+    tell_runtime,
     threshold_of,
 )
 from conditional_detr.cli.pace import Pace
@@ -96,9 +97,11 @@ def command(
             job.run()
     except KeyboardInterrupt:
         reason = "interrupted"
-    except (RunError, OSError) as error:
+    except OSError as error:
         if job.folder is None:
             raise
+        reason = f"{error.filename or out} can't be read or written ({error.strerror or error})"
+    except RunError as error:
         reason = str(error)
     if reason:
         note(f"error: {reason}: {job.kept()}")
@@ -135,6 +138,7 @@ class _Job:
             import_ray()  # a missing package is told before millions of images are listed
         paths = list_images(self.inputs)
         detector = self.open_detector("cpu" if self.on_ray is not None else None)
+        tell_runtime(detector)
         plan = make_plan(
             detector,
             paths,
