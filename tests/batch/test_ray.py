@@ -57,7 +57,7 @@ def shards_in(out: Path) -> int:
     return len(list((out / "shards").glob("0*.parquet")))
 
 
-def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 120) -> None:
+def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "too slow"
