@@ -5,8 +5,8 @@ python scripts/batch_throughput.py sizes [--images 1000 10000]
 python scripts/batch_throughput.py listing [--images 1000000]
 
 Each command runs in a process of its own, with the model starter:tiny. Images are JPEGs of 160x120 pixels: files of their own, 100
-different ones and links to them. The time of a command includes its start; its own rate, in brackets, does not. Memory is the largest
-resident size of the driver's process.
+different ones and links to them. The time of a command includes its start. Its rate is measured from the first finished shard to the last
+one, so without the start. Memory is the largest resident size of the process of the command.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def write_images(folder: Path, count: int) -> Path:
 
 
 def batch(photos: Path, out: Path, *options: str) -> tuple[float, float, float]:
-    """Run the command. Return its seconds, its images per second without the start, and its largest resident size in MiB."""
+    """Run the command. Return its seconds, its images per second after the start, and its largest resident size in MiB."""
     command = [
         sys.executable,
         "-m",
@@ -63,12 +63,15 @@ def batch(photos: Path, out: Path, *options: str) -> tuple[float, float, float]:
     started = time.perf_counter()
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
-    printed = process.stdout.read()
+    images = json.loads(process.stdout.read())["images"]
     _, status, usage = os.wait4(process.pid, 0)
     process.stdout.close()
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"{command} ended with {process.returncode}"
-    return time.perf_counter() - started, json.loads(printed)["images_per_second"], usage.ru_maxrss / 1024
+    seconds = time.perf_counter() - started
+    times = sorted(file.stat().st_mtime for file in (out / "shards").iterdir())
+    rate = images * (1 - 1 / len(times)) / (times[-1] - times[0]) if len(times) > 1 else images / seconds
+    return seconds, rate, usage.ru_maxrss / 1024
 
 
 def engines(folder: Path, images: int, rounds: int) -> None:
@@ -78,15 +81,15 @@ def engines(folder: Path, images: int, rounds: int) -> None:
     for i in range(rounds):
         for engine in ("local", "ray"):
             seconds, rate, _ = batch(photos, folder / f"{engine}{i}", "--engine", engine, "--shard-size", size)
-            print(f"round {i + 1}, {engine}: {seconds:.1f} s, {images / seconds:.1f} images/s ({rate:.1f})", flush=True)
+            print(f"round {i + 1}, {engine}: {seconds:.1f} s, {rate:.1f} images/s after the start", flush=True)
 
 
 def sizes(folder: Path, counts: list[int]) -> None:
     for count in counts:
         photos = write_images(folder / f"photos{count}", count)
-        seconds, rate, memory = batch(photos, folder / f"out{count}")
+        seconds, rate, memory = batch(photos, folder / f"out{count}", "--shard-size", "100")
         print(
-            f"{count} images: {seconds:.1f} s, {count / seconds:.1f} images/s ({rate:.1f}), {memory:.0f} MiB",
+            f"{count} images: {seconds:.1f} s, {rate:.1f} images/s after the start, {memory:.0f} MiB",
             flush=True,
         )
 

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from conditional_detr.batch.local import OnImages, compute
@@ -58,11 +59,12 @@ def run_on_ray(
             fn_constructor_kwargs={"open_detector": open_detector, "folder": folder, "tries": _tries(ray, retries + 1)},
             compute=_pool(ray, min(count, len(rows))),
             num_cpus=1 if gpus == 0 else 0.1,  # a GPU is the scarce one
-            num_gpus=gpus,
-            max_restarts=-1,
-            max_task_retries=-1,  # Ray also counts requests to a node that is about to be found dead; ``Tries`` counts starts
+            num_gpus=gpus,  # Ray restarts actors and repeats what they were doing without an end; ``Tries`` counts starts
         )
-        failure = _counted(dataset, on_images)
+        try:
+            failure = _counted(dataset, on_images)
+        except Exception as error:  # Ray and Ray Data raise types without a common base
+            raise RunError(f"Ray ended early ({_first_line(error)})") from error
     if failure is not None:
         raise failure
 
@@ -133,9 +135,11 @@ class ShardActor:
 def import_ray() -> Any:
     """Return Ray with Ray Data. Raises ``SettingsError`` when it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a library reports nothing to others on its own account
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
     try:
         import ray
-        import ray.data
+
+        import_module("ray.data")
     except ImportError as error:
         raise SettingsError(f"this engine needs Ray Data: {NEEDS}", argument="engine") from error
     return ray

@@ -42,7 +42,8 @@ def _places(tar: str) -> dict[str, tuple[int, int]]:
             for member in opened:
                 if member.isreg():
                     places[member.name] = member.offset_data, member.size
-                opened.members = []  # it keeps all headers otherwise, which take ten times the memory
+                # It keeps all headers otherwise, which take ten times the memory.
+                opened.members = []  # pyright: ignore[reportAttributeAccessIssue]
     except tarfile.TarError as error:
         raise DataError(f"{tar} is damaged or is no tar without compression ({error}); replace it") from error
     return places
