@@ -87,11 +87,8 @@ def engines(folder: Path, images: int, rounds: int) -> None:
 def sizes(folder: Path, counts: list[int]) -> None:
     for count in counts:
         photos = write_images(folder / f"photos{count}", count)
-        seconds, rate, memory = batch(photos, folder / f"out{count}")
-        print(
-            f"{count} images: {seconds:.1f} s, {rate:.1f} images/s after the start, {memory:.0f} MiB",
-            flush=True,
-        )
+        seconds, _, memory = batch(photos, folder / f"out{count}")
+        print(f"{count} images: {seconds:.1f} s, {count / seconds:.1f} images/s, {memory:.0f} MiB", flush=True)
 
 
 def listing(folder: Path, count: int) -> None:

@@ -6,11 +6,12 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
+from conditional_detr.batch.images import StoredImage
 from conditional_detr.batch.listing import list_images
 from conditional_detr.batch.local import run
 from conditional_detr.batch.plan import make_plan
 from conditional_detr.batch.shards import BatchFolder, Counts
-from conditional_detr.errors import RunError, SettingsError
+from conditional_detr.errors import ImageError, RunError, SettingsError
 from tests.batch.conftest import COUNT, files_in, rows, tar_of
 
 THRESHOLD = 0.55
@@ -165,3 +166,16 @@ def test_a_bucket_that_can_not_be_reached(bucket, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(SettingsError, match=r"s3://bucket-\d+ can't be reached \(.*127\.0\.0\.1:9.*check the address"):
         list_images([bucket])
+
+
+@pytest.mark.parametrize(("code", "kind"), [("AccessDenied", ImageError), ("ExpiredToken", RunError)])
+def test_credentials_that_expire_are_no_errors_of_images(code, kind, monkeypatch):
+    class ClientError(Exception):  # as botocore raises it, with the answer of the server
+        response = {"Error": {"Code": code}}  # noqa: RUF012
+
+    def cat_file(*_: object, **__: object) -> bytes:
+        raise PermissionError(code) from ClientError()
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", cat_file)
+    with pytest.raises(kind, match=rf"memory://images/a\.png can't be read \({code}\)"):
+        StoredImage("memory://images/a.png").read()
