@@ -94,6 +94,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "predict",
+    "batch",
     "attention",
     "compare",
     "benchmark",

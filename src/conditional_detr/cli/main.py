@@ -10,6 +10,7 @@ import typer
 
 from conditional_detr.cli import (
     attention,
+    batch,
     benchmark,
     compare,
     convert,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
+app.command("batch")(batch.command)
 app.command("attention")(attention.command)
 app.command("compare")(compare.command)
 app.command("benchmark")(benchmark.command)

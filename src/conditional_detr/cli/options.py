@@ -1,5 +1,6 @@
 """Arguments that several commands share, with their checks."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -11,7 +12,9 @@ import typer
 from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
-    from conditional_detr.inference.detector import Detector
+    from conditional_detr.inference.detector import Detector, Threshold
+    from conditional_detr.inference.runtimes import RuntimeName
+    from conditional_detr.input_size import BoxFrame
 
 Source = Annotated[
     str,
@@ -73,7 +76,22 @@ OPTIONS = {
     "overlap": "--overlap",
     "port": "--port",
     "host": "--host",
+    "folder": "--out",
+    "shard": "--shard",
+    "engine": "--engine",
+    "actors": "--actors",
+    "gpus_per_actor": "--gpus-per-actor",
 }
+
+
+def threshold_of(text: str) -> "Threshold":
+    """Read the option. Raises ``SettingsError``."""
+    with contextlib.suppress(ValueError):
+        if text == "auto":
+            return "auto"
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise SettingsError(f"--threshold is {text!r}; give a number in 0..1, or auto")
 
 
 def check_output(file: Path, inputs: Iterable[Path] = ()) -> None:
@@ -110,6 +128,26 @@ def tell_runtime(detector: "Detector") -> None:
 
     if detector.exported_file is not None:
         note(f"{detector.exported_file} runs with {detector.runtime}")
+
+
+def open_detector(
+    source: str,
+    device: str | None = None,
+    *,
+    dilation: bool | None,
+    boxes: "BoxFrame | None",
+    names: str | None,
+    runtime: "RuntimeName",
+    optimize: bool,
+    compile: bool,
+) -> "Detector":
+    """Open a detector as the options say. device: as in ``Detector.from_pretrained``, whose errors it raises."""
+    from conditional_detr.inference.detector import Detector
+
+    detector = Detector.from_pretrained(source, device, dilation=dilation, boxes=boxes, names=names, runtime=runtime)
+    if optimize or compile:
+        optimized(detector, compile)
+    return detector
 
 
 def optimized(detector: "Detector", compile: bool) -> None:

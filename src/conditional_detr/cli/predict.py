@@ -1,6 +1,5 @@
 """``cdetr predict``."""
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,8 +18,9 @@ from conditional_detr.cli.options import (
     Optimize,
     Runtime,
     Source,
-    optimized,
+    open_detector,
     tell_runtime,
+    threshold_of,
 )
 from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
@@ -81,15 +81,24 @@ def command(
 
     if out is None and not as_json:
         out = Path("predictions")
-    asked, tiling = _threshold(threshold), _tiling(tiles, overlap)
+    asked, tiling = threshold_of(threshold), _tiling(tiles, overlap)
     if every < 1:
         raise SettingsError(f"--every is {every}; give a whole number from 1")
-    open_detector = partial(_open, source, dilation, boxes, names, runtime, optimize, compile)
+    opening = partial(
+        open_detector,
+        source,
+        dilation=dilation,
+        boxes=boxes,
+        names=names,
+        runtime=runtime,
+        optimize=optimize,
+        compile=compile,
+    )
     if predict_video.are_videos(inputs):
         settings = predict_video.VideoSettings(
             threshold=asked, batch_size=batch_size, tiling=tiling, every=every, track=track, as_json=as_json
         )
-        predict_video.predict_videos(open_detector, inputs, out, settings)
+        predict_video.predict_videos(opening, inputs, out, settings)
         return
     if every > 1 or track:
         raise SettingsError("--every and --track are for videos; leave them out for images")
@@ -98,7 +107,8 @@ def command(
         reason = ""
         try:
             with signals_interrupt():
-                detector = open_detector()
+                detector = opening()
+                tell_runtime(detector)
                 todo, remark = results.begin(detector, asked, batch_size, tiling)
                 if remark:
                     note(remark)
@@ -122,16 +132,6 @@ def command(
         _summarize(results, asked, as_json)
 
 
-def _threshold(text: str) -> "Threshold":
-    """Read the option. Raises ``SettingsError``."""
-    with contextlib.suppress(ValueError):
-        if text == "auto":
-            return "auto"
-        if 0 <= (value := float(text)) <= 1:
-            return value
-    raise SettingsError(f"--threshold is {text!r}; give a number in 0..1, or auto")
-
-
 def _tiling(tiles: int | None, overlap: float | None) -> "Tiling | None":
     """Read the options. Raises ``SettingsError``."""
     if tiles is None:
@@ -141,24 +141,6 @@ def _tiling(tiles: int | None, overlap: float | None) -> "Tiling | None":
     from conditional_detr.inference.tiles import Tiling
 
     return Tiling(tiles) if overlap is None else Tiling(tiles, overlap)
-
-
-def _open(
-    source: str,
-    dilation: bool | None,
-    boxes: Boxes,
-    names: str | None,
-    runtime: Runtime,
-    optimize: bool,
-    compile: bool,
-) -> "Detector":
-    from conditional_detr.inference.detector import Detector
-
-    detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names, runtime=runtime)
-    if optimize or compile:
-        optimized(detector, compile)
-    tell_runtime(detector)
-    return detector
 
 
 def _stream(

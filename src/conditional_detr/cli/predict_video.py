@@ -13,6 +13,7 @@ import typer
 from conditional_detr.cli import outputs
 from conditional_detr.cli.inputs import find_videos
 from conditional_detr.cli.log import console, note, say
+from conditional_detr.cli.options import tell_runtime
 from conditional_detr.cli.signals import signals_interrupt
 from conditional_detr.errors import ImageError, InputError
 
@@ -62,7 +63,9 @@ def predict_videos(
                     path = None if out is None else out / names[labels[source]]
                     try:
                         with _opened(source) as video:
-                            detector = detector or open_detector()
+                            if detector is None:
+                                detector = open_detector()
+                                tell_runtime(detector)
                             complete &= _predict(detector, video, path, settings)
                     except ImageError as error:
                         if len(videos) == 1:

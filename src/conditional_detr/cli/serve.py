@@ -19,7 +19,7 @@ from conditional_detr.cli.options import (
     Optimize,
     Runtime,
     Source,
-    optimized,
+    open_detector,
     tell_runtime,
 )
 from conditional_detr.errors import SettingsError
@@ -104,8 +104,18 @@ def command(
         samples=samples,
         page=page,
     )
-    open_detector = partial(_open, source, runtime, device, optimize, compile, dilation, boxes, names)
-    _run(open_detector, settings, host, port, log_format)
+    opening = partial(
+        open_detector,
+        source,
+        device,
+        dilation=dilation,
+        boxes=boxes,
+        names=names,
+        runtime=runtime,
+        optimize=optimize,
+        compile=compile,
+    )
+    _run(opening, settings, host, port, log_format)
 
 
 def app(
@@ -125,13 +135,23 @@ def app(
     _need_packages()
     from conditional_detr.serve.settings import ServerSettings
 
-    open_detector = partial(_open, source, runtime, device, optimize, compile, dilation, boxes, names)
+    opening = partial(
+        open_detector,
+        source,
+        device,
+        dilation=dilation,
+        boxes=boxes,
+        names=names,
+        runtime=runtime,
+        optimize=optimize,
+        compile=compile,
+    )
 
     def show(address: str) -> None:
         if browser:
             threading.Timer(0.5, webbrowser.open, [address]).start()
 
-    _run(open_detector, ServerSettings(samples=samples), "127.0.0.1", port, "auto", show)
+    _run(opening, ServerSettings(samples=samples), "127.0.0.1", port, "auto", show)
 
 
 def _need_packages() -> None:
@@ -145,34 +165,8 @@ def _need_packages() -> None:
         raise SettingsError(f"the server needs {', '.join(missing)}: pip install 'conditional-detr[serve]'")
 
 
-def _open(
-    source: str,
-    runtime: str,
-    device: str | None,
-    optimize: bool,
-    compile: bool,
-    dilation: bool | None,
-    boxes: "Boxes",
-    names: str | None,
-) -> "Detector":
-    from conditional_detr.inference.detector import Detector
-
-    detector = Detector.from_pretrained(
-        source,
-        device,
-        dilation=dilation,
-        boxes=boxes,
-        names=names,
-        runtime=runtime,  # pyright: ignore[reportArgumentType]
-    )
-    if optimize or compile:
-        optimized(detector, compile)
-    tell_runtime(detector)
-    return detector
-
-
 def _run(
-    open_detector: "Callable[[], Detector]",
+    opening: "Callable[[], Detector]",
     settings: "ServerSettings",
     host: str,
     port: int,
@@ -184,7 +178,8 @@ def _run(
     from conditional_detr.serve.service import Service
 
     listening = listen(host, port)
-    service = Service(open_detector, settings)
+    service = Service(opening, settings)
+    tell_runtime(service.loaded.detector)
     if not settings.keys and host not in ("127.0.0.1", "::1", "localhost"):
         note(f"warning: everybody who reaches {host} can use this server; --api-key-file restricts it", "yellow")
 

@@ -49,8 +49,11 @@ def is_image(value: object) -> bool:
 
 
 def name_of(image: object, otherwise: str) -> str:
-    """Return the name of an image in messages. otherwise: name of an image that is not a path or URL."""
-    return f"image {image}" if isinstance(image, (str, Path)) else otherwise
+    """Return the name of an image in messages. otherwise: name of an image that is no path or URL, and no file with a name."""
+    if isinstance(image, (str, Path)):
+        return f"image {image}"
+    name = getattr(image, "name", None) if hasattr(image, "read") else None
+    return name if isinstance(name, str) else otherwise
 
 
 def is_url(value: object) -> bool:
