@@ -71,6 +71,7 @@ OPTIONS = {
     "max_ap_drop": "--max-ap-drop",
     "port": "--port",
     "host": "--host",
+    "format": "--format",
 }
 
 

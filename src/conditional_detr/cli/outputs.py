@@ -50,10 +50,14 @@ def refuse_others(out: Path, pictures: Iterable[str]) -> None:
             continue
         path = out / there[name.casefold()]
         if path.is_symlink() or not path.is_file() or not is_ours(path):
-            raise SettingsError(
-                f"{path} was not written by this command, or was changed since, and would be replaced; "
-                f"move it away, or name another folder with --out"
-            )
+            raise would_replace(path)
+
+
+def would_replace(path: Path) -> SettingsError:
+    return SettingsError(
+        f"{path} was not written by this command, or was changed since, and would be replaced; "
+        f"move it away, or name another folder with --out"
+    )
 
 
 def _is_our_data(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from conditional_detr.cli.formats import BASE
 from conditional_detr.cli.inputs import find_images
 from conditional_detr.cli.log import console, note, say
 from conditional_detr.cli.options import (
@@ -27,6 +28,7 @@ from conditional_detr.cli.options import (
 from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
 from conditional_detr.errors import InputError, SettingsError
+from conditional_detr.inference.formats import FORMATS
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Threshold
@@ -51,6 +53,15 @@ def command(
         int, typer.Option(min=1, help="Images per batch; above 1, images of different sizes are padded.")
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write pictures only with --out.")] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar=f"[{'|'.join((BASE, *FORMATS))}]",
+            help="Write this format too, after the COCO data; may be repeated.",
+            autocompletion=lambda: [BASE, *FORMATS],
+        ),
+    ] = None,
     optimize: Optimize = False,
     compile: Compile = False,
     runtime: Runtime = "auto",
@@ -68,7 +79,7 @@ def command(
         out = Path("predictions")
     asked = _threshold(threshold)
     files = find_images(inputs, out)
-    with Predictions(files, out) as results:
+    with Predictions(files, out, formats or ()) as results:
         reason = ""
         try:
             with _signals_interrupt():
@@ -171,7 +182,7 @@ def _summarize(results: Predictions, threshold: "Threshold", as_json: bool) -> N
     done, files = results.done, len(results.files)
     if not as_json:
         objects = sum(line.objects for line in done)
-        say(f"{objects} objects in {len(done)} images; pictures and {DATA} are in {results.out}")
+        say(f"{objects} objects in {len(done)} images; {results.written} are in {results.out}")
     if empty := [line for line in done if not line.objects]:
         best = max(empty, key=lambda line: line.best_score)
         score = math.floor(best.best_score * 1000) / 1000  # not rounded up to the threshold
