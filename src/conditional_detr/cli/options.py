@@ -72,6 +72,8 @@ OPTIONS = {
     "port": "--port",
     "host": "--host",
     "format": "--format",
+    "repo_id": "OWNER/NAME",
+    "revision": "SOURCE@REVISION",
 }
 
 
