@@ -224,6 +224,13 @@ def test_transformers_opens_what_was_pushed(hub, trained, image, tmp_path):
         ours = detector.model(pixels)
     torch.testing.assert_close(found.logits, ours.logits[-1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.pred_boxes, ours.boxes[-1], atol=1e-4, rtol=1e-4)
+    detect = transformers.pipeline("object-detection", model=str(folder))
+    boxes = [list(each["box"].values()) for each in detect(image, threshold=0.01)[:5]]
+    assert boxes
+    expected = detector.predict(image, 0.01).boxes[: len(boxes)]
+    # transformers cuts decimals off; scores that are nearly equal may be in another order.
+    for box in boxes:
+        assert min((expected - torch.tensor(box)).abs().max(dim=1).values) < 1.5
 
 
 # --- what goes wrong ---

@@ -62,8 +62,8 @@ def escaped(text: object) -> str:
 
 
 def _metadata(checkpoint: Checkpoint, repo_id: str, run: RunFacts | None, license: str | None) -> ModelCardData:
-    kind = "conditional-detr" if checkpoint.architecture.decoder == "conditional" else "detr"
-    tags = list(dict.fromkeys(("object-detection", "vision", "pytorch", kind)))
+    kind: str = "conditional-detr" if checkpoint.architecture.decoder == "conditional" else "detr"
+    tags = ["object-detection", "vision", "pytorch", kind]
     base = None if run is None or run.init_from is None else run.init_from.partition("@")[0]
     results = [] if run is None else _evaluations(run)
     return ModelCardData(
@@ -103,10 +103,10 @@ def _evaluations(run: RunFacts) -> list[EvalResult]:
 def _introduction(checkpoint: Checkpoint, run: RunFacts | None) -> str:
     architecture = checkpoint.architecture
     kind = "Conditional DETR" if architecture.decoder == "conditional" else "DETR"
-    backbone = architecture.backbone if isinstance(architecture.backbone, str) else "a ResNet of its own shape"
+    backbone = architecture.backbone if isinstance(architecture.backbone, str) else "a backbone of its own shape"
     parameters = sum(each.numel() for each in checkpoint.model.parameters()) / 1e6
     text = (
-        f"A {kind} object detector ([paper](https://arxiv.org/abs/2108.06152)) with the backbone {escaped(backbone)}"
+        f"A {kind} object detector ([paper](https://arxiv.org/abs/2108.06152)) with {escaped(backbone)}"
         f"{' (DC5)' if architecture.dilation else ''}, {parameters:.2f} million parameters and {architecture.queries} queries."
     )
     if run is not None:
@@ -116,15 +116,15 @@ def _introduction(checkpoint: Checkpoint, run: RunFacts | None) -> str:
 
 
 def _results(run: RunFacts) -> str:
-    measured = _measured(run)
-    if not measured or run.metrics is None:
-        return ""
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in measured.items())
-    pictures = "\n\n".join(f"![{each.caption}]({each.name})" for each in run.pictures)
-    return (
-        f"## Results\n\nCOCO metrics on the validation images after epoch {run.metrics['epoch']:.4g}:\n\n"
-        f"| metric | value |\n|---|---|\n{rows}\n\n{pictures}\n"
-    )
+    parts: list[str] = []
+    if run.metrics is not None and (measured := _measured(run)):
+        rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in measured.items())
+        parts.append(
+            f"COCO metrics on the validation images after epoch {run.metrics['epoch']:.4g}:\n\n"
+            f"| metric | value |\n|---|---|\n{rows}\n"
+        )
+    parts += [f"![{each.caption}]({each.name})\n" for each in run.pictures]
+    return "\n".join(["## Results\n", *parts]) if parts else ""
 
 
 def _data(run: RunFacts) -> str:
@@ -168,8 +168,9 @@ for each in detector.predict("street.jpg", threshold=0.5):
 The files are a checkpoint of transformers too, which computes the same outputs from the same pixels:
 
 ```python
-from transformers import AutoModelForObjectDetection
+from transformers import pipeline
 
-model = AutoModelForObjectDetection.from_pretrained("{repo_id}")
+detect = pipeline("object-detection", model="{repo_id}")
+print(detect("street.jpg", threshold=0.5))
 ```
 """

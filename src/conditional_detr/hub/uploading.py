@@ -107,8 +107,7 @@ def _told(repo_id: str) -> Generator[None]:
         if status in (403, 404):
             raise SettingsError(
                 f"the token may not write to {repo_id} on the Hugging Face hub; give a repository of your own, or a token with "
-                f"write access",
-                argument="repo_id",
+                f"write access"
             ) from error
         raise RunError(_unreachable(repo_id, error)) from error
     except Exception as error:  # the types of connection errors differ between versions of huggingface_hub
