@@ -100,6 +100,7 @@ COMMANDS = [
     "benchmark",
     "convert",
     "export",
+    "push",
     "serve",
     "app",
     "demo",
@@ -142,9 +143,25 @@ def test_shell_completion():
 
 def test_version_and_presets():
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?\n", cdetr("--version").stdout)
-    assert cdetr("train", "--presets").stdout.split() == preset_names()
+    header, *rows = cdetr("train", "--presets").stdout.splitlines()
+    assert re.split("  +", header) == ["preset", "what it is for"]
+    assert [row.split()[0] for row in rows] == preset_names()
+    assert all(re.fullmatch(r"\S+  +\S.{20,}\.", row) for row in rows)
     listed = cdetr("train", "--settings").stdout
-    assert [line.partition("=")[0] for line in listed.splitlines()[::2]] == setting_keys()
+    assert [line.partition("=")[0] for line in listed.splitlines()[::3]] == setting_keys()
+
+
+def test_settings_are_found_by_words():
+    found = cdetr("train", "--settings", "train.lr_backbone").stdout.splitlines()
+    assert found[0].startswith("train.lr_backbone=")
+    assert found[1] == "    number from 0"
+    assert found[2].strip()
+    assert len(found) == 3
+    several = cdetr("train", "--settings", "batch", "NORM").stdout
+    assert "model.batch_norm=auto\n    one of auto, frozen, trained\n" in several
+    assert "train.batch_size" not in several
+    assert "resnet101" in cdetr("train", "--settings", "model.backbone").stdout
+    refused(cdetr("train", "--settings", "train.learning"), "no setting matches 'train.learning'")
 
 
 def test_train_resume_and_what_it_says(shapes_root, tmp_path):

@@ -28,20 +28,26 @@ def open_checkpoint(
     *,
     names: GivenNames | None = None,
     headless: bool = False,
+    revision: str | None = None,
 ) -> Checkpoint:
     """Open the model in a run folder (its best), a checkpoint folder, a ``.pth`` file, on the Hugging Face hub, or a starter.
 
     dilation: True for a DC5 model, for files that do not say so themselves. boxes: what its boxes are relative to, which
     overrides the file. names: names of its categories, which override those of the file (``read_names``). headless: also
-    open weights without a class head, to start training from; the checkpoint has no categories then. Raises ``InputError``
-    naming what is wrong.
+    open weights without a class head, to start training from; the checkpoint has no categories then. revision: branch, tag or
+    commit of a hub id, which may also be written owner/name@revision. Raises ``InputError`` naming what is wrong.
     """
     refuse_export(source)
     named = None if names is None else read_names(names)  # fails before a large file is read
     path = starter_folder(str(source)) or Path(source)
     try:
         if not path.exists() and _is_hub_id(str(source)):
-            path = _download(str(source))
+            path = _download(str(source), revision)
+        elif revision is not None:
+            raise CheckpointError(
+                f"{source} is a file or folder here, which has no revisions; leave revision {revision!r} out",
+                argument="revision",
+            )
         parsed = _read_folder(path, boxes) if path.is_dir() else _read_file(path, boxes)
     except OSError as error:
         raise CheckpointError(f"{source} can't be read ({error.strerror or error}); check the path") from error
@@ -70,16 +76,24 @@ def _read_file(file: Path, boxes: BoxFrame | None) -> Parsed:
 
 
 def _is_hub_id(text: str) -> bool:
-    """Return True for a text of the form owner/name, unless there is a folder named like the owner."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not Path(text).parent.exists()
+    """Return True for owner/name and owner/name@revision, unless there is a folder named like the owner."""
+    return (
+        re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", text) is not None
+        and not Path(text.partition("@")[0]).parent.exists()
+    )
 
 
-def _download(hub_id: str) -> Path:
+def _download(source: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    hub_id, _, written = source.partition("@")
+    if written and revision not in (None, written):
+        raise CheckpointError(f"{source} and revision {revision!r} differ; leave one of them out", argument="revision")
+    revision = revision or written or None
+
     def download(*weights: str) -> Path:
-        return Path(snapshot_download(hub_id, allow_patterns=[*_HUB_FILES, *weights]))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[*_HUB_FILES, *weights]))
 
     try:
         folder = download("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
@@ -88,7 +102,7 @@ def _download(hub_id: str) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"{hub_id} is not a local file or folder, and can't be downloaded from the Hugging Face hub ({reason}); "
+            f"{source} is not a local file or folder, and can't be downloaded from the Hugging Face hub ({reason}); "
             f"check the path or the name"
         ) from error
     return folder

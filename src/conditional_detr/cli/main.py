@@ -19,6 +19,7 @@ from conditional_detr.cli import (
     evaluate,
     export,
     predict,
+    push,
     serve,
     train,
 )
@@ -42,6 +43,7 @@ app.command("compare")(compare.command)
 app.command("benchmark")(benchmark.command)
 app.command("convert")(convert.command)
 app.command("export")(export.command)
+app.command("push")(push.command)
 app.command("serve")(serve.command)
 app.command("app")(serve.app)
 app.add_typer(dataset.app, name="dataset")

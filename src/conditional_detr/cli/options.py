@@ -81,6 +81,9 @@ OPTIONS = {
     "engine": "--engine",
     "actors": "--actors",
     "gpus_per_actor": "--gpus-per-actor",
+    "format": "--format",
+    "repo_id": "OWNER/NAME",
+    "revision": "SOURCE@REVISION",
 }
 
 

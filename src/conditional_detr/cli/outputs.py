@@ -49,7 +49,7 @@ def refuse_others(out: Path, pictures: Iterable[str]) -> None:
             continue
         path = out / there[name.casefold()]
         if path.is_symlink() or not path.is_file() or not is_ours(path):
-            raise SettingsError(_not_ours(path))
+            raise would_replace(path)
 
 
 def refuse_other_videos(out: Path, videos: Iterable[str]) -> None:
@@ -59,7 +59,7 @@ def refuse_other_videos(out: Path, videos: Iterable[str]) -> None:
         ours = lines.is_file() and read_info(lines).get("program") == VIDEO_PROGRAM
         for each in (path, lines):
             if os.path.lexists(each) and (not ours or each.is_symlink() or not each.is_file()):
-                raise SettingsError(_not_ours(each))
+                raise would_replace(each)
 
 
 def _is_folder(out: Path) -> bool:
@@ -69,8 +69,8 @@ def _is_folder(out: Path) -> bool:
     return out.is_dir()
 
 
-def _not_ours(path: Path) -> str:
-    return (
+def would_replace(path: Path) -> SettingsError:
+    return SettingsError(
         f"{path} was not written by this command, or was changed since, and would be replaced; "
         f"move it away, or name another folder with --out"
     )

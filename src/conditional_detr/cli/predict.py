@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from conditional_detr.cli.formats import BASE
 from conditional_detr.cli.inputs import find_images
 from conditional_detr.cli.log import console, note, say
 from conditional_detr.cli.options import (
@@ -26,6 +27,7 @@ from conditional_detr.cli.outputs import DATA, LINES
 from conditional_detr.cli.predictions import Predictions
 from conditional_detr.cli.signals import signals_interrupt
 from conditional_detr.errors import InputError, SettingsError
+from conditional_detr.inference.formats import FORMATS
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Found, Threshold
@@ -65,6 +67,15 @@ def command(
     ] = None,
     every: Annotated[int, typer.Option(metavar="N", help="Compute only each Nth frame of a video.")] = 1,
     track: Annotated[bool, typer.Option("--track", help="Number the objects of a video and follow them.")] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar=f"[{'|'.join((BASE, *FORMATS))}]",
+            help="Write this format too, after the COCO data; may be repeated.",
+            autocompletion=lambda: [BASE, *FORMATS],
+        ),
+    ] = None,
     optimize: Optimize = False,
     compile: Compile = False,
     runtime: Runtime = "auto",
@@ -95,6 +106,8 @@ def command(
         compile=compile,
     )
     if predict_video.are_videos(inputs):
+        if formats:
+            raise SettingsError("--format is for images; leave it out for videos, whose lines are JSON")
         settings = predict_video.VideoSettings(
             threshold=asked, batch_size=batch_size, tiling=tiling, every=every, track=track, as_json=as_json
         )
@@ -103,7 +116,7 @@ def command(
     if every > 1 or track:
         raise SettingsError("--every and --track are for videos; leave them out for images")
     files = find_images(inputs, out)
-    with Predictions(files, out) as results:
+    with Predictions(files, out, formats or ()) as results:
         reason = ""
         try:
             with signals_interrupt():
@@ -194,7 +207,7 @@ def _summarize(results: Predictions, threshold: "Threshold", as_json: bool) -> N
     done, files = results.done, len(results.files)
     if not as_json:
         objects = sum(line.objects for line in done)
-        say(f"{objects} objects in {len(done)} images; pictures and {DATA} are in {results.out}")
+        say(f"{objects} objects in {len(done)} images; {results.written} are in {results.out}")
     if empty := [line for line in done if not line.objects]:
         best = max(empty, key=lambda line: line.best_score)
         score = math.floor(best.best_score * 1000) / 1000  # not rounded up to the threshold

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from conditional_detr.cli import outputs
+from conditional_detr.cli import formats, outputs
 from conditional_detr.errors import ImageError, InputError
 from conditional_detr.files import whole_file
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Found, Threshold
+    from conditional_detr.inference.formats import DetectionSet
     from conditional_detr.inference.tiles import Tiling
 
 _IN_MEMORY = 64 * 2**20  # bytes of lines that are kept in memory when there is no folder for them
@@ -48,11 +49,14 @@ class Line(NamedTuple):
 class Predictions:
     """Results of one command for its images. With ``out`` they are files in that folder; without, they can only be printed.
 
-    Raises ``SettingsError`` when a result would replace a file that this command did not write.
+    names: formats that are written in the end, besides COCO data. Raises ``SettingsError`` when a result would replace a file
+    that this command did not write, and for formats that can't be written.
     """
 
-    def __init__(self, files: Sequence[str | Path], out: Path | None) -> None:
+    def __init__(self, files: Sequence[str | Path], out: Path | None, names: Sequence[str] = ()) -> None:
         self.files, self.out = files, out
+        self._formats = formats.chosen(names, out)
+        self._found: DetectionSet
         self.info: dict[str, Any] = {}
         self._categories: list[dict[str, Any]] = []
         self._pictures = outputs.picture_names(files)
@@ -68,6 +72,12 @@ class Predictions:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def written(self) -> str:
+        """Names of the files that hold the detections, for messages."""
+        *most, last = ("pictures", outputs.DATA, *(format_.NAME for format_ in self._formats))
+        return f"{', '.join(most)} and {last}"
 
     @property
     def done(self) -> list[Line]:
@@ -98,6 +108,9 @@ class Predictions:
             self.info["thresholds"] = [numbers[id_] for id_ in detector.categories.ids]
         categories = zip(detector.categories.ids, detector.categories.names, strict=True)
         self._categories = [{"id": id_, "name": name} for id_, name in categories]
+        self._found = formats.detection_set(
+            detector, self.info["model"], self.files, self._pictures, lambda: self._records(failed=False)
+        )
         self._images = {file: self._image(file) for file in self.files}
         if self.out is None:
             temporary = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the stack closes it
@@ -207,7 +220,7 @@ class Predictions:
         return start
 
     def finish(self) -> None:
-        """Write the detections of all images as COCO data."""
+        """Write the detections of all images as COCO data, and in the other formats that were asked for."""
         if self.out is None:
             return
         digest = hashlib.sha256()
@@ -216,6 +229,7 @@ class Predictions:
                 digest.update(part.encode())
                 file.write(part.encode())
         self._write(json.dumps({outputs.FINISHED: digest.hexdigest()}).encode() + b"\n")
+        formats.write_all(self.out, self._formats, self._found)
 
     def coco(self) -> Iterator[str]:
         """Yield the parts of the text of COCO data with the results so far. Memory is constant for any number of images."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from conditional_detr.cli.log import console, say
+from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -23,21 +24,27 @@ def command(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Resume a run; changes such as train.epochs=60 may follow.")
     ] = None,
-    presets: Annotated[bool, typer.Option("--presets", help="List the presets and exit.")] = False,
+    presets: Annotated[
+        bool, typer.Option("--presets", help="List the presets, and what each is for, and exit.")
+    ] = False,
     show_settings: Annotated[
-        bool, typer.Option("--settings", help="List all settings with their defaults and exit.")
+        bool,
+        typer.Option(
+            "--settings",
+            help="List all settings, or those that match the words behind it: default, allowed values, explanation.",
+        ),
     ] = False,
 ) -> None:
     """Train a detector, such as: cdetr train conditional-detr_r50_8xb2-50e_coco data.root=/data/coco"""
     started = time.monotonic()  # importing torch is part of train.minutes
-    from conditional_detr.config import load_settings, preset_names, setting_fields
+    from conditional_detr.config import find_settings, load_settings, preset_help, preset_names
 
     if presets:
-        say(*preset_names())
+        say(*aligned([("preset", "what it is for"), *preset_help()], left=(0, 1)))
         return
     if show_settings:
-        for key, field in setting_fields().items():
-            say(f"{key}={_typed(field.default)}", f"    {field.description}")
+        for each in find_settings(settings or ()):
+            say(f"{each.key}={each.default}", f"    {each.values}", f"    {each.explanation}")
         return
     if resume is not None:
         overrides = settings or []
@@ -64,13 +71,6 @@ def command(
         tell(summary)
     if not summary.finished:
         raise typer.Exit(1)
-
-
-def _typed(value: object) -> str:
-    """Return a default as it is typed on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def tell(summary: "Summary") -> None:

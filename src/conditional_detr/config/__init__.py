@@ -1,5 +1,6 @@
-"""Settings of a run: their types and defaults (``settings.py``), how they are read (``reading.py``), and the presets."""
+"""Settings of a run: their types and defaults (``settings.py``), how they are read (``reading.py``), the presets, and help."""
 
+from conditional_detr.config.explaining import PresetHelp, SettingHelp, find_settings, preset_help
 from conditional_detr.config.reading import (
     changed_within_run,
     differences,
@@ -26,12 +27,16 @@ __all__ = [
     "EvaluationSettings",
     "LossSettings",
     "ModelSettings",
+    "PresetHelp",
+    "SettingHelp",
     "Settings",
     "TrainSettings",
     "changed_within_run",
     "differences",
+    "find_settings",
     "fixed",
     "load_settings",
+    "preset_help",
     "preset_names",
     "setting_fields",
     "setting_keys",

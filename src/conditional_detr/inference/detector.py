@@ -19,6 +19,7 @@ from conditional_detr.data.images import ImageLike, is_image, name_of, open_imag
 from conditional_detr.data.loading import in_threads
 from conditional_detr.errors import ImageError, InputError, SettingsError
 from conditional_detr.exports import export_file
+from conditional_detr.hub import push
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.inference.runtimes import RuntimeName
 from conditional_detr.inference.runtimes.exported import Exported
@@ -78,6 +79,7 @@ class Detector:
         boxes: BoxFrame | None = None,
         names: GivenNames | None = None,
         runtime: RuntimeName = "auto",
+        revision: str | None = None,
     ) -> "Detector":
         """Open a model from any supported source; the format is detected from the content.
 
@@ -87,7 +89,8 @@ class Detector:
         is a DC5 model, for files that do not say. boxes: frame of the predicted boxes (``InputSize``), to override that of
         the file. names: names of the categories, for files without them: a name for every row of the class head, a map from
         category ids to names, or a file (text with a name in every line, COCO annotations, YOLO's data.yaml). runtime: what
-        computes the network; "auto": PyTorch for checkpoints, and the fastest that is installed for exports. Raises
+        computes the network; "auto": PyTorch for checkpoints, and the fastest that is installed for exports. revision: branch, tag
+        or commit of a hub id, which may also be written owner/name@revision. Raises
         ``CheckpointError`` for a source that can't be opened, and ``SettingsError`` for an unavailable device or runtime, and for
         names that do not fit the class head.
         """
@@ -97,7 +100,7 @@ class Detector:
                 argument="runtime",
             )
         if file := export_file(source):
-            for name, value in (("dilation", dilation), ("boxes", boxes), ("names", names)):
+            for name, value in (("dilation", dilation), ("boxes", boxes), ("names", names), ("revision", revision)):
                 if value is not None:
                     raise SettingsError(
                         f"{file} is an export, which fixes {name}; give it when you export", argument=name
@@ -110,7 +113,7 @@ class Detector:
                 argument="runtime",
             )
         found = find_device(device)  # fails before a large file is read
-        return cls(open_checkpoint(source, dilation, boxes, names=names), found)
+        return cls(open_checkpoint(source, dilation, boxes, names=names, revision=revision), found)
 
     def __repr__(self) -> str:
         architecture = self.record.architecture
@@ -190,6 +193,29 @@ class Detector:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder, which transformers can open too."""
         load("huggingface").write(self.checkpoint, Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        run: str | Path | None = None,
+        private: bool = False,
+        license: str | None = None,
+        pictures: bool = True,
+        message: str = "Upload model",
+        token: str | None = None,
+    ) -> str:
+        """Upload the model with a model card to the Hugging Face hub, and return its address. Arguments are those of ``hub.push``."""
+        return push(
+            self.checkpoint,
+            repo_id,
+            run=run,
+            private=private,
+            license=license,
+            pictures=pictures,
+            message=message,
+            token=token,
+        ).url
 
     @overload
     def predict(self, images: ImageLike, threshold: Threshold = 0.5, *, batch_size: int = 1) -> Detections: ...

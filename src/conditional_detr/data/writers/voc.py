@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -15,6 +16,14 @@ IMAGES = "JPEGImages"
 FLAT = True
 
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+class VOCObject(NamedTuple):
+    """An object. box: x, y, width, height in pixels. difficult: left out of training and AP by most tools."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    difficult: bool = False
 
 
 def write(out: Path, splits: Splits, names: ImageNames) -> list[str]:
@@ -29,7 +38,11 @@ def write(out: Path, splits: Splits, names: ImageNames) -> list[str]:
         stems = [Path(name).stem for name in names[split]]
         (lists / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
         for i, (stem, name) in enumerate(zip(stems, names[split], strict=True)):
-            tree = _annotation(data, i, name, labels)
+            rows = data.objects(i)
+            columns = (data.labels[rows].tolist(), data.boxes[rows].tolist(), data.crowd[rows].tolist())
+            objects = [VOCObject(labels[label], box, crowd) for label, box, crowd in zip(*columns, strict=True)]
+            height, width = data.sizes[i].tolist()
+            tree = annotation(name, (height, width), objects)
             ElementTree.indent(tree)
             text = ElementTree.tostring(tree, encoding="unicode")
             (out / "Annotations" / f"{stem}.xml").write_text(f"{text}\n", encoding="utf-8")
@@ -46,7 +59,7 @@ def write(out: Path, splits: Splits, names: ImageNames) -> list[str]:
 
 def _labels(data: Annotations) -> tuple[list[str], list[str]]:
     """Return names of the categories as XML and a list of lines can hold them, and sentences about those that changed."""
-    labels = [_NOT_XML.sub("_", " ".join(name.split())) for name in data.categories.names]
+    labels = [as_xml_text(name) for name in data.categories.names]
     label, count = Counter(labels).most_common(1)[0]
     if count > 1:
         ids = [id_ for id_, each in zip(data.categories.ids, labels, strict=True) if each == label]
@@ -61,23 +74,28 @@ def _labels(data: Annotations) -> tuple[list[str], list[str]]:
     return labels, [f"{len(changed)} names of categories are changed for XML, such as {example}"]
 
 
-def _annotation(data: Annotations, index: int, name: str, labels: Sequence[str]) -> Element:
+def as_xml_text(text: str) -> str:
+    """Return text on one line, without characters that XML can't hold."""
+    return _NOT_XML.sub("_", " ".join(text.split()))
+
+
+def annotation(filename: str, size: tuple[int, int], objects: Iterable[VOCObject]) -> Element:
+    """Return the annotation of an image. size: height and width in pixels."""
     root = Element("annotation")
     SubElement(root, "folder").text = IMAGES
-    SubElement(root, "filename").text = name
-    size = SubElement(root, "size")
-    height, width = data.sizes[index].tolist()
+    SubElement(root, "filename").text = filename
+    element = SubElement(root, "size")
+    height, width = size
     for tag, value in (("width", width), ("height", height), ("depth", 3)):
-        SubElement(size, tag).text = str(value)
+        SubElement(element, tag).text = str(value)
     SubElement(root, "segmented").text = "0"
-    rows = data.objects(index)
-    objects = zip(data.labels[rows].tolist(), data.boxes[rows].tolist(), data.crowd[rows].tolist(), strict=True)
-    for label, (x, y, w, h), crowd in objects:
+    for found in objects:
         each = SubElement(root, "object")
-        SubElement(each, "name").text = labels[int(label)]
-        for tag, text in (("pose", "Unspecified"), ("truncated", "0"), ("difficult", str(int(crowd)))):
+        SubElement(each, "name").text = found.label
+        for tag, text in (("pose", "Unspecified"), ("truncated", "0"), ("difficult", str(int(found.difficult)))):
             SubElement(each, tag).text = text
         box = SubElement(each, "bndbox")
+        x, y, w, h = found.box
         corners: dict[str, float] = {"xmin": x, "ymin": y, "xmax": x + w, "ymax": y + h}
         for tag, corner in corners.items():
             SubElement(box, tag).text = str(int(corner)) if corner.is_integer() else repr(corner)

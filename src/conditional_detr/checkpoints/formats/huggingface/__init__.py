@@ -27,7 +27,7 @@ from conditional_detr.files import read_json, whole_file, write_text
 from conditional_detr.model.backbones import families, family
 from conditional_detr.record import Categories, StoredRecord, read_record
 
-__all__ = ["LAYOUTS", "MARKER", "read", "write"]
+__all__ = ["LAYOUTS", "MARKER", "differences", "read", "write"]
 
 MARKER = "config.json"
 _REMEDY = "give a complete checkpoint folder, or copy it again"
@@ -57,7 +57,7 @@ def write(checkpoint: Checkpoint, out: Path, timm_backbone: bool | None = None) 
             argument="timm_backbone",
         )
     out.mkdir(parents=True, exist_ok=True)
-    for text in _differences(checkpoint, timm):
+    for text in differences(checkpoint, timm):
         warnings.warn(f"{out}: {text}; conditional_detr reads it back unchanged", stacklevel=2)
     values, names = write_state(network_state(checkpoint.model), HUB if timm else HUB_NATIVE, architecture.decoder)
     preprocessor = preprocessor_config(checkpoint.record, _CLASSES[architecture.decoder])
@@ -116,7 +116,7 @@ def _check_kind(config: Mapping[str, Any], file: Path) -> None:
 # --- writing ---
 
 
-def _differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
+def differences(checkpoint: Checkpoint, timm: bool) -> list[str]:
     """Return sentences that say what transformers would compute differently."""
     architecture = checkpoint.architecture
     found: list[str] = []
