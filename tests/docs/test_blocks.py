@@ -1,0 +1,112 @@
+"""Every block of the documents that can run is run on little data, and every other one has a reason."""
+
+import contextlib
+import io
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer.main
+from PIL import Image
+
+from conditional_detr.cli.main import app
+from conditional_detr.config import load_settings
+from conditional_detr.data.shapes import write_shapes
+from conditional_detr.training import loop
+from tests.cli.test_commands import COMMANDS, cdetr
+from tests.docs.blocks import ROOT, SMALL, TINY, blocks, commands, documents, smaller, why_not_run
+
+PAGES = [path for path in documents() if any(True for _ in blocks(path))]
+
+
+@pytest.fixture(scope="session")
+def belongings(tmp_path_factory) -> Path:
+    """A folder with what the documents assume: a data set ``mine``, runs, an image, and folders of images."""
+    folder = tmp_path_factory.mktemp("documents")
+    write_shapes(folder / "mine", {"train": 24, "val": 8}, seed=0)
+    small = [f"{key}={value}" for key, value in SMALL.items()]
+    settings = load_settings(
+        TINY, [f"data.root={folder / 'mine'}", f"train.output={folder / 'runs'}", "train.steps=4", *small]
+    )
+    quiet = settings.model_copy(
+        update={
+            "train": settings.train.model_copy(update={"name": "mine"}),
+            "evaluation": settings.evaluation.model_copy(update={"report": False}),
+        }
+    )
+    loop.train(quiet)
+    for name in ("detr", "conditional-detr", "conditional", "another"):
+        shutil.copytree(folder / "runs" / "mine", folder / "runs" / name)
+    Image.open(folder / "mine" / "val2017" / "000001.png").convert("RGB").save(folder / "street.jpg")
+    for name in ("photos", "more/sub"):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(folder / "street.jpg", folder / name / "one.jpg")
+        shutil.copy(folder / "mine" / "val2017" / "000002.png", folder / name / "two.png")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_examples_run(page, belongings, tmp_path, monkeypatch):
+    """The blocks of a page run one after the other, as a reader would run them."""
+    todo = [block for block in blocks(page) if block.reason is None and not block.note.startswith("fault: ")]
+    if not any(block.language == "python" or any(why_not_run(each) is None for each in commands(block)) for block in todo):
+        return
+    home = tmp_path / "home"
+    shutil.copytree(belongings, home)
+    monkeypatch.chdir(home)
+    names: dict[str, object] = {}
+    for block in todo:
+        where = f"{block.page}:{block.line}"
+        if block.language == "python":
+            code = block.code.replace("layer=6", "layer=2").replace("/data/mine", "mine")
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(code, where, "exec"), names)
+            continue
+        for command in commands(block):
+            if why_not_run(command) is not None:
+                continue
+            assert command.startswith("cdetr"), f"{where}: {command!r} is neither run nor excused; say why with <!-- not run: ... -->"
+            result = cdetr(*smaller(command), cwd=home)
+            assert result.returncode == 0, f"{where}: {command}\n{result.stdout}{result.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_parse(page):
+    """Options and settings exist, also in commands that are not run."""
+    root = typer.main.get_command(app)
+    for block in blocks(page):
+        if block.language == "python":
+            compile(block.code, f"{block.page}:{block.line}", "exec")
+            continue
+        for line in commands(block):
+            words = shlex.split(line)
+            if words[0] != "cdetr" or words[1:2] == ["batch"]:
+                continue
+            parse(root, words[1:], f"{block.page}:{block.line}")
+            if words[1] == "train" and "=" in line and "PRESET" not in line and "--resume" not in words and "CHANGE" not in words:
+                expected = [word for word in words[3:] if "$" not in word]
+                load_settings(words[2], [word for word in expected if "=" in word])
+
+
+def parse(root, words: list[str], where: str) -> None:
+    """Let typer parse the arguments of a command without running it."""
+    command, name = root, ""
+    while words and words[0] in getattr(command, "commands", {}):
+        command, name, words = command.commands[words[0]], f"{name} {words[0]}".strip(), words[1:]
+    if name:
+        assert name in COMMANDS, where
+    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"-h", "--help"}
+    known |= {"--install-completion", "--show-completion"}
+    given = {word.partition("=")[0] for word in words if word.startswith("-") and len(word) > 1}
+    assert given <= known, f"{where}: cdetr {name} has no {given - known}"
+
+
+def test_a_block_without_a_reason_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.docs.blocks.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("```sh\ncdetr train x\nrm -rf /\n```\n\n<!-- not run: downloads COCO -->\n```sh\nwget coco\n```\n")
+    first, second = blocks(page)
+    assert [why_not_run(each) for each in commands(first)] == [None, None]
+    assert first.reason is None
+    assert second.reason == "not run: downloads COCO"
