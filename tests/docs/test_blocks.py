@@ -4,46 +4,16 @@ import contextlib
 import io
 import shlex
 import shutil
-from pathlib import Path
 
 import pytest
 import typer.main
-from PIL import Image
 
 from conditional_detr.cli.main import app
 from conditional_detr.config import load_settings
-from conditional_detr.data.shapes import write_shapes
-from conditional_detr.training import loop
 from tests.cli.test_commands import COMMANDS, cdetr
-from tests.docs.blocks import ROOT, SMALL, TINY, blocks, commands, documents, smaller, why_not_run
+from tests.docs.blocks import ROOT, blocks, commands, documents, smaller, why_not_run
 
 PAGES = [path for path in documents() if any(True for _ in blocks(path))]
-
-
-@pytest.fixture(scope="session")
-def belongings(tmp_path_factory) -> Path:
-    """A folder with what the documents assume: a data set ``mine``, runs, an image, and folders of images."""
-    folder = tmp_path_factory.mktemp("documents")
-    write_shapes(folder / "mine", {"train": 24, "val": 8}, seed=0)
-    small = [f"{key}={value}" for key, value in SMALL.items()]
-    settings = load_settings(
-        TINY, [f"data.root={folder / 'mine'}", f"train.output={folder / 'runs'}", "train.steps=4", *small]
-    )
-    quiet = settings.model_copy(
-        update={
-            "train": settings.train.model_copy(update={"name": "mine"}),
-            "evaluation": settings.evaluation.model_copy(update={"report": False}),
-        }
-    )
-    loop.train(quiet)
-    for name in ("detr", "conditional-detr", "conditional", "another"):
-        shutil.copytree(folder / "runs" / "mine", folder / "runs" / name)
-    Image.open(folder / "mine" / "val2017" / "000001.png").convert("RGB").save(folder / "street.jpg")
-    for name in ("photos", "more/sub"):
-        (folder / name).mkdir(parents=True)
-        shutil.copy(folder / "street.jpg", folder / name / "one.jpg")
-        shutil.copy(folder / "mine" / "val2017" / "000002.png", folder / name / "two.png")
-    return folder
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -67,7 +37,10 @@ def test_examples_run(page, belongings, tmp_path, monkeypatch):
             if why_not_run(command) is not None:
                 continue
             assert command.startswith("cdetr"), f"{where}: {command!r} is neither run nor excused; say why with <!-- not run: ... -->"
-            result = cdetr(*smaller(command), cwd=home)
+            arguments = smaller(command)
+            for name in [each.removeprefix("train.name=") for each in arguments if each.startswith("train.name=")]:
+                shutil.rmtree(home / "runs" / name, ignore_errors=True)
+            result = cdetr(*arguments, cwd=home)
             assert result.returncode == 0, f"{where}: {command}\n{result.stdout}{result.stderr}"
 
 
