@@ -176,4 +176,4 @@ def _limits(annotation: Any, metadata: tuple[Any, ...]) -> str:
 def _largest(check: Any) -> int | None:
     """Return the bound of ``architecture.at_most``."""
     function = getattr(check, "func", None)
-    return inspect.getclosurevars(function).nonlocals.get("largest") if function else None
+    return inspect.getclosurevars(inspect.unwrap(function)).nonlocals.get("largest") if function else None

@@ -27,6 +27,9 @@ def test_messages(block, belongings, tmp_path):
 
 
 def test_every_fault_is_shown():
-    assert {block.note.removeprefix("fault: ") for block in PROVOKED} == set(FAULTS) - {"ids with gaps", "no boxes to find"}
+    assert {block.note.removeprefix("fault: ") for block in PROVOKED} == set(FAULTS) - {
+        "ids with gaps",
+        "no boxes to find",
+    }
     assert len(PROVOKED) > 20
     assert all(block.printed for block in PROVOKED)

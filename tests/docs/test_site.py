@@ -20,7 +20,12 @@ def test_it_builds(builder, tmp_path):
             pytest.skip(f"{module} is not installed (extra [docs])")
     for name in COPIED:
         (tmp_path / name).symlink_to(ROOT / name)
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    environment = {
+        **os.environ,
+        "NO_MKDOCS_2_WARNING": "1",
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }
     result = subprocess.run(
         [sys.executable, "-m", builder, "build", "--strict", "--clean"],
         cwd=tmp_path,
@@ -31,7 +36,9 @@ def test_it_builds(builder, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     pages = sorted((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 40
-    loaded = re.compile(r"""<(?:script|img|iframe)[^>]+src=["']?https?://|<link[^>]+rel=["']?(?:stylesheet|preload|icon)[^>]+https?://""")
+    loaded = re.compile(
+        r"""<(?:script|img|iframe)[^>]+src=["']?https?://|<link[^>]+rel=["']?(?:stylesheet|preload|icon)[^>]+https?://"""
+    )
     for page in pages:
         assert not loaded.search(page.read_text(encoding="utf-8")), page
     assert "from_pretrained" in (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")

@@ -66,6 +66,7 @@ class Summary:
 def train(settings: Settings, reporter: Reporter | None = None, *, started: float | None = None) -> Summary:
     """Train a model in a new run folder or, with ``train.resume=auto``, in the one of this name that has begun.
 
+    settings: as ``load_settings`` returns them. reporter: called after every step and evaluation; None for nobody.
     started: ``time.monotonic()`` at the start of the time that ``train.minutes`` gives; the moment of the call by default.
 
     Raises ``InputError`` for invalid settings, data or weights, ``NonFiniteError`` for NaN or infinity in training, and
@@ -79,7 +80,7 @@ def resume(
 ) -> Summary:
     """Resume a run with the same weights, optimizer, random states and order of data as without the interruption.
 
-    overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. started: as in
+    run: the run folder. reporter: as in ``train``. overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. started: as in
     ``train``; of the minutes of the run, those of earlier starts are over. Raises ``InputError``
     for other overrides, when ``run`` is not a run folder or in use, when no state is whole, and when categories, number of images
     or processes changed. Other errors are those of ``train``.
