@@ -15,7 +15,7 @@ def page() -> str:
     parts = [
         "# Command line",
         "<!-- Written by scripts/docs/generate.py from src/conditional_detr/cli; do not edit. -->",
-        "`cdetr COMMAND --help` prints the same. Results go to standard output, progress and warnings to standard error. `--json`\n"
+        "`--help` after a command prints the same. Results go to standard output, progress and warnings to standard error. `--json`\n"
         "prints what a program can read ([json.md](json.md)).",
         "| exit code | meaning |\n|---|---|\n| 0 | done |\n| 2 | the input is at fault: one sentence names it and the remedy |\n"
         "| 1 | any other failure |",

@@ -28,6 +28,7 @@ from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
 from tests.checkpoints.models import randomized, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared, no_room_for_files_over
+from tests.docs.blocks import documents
 from tests.explain.test_convergence import VERSION_3
 from tests.training.test_loop import changed
 
@@ -432,9 +433,10 @@ def test_documented_commands_exist():
         "--presets",
         "--settings",
         "runs/<name>/config.yaml",
+        "runs/mine/config.yaml",
     }
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for document in documents():
         text = document.read_text()
         for command, first in re.findall(r"cdetr (\w+) ([^\s`]+)", text):
             assert command in COMMANDS, (document.name, command)
