@@ -70,7 +70,10 @@ class Block:
 
 def documents() -> list[Path]:
     """Return the documents, whose blocks are examples."""
-    return [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
 
 
 _BLOCK = re.compile(
