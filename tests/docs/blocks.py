@@ -128,6 +128,7 @@ def smaller(command: str) -> list[str]:
     if words[0] == "train" and "--resume" in words:
         return [word if not word.startswith(_LENGTHS) else "train.steps=6" for word in words]
     if words[0] == "train" and "=" in command:
+        words[1] = words[1].replace("_lite0_photos", "_tiny_photos")  # the smaller network of the same recipe
         keys = {word.partition("=")[0] for word in words}
         kept = [word for word in words if not word.startswith(_LENGTHS) and word.partition("=")[0] not in SMALL]
         report = [] if "evaluation.report" in keys else ["evaluation.report=false"]

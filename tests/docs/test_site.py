@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,16 +11,15 @@ import pytest
 
 from tests.docs.blocks import ROOT
 
-COPIED = ("docs", "src", "mkdocs.yml")
-
 
 @pytest.mark.parametrize("builder", ["zensical", "mkdocs"])
 def test_it_builds(builder, tmp_path):
     for module in (builder, "mkdocstrings_handlers", *(["material"] if builder == "mkdocs" else [])):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed (extra [docs])")
-    for name in COPIED:
-        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("docs", "src"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "starters"))
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     environment = {
         **os.environ,
         "NO_MKDOCS_2_WARNING": "1",
@@ -42,3 +42,8 @@ def test_it_builds(builder, tmp_path):
     for page in pages:
         assert not loaded.search(page.read_text(encoding="utf-8")), page
     assert "from_pretrained" in (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")
+
+
+def test_the_citation_is_of_this_version():
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
