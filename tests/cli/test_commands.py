@@ -28,6 +28,7 @@ from conditional_detr.runs import RunFolder
 from conditional_detr.training import loop
 from tests.checkpoints.models import randomized, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared, no_room_for_files_over
+from tests.docs.blocks import documents
 from tests.explain.test_convergence import VERSION_3
 from tests.training.test_loop import changed
 
@@ -450,9 +451,10 @@ def test_documented_commands_exist():
         "--presets",
         "--settings",
         "runs/<name>/config.yaml",
+        "runs/mine/config.yaml",
     }
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for document in documents():
         text = document.read_text()
         for command, first in re.findall(r"cdetr (\w+) ([^\s`]+)", text):
             assert command in COMMANDS, (document.name, command)
@@ -462,7 +464,7 @@ def test_documented_commands_exist():
             ("", t) for t in targets
         }
         keys = re.findall(r"\b(?:model|data|train|loss|evaluation)\.[a-z_]+(?==)", text)
-        assert set(keys) <= set(setting_keys()), document.name
+        assert set(keys) - {"train.epoch"} <= set(setting_keys()), document.name  # the mistake that docs/faq.md shows
         for target in re.findall(r"\]\(((?!http)[^)#]+)", text):
             assert (document.parent / target).exists(), (document.name, target)
 

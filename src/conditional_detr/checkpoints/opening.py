@@ -32,7 +32,7 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open the model in a run folder (its best), a checkpoint folder, a ``.pth`` file, on the Hugging Face hub, or a starter.
 
-    dilation: True for a DC5 model, for files that do not say so themselves. boxes: what its boxes are relative to, which
+    source: a path, or the id of a model on the hub. dilation: True for a DC5 model, for files that do not say so themselves. boxes: what its boxes are relative to, which
     overrides the file. names: names of its categories, which override those of the file (``read_names``). headless: also
     open weights without a class head, to start training from; the checkpoint has no categories then. revision: branch, tag or
     commit of a hub id, which may also be written owner/name@revision. Raises ``InputError`` naming what is wrong.

@@ -140,6 +140,7 @@ def preset_names() -> list[str]:
 def load_settings(preset_or_file: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Return the settings of a preset or YAML file, changed by ``key=value`` overrides.
 
+    preset_or_file: name of a preset, or path of a .yaml file. overrides: such as ``["train.epochs=12"]``, with YAML values.
     Files of older versions are migrated. Raises ``SettingsError`` for an unknown preset or key, an unreadable file, and an
     invalid value.
     """

@@ -26,7 +26,7 @@ _DECIMALS = 6  # of pixels, for boxes given as fractions: removes the rounding e
 def read_split(settings: DataSettings, split: Split, on_header: OnDone | None = None) -> Annotations:
     """Read the annotations of a split, and the headers of its images.
 
-    on_header: called with the number of headers read and of all. Raises ``DataError`` for invalid or missing annotations,
+    settings: the section ``data`` of settings, which names the files. split: "train", "val" or "test". on_header: called with the number of headers read and of all. Raises ``DataError`` for invalid or missing annotations,
     for images that are missing, unreadable or of another size, and with ``data.strict`` for any problem that is a warning.
     """
     if split == "val" and settings.val == "none":

@@ -122,7 +122,8 @@ def evaluate_detector(
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Evaluate a detector on annotated images. Return the metrics, and the evaluated detections as results in COCO format.
 
-    workers: number of loading processes. on_image: called after every image with the number of images done. on_error: what
+    detector: a trained model. data: the annotations, as ``read_split`` returns them. settings: batch size and number of
+    detections per image. workers: number of loading processes. on_image: called after every image with the number of images done. on_error: what
     to do about an image that can't be used; skip: log it and count it as one without detections. Raises ``DataError`` when the
     model lacks a category of the data, and the ``InputError`` of an image with ``on_error="stop"``.
     """

@@ -129,7 +129,8 @@ class ConditionalDETR(DETR):
 def build_model(settings: ModelSettings, classes: int) -> DETR:
     """Build an untrained network: ``ConditionalDETR``, or ``DETR`` with ``decoder="detr"``.
 
-    The caller loads weights and freezes stages.
+    settings: the architecture, and the prior of the class head. classes: number of categories. The caller loads weights and
+    freezes stages.
     """
     settings = settings.resolved()
     return build_network(

@@ -56,7 +56,9 @@ def train(
 ) -> Summary:
     """Train a model in a new run folder or, with ``train.resume=auto``, in the one of this name that has begun.
 
-    callbacks: called with metrics and results; they can end the run. started: ``time.monotonic()`` at the start of the time that ``train.minutes`` gives; the moment of the call by default.
+    settings: as ``load_settings`` returns them. reporter: called after every step and evaluation; None for nobody.
+    callbacks: called with metrics and results; they can end the run.
+    started: ``time.monotonic()`` at the start of the time that ``train.minutes`` gives; the moment of the call by default.
 
     Raises ``InputError`` for invalid settings, data or weights, ``NonFiniteError`` for NaN or infinity in training, and
     ``RunError`` when the run can't go on for another reason. What was trained so far is then in a state.
@@ -74,8 +76,8 @@ def resume(
 ) -> Summary:
     """Resume a run with the same weights, optimizer, random states and order of data as without the interruption.
 
-    overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml. callbacks, started: as in
-    ``train``; of the minutes of the run, those of earlier starts are over. Raises ``InputError``
+    run: the run folder. overrides: ``key=value`` settings that may change within a run; they are written to its config.yaml.
+    reporter, callbacks, started: as in ``train``; of the minutes of the run, those of earlier starts are over. Raises ``InputError``
     for other overrides, when ``run`` is not a run folder or in use, when no state is whole, and when categories, number of images
     or processes changed. Other errors are those of ``train``.
     """
