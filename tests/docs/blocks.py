@@ -26,7 +26,10 @@ NOT_RUN = {
     r"cdetr demo": "takes minutes (tests/cli/test_commands.py runs it on few images)",
     r"cdetr benchmark ": "takes minutes (tests/benchmark runs it)",
     r"cdetr export |cdetr \w+ (model\w*(/|\.onnx| )|exported)": "takes minutes (tests/export runs it)",
-    r"cdetr batch ": "has tests of its own",
+    r"(RAY_ADDRESS=\S+ )?cdetr batch .*(s3://|--engine|--shard)": "needs a store or a cluster (tests/batch runs it)",
+    r"export |head=": "belongs to the lines after it",
+    r"cdetr push ": "needs the hub (tests/hub runs it against a stand-in)",
+    r"cdetr predict .*(\.mp4|camera:|rtsp:|--tiles)": "needs a video or a large image (tests/cli/test_predict_video.py makes one)",
     r"cdetr --install-completion": "changes the shell",
     r"\w+=\S+$": "belongs to the lines after it",
     r".*https?://|.*\b(microsoft|facebook|PekingU|owner)/|.*data\.hub=": "needs the network",
@@ -36,6 +39,7 @@ NOT_RUN = {
     r".*(\s|=|^)(PRESET|FILE|FOLDER|RUN|SOURCE|OUT|DATA|IMAGE|CHANGE|INPUT|NAME)\b": "has placeholders",
 }
 NOT_RUN_PYTHON = {
+    r"crossing\.mp4": "needs a video (tests/test_video.py makes one)",
     r"httpx": "needs a running server (tests/serve/test_docs.py runs the examples)",
     r"_r50_|_r101_": "trains a network of full size",
     r"\.\./shared": "needs data that is not in the repository",

@@ -71,7 +71,7 @@ def test_commands_parse(page):
             continue
         for line in commands(block):
             words = shlex.split(line)
-            if words[0] != "cdetr" or words[1:2] == ["batch"]:
+            if words[0] != "cdetr":
                 continue
             parse(root, words[1:], f"{block.page}:{block.line}")
             placeholders = {"PRESET", "PRESET|FILE", "CHANGE", "--resume", *(word for word in words if "$" in word)}

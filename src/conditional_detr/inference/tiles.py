@@ -62,7 +62,11 @@ class Tiling:
 def predict_tiles(
     detector: Detector, image: ImageLike, tiling: Tiling, threshold: Threshold = 0.5, *, batch_size: int = 1
 ) -> Detections:
-    """Find objects in a large image, as ``stream_tiles`` does. Raises ``ImageError`` for an image that can't be used."""
+    """Find objects in a large image, in its tiles and in the whole of it, each object once.
+
+    detector: the model. image, threshold: as in ``Detector.predict``. tiling: side and overlap of the tiles in pixels of the image.
+    batch_size: number of tiles in a forward pass. Raises ``ImageError`` for an image that can't be used.
+    """
     found = next(stream_tiles(detector, [image], tiling, threshold, batch_size=batch_size))
     if isinstance(found, InputError):
         raise found
