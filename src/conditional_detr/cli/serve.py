@@ -1,5 +1,7 @@
 """``cdetr serve`` and ``cdetr app``."""
 
+import os
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -80,6 +82,7 @@ def command(
     SIGTERM stops the server once the requests in flight are answered; SIGHUP reads SOURCE again.
     """
     _need_packages()
+    _share_cores()
     from conditional_detr.serve.settings import ServerSettings, read_keys
 
     if log_format not in ("auto", "text", "json"):
@@ -133,6 +136,7 @@ def app(
 ) -> None:
     """Try a model in the browser: drop images, see boxes and what every attention head looks at."""
     _need_packages()
+    _share_cores()
     from conditional_detr.serve.settings import ServerSettings
 
     opening = partial(
@@ -152,6 +156,16 @@ def app(
             threading.Timer(0.5, webbrowser.open, [address]).start()
 
     _run(opening, ServerSettings(samples=samples), "127.0.0.1", port, "auto", show)
+
+
+def _share_cores() -> None:
+    """Let the threads of the server and of the model share few cores. It is called before torch is loaded.
+
+    Threads of OpenMP would spin after each operation, and a thread that computes would keep Python from others for 5 ms
+    (docs/serve.md has what both cost).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.setswitchinterval(0.0005)
 
 
 def _need_packages() -> None:
