@@ -136,6 +136,7 @@ def smaller(command: str) -> list[str]:
         keys = {word.partition("=")[0] for word in words}
         kept = [word for word in words if not word.startswith(_LENGTHS) and word.partition("=")[0] not in SMALL]
         report = [] if "evaluation.report" in keys else ["evaluation.report=false"]
+        kept = ["train.accumulate=2" if word.startswith("train.accumulate=") else word for word in kept]
         return [*kept, "train.steps=2", *(f"{key}={value}" for key, value in SMALL.items()), *report]
     if words[:2] in (["dataset", "shapes"], ["dataset", "scenes"]):
         for option, number in (("--images", "16"), ("--val-images", "6"), ("--size", "96")):

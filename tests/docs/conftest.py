@@ -29,10 +29,19 @@ def belongings(tmp_path_factory) -> Path:
     )
     loop.train(quiet)
     for name in ("detr", "conditional-detr", "conditional", "another"):
-        shutil.copytree(folder / "runs" / "mine", folder / "runs" / name)
+        shutil.copytree(folder / "runs" / "mine", folder / "runs" / name, ignore=shutil.ignore_patterns("state"))
     Image.open(folder / "mine" / "val2017" / "000001.png").convert("RGB").save(folder / "street.jpg")
     for name in ("photos", "more/sub"):
         (folder / name).mkdir(parents=True)
         shutil.copy(folder / "street.jpg", folder / name / "one.jpg")
         shutil.copy(folder / "mine" / "val2017" / "000002.png", folder / name / "two.png")
     return folder
+
+
+@pytest.fixture
+def home(belongings, tmp_path):
+    """A copy of ``belongings`` for one test, removed after it: pytest keeps temporary folders for three sessions."""
+    folder = tmp_path / "home"
+    shutil.copytree(belongings, folder)
+    yield folder
+    shutil.rmtree(folder)

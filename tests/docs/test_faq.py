@@ -1,7 +1,6 @@
 """The messages on docs/faq.md are those that the commands print."""
 
 import shlex
-import shutil
 
 import pytest
 
@@ -13,10 +12,8 @@ PROVOKED = [block for block in blocks(ROOT / "docs" / "faq.md") if block.note.st
 
 
 @pytest.mark.parametrize("block", PROVOKED, ids=lambda block: f"{block.line} {block.note}")
-def test_messages(block, belongings, tmp_path):
+def test_messages(block, home):
     """Every line of the page is in what the command prints, up to where the page cuts it."""
-    home = tmp_path / "home"
-    shutil.copytree(belongings, home)
     FAULTS[block.note.removeprefix("fault: ")](home)
     (command,) = commands(block)
     result = cdetr(*shlex.split(command)[1:], cwd=home)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 
@@ -27,9 +26,7 @@ def test_the_page_is_complete():
 
 
 @pytest.mark.parametrize(("command", "cells"), ROWS, ids=[command for command, _ in ROWS])
-def test_keys(command, cells, belongings, tmp_path):
-    home = tmp_path / "home"
-    shutil.copytree(belongings, home)
+def test_keys(command, cells, home):
     result = cdetr(*command.split()[1:], *ARGUMENTS[command].split(), "--json", cwd=home)
     assert result.returncode == 0, result.stderr
     assert list(json.loads(result.stdout)) == re.findall(r"`([^`]+)`", cells.partition("([")[0])

@@ -42,6 +42,8 @@ def test_it_builds(builder, tmp_path):
     for page in pages:
         assert not loaded.search(page.read_text(encoding="utf-8")), page
     assert "from_pretrained" in (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")
+    for folder in ("src", "docs", "site"):
+        shutil.rmtree(tmp_path / folder)
 
 
 def test_the_citation_is_of_this_version():
