@@ -32,7 +32,7 @@ NOT_RUN = {
     r"cdetr predict .*(\.mp4|camera:|rtsp:|--tiles)": "needs a video or a large image (tests/cli/test_predict_video.py makes one)",
     r"cdetr --install-completion": "changes the shell",
     r"\w+=\S+$": "belongs to the lines after it",
-    r".*https?://|.*\b(microsoft|facebook|PekingU|owner)/|.*data\.hub=": "needs the network",
+    r".*https?://|.*\b(microsoft|facebook|PekingU|owner|my-organization)/|.*data\.hub=": "needs the network",
     r".*\.\./shared|.*\$D/": "needs data that is not in the repository",
     r".*\.pth\b|.*\.log\.json": "needs a published file (tests/checkpoints and tests/explain make such files)",
     r"cdetr train \S*(r50|r101)": "trains a network of full size; its settings are checked",
