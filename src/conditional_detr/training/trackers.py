@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.tracking import GeneralTracker
 from PIL import Image
 
 from conditional_detr.config import Settings
@@ -48,7 +47,7 @@ class Trackers(Callback):
             "mlflow": {"run_name": folder.path.name},
         }
         accelerator.init_trackers(PROJECT, flat, {name: options.get(name, {}) for name in tracked(settings)})
-        self.trackers = list(accelerator.trackers)
+        self.trackers: list[Any] = list(accelerator.trackers)  # each has its own methods besides ``log``
 
     def on_step(self, record: Metrics) -> None:
         self._log("train", record)
@@ -72,7 +71,7 @@ class Trackers(Callback):
                 values[f"{kind}/AP of {name}"] = value
         self._each(lambda each: each.log(values, step=int(record["step"])))
 
-    def _each(self, give: Callable[[GeneralTracker], None]) -> None:
+    def _each(self, give: Callable[[Any], None]) -> None:
         for each in list(self.trackers):
             try:
                 give(each)
@@ -81,13 +80,12 @@ class Trackers(Callback):
                 logger.warning(f"train.log={each.name} fails and gets nothing more ({error}); metrics.jsonl has all")
 
 
-def _log_images(tracker: GeneralTracker, pixels: np.ndarray, step: int) -> None:
+def _log_images(tracker: Any, pixels: np.ndarray, step: int) -> None:
     if hasattr(tracker, "log_images"):
-        give: Any = tracker.log_images  # pyright: ignore[reportAttributeAccessIssue]
-        give({"predictions": list(pixels)}, step=step)
+        tracker.log_images({"predictions": list(pixels)}, step=step)
 
 
-def _log_model(tracker: GeneralTracker, run: RunFolder) -> None:
+def _log_model(tracker: Any, run: RunFolder) -> None:
     """Give the best checkpoint to the trackers that keep files."""
     if tracker.name == "wandb":
         import wandb  # pyright: ignore[reportMissingImports]
