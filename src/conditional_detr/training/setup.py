@@ -176,7 +176,7 @@ def make_accelerator(settings: Settings) -> Accelerator:
         # Without this, processes that torchrun starts on a machine without accelerator would train independently.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=train.mixed_precision,
-        log_with=tracked(settings) or None,
+        log_with=[*tracked(settings)] or None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
     # Only the main process logs.
