@@ -76,6 +76,17 @@ def test_alpha_is_dropped():
     assert to_rgb(image).getpixel((0, 0)) == (10, 20, 30)
 
 
+def test_postscript_is_refused_before_it_could_run(tmp_path, monkeypatch):
+    """Pillow decodes it with Ghostscript, an interpreter."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was called"))
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nquit\n%%EOF\n"
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(content)
+    for given in (file, content):
+        with pytest.raises(ImageError, match="is a PostScript file, which is a program; convert it to PNG"):
+            open_image(given)
+
+
 def test_float_pixels_are_refused():
     with pytest.raises(InputError, match="unknown range"):
         to_rgb(Image.fromarray(np.zeros((2, 2), dtype=np.float32)))

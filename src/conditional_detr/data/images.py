@@ -198,6 +198,8 @@ def _opened(file: io.BufferedIOBase, name: str) -> Generator[Image.Image]:
     """Open an image without decoding it. Everything that Pillow raises becomes an ``ImageError``."""
     try:
         with Image.open(cast(BinaryIO, file)) as image:
+            if image.format == "EPS":  # Pillow would run Ghostscript on it, an interpreter of a programming language
+                raise ImageError(f"image {name} is a PostScript file, which is a program; convert it to PNG")
             _check_shape(image, f"image {name}")
             yield image
     except ImageError:

@@ -99,12 +99,17 @@ class Batcher:
         """Number of images that are accepted and not answered."""
         return self._reserved
 
+    @property
+    def seconds_to_room(self) -> float:
+        """Seconds that the images in the queue are expected to take, at least 1."""
+        return max(1.0, self._reserved * self._seconds_per_image)
+
     @contextmanager
     def places(self, count: int) -> Generator[None]:
         """Reserve places in the queue for the images of a request. Raises ``QueueFull``."""
         with self._changed:
             if self._reserved + count > self.queue:
-                raise QueueFull(max(1.0, self._reserved * self._seconds_per_image))
+                raise QueueFull(self.seconds_to_room)
             self._reserved += count
         try:
             yield

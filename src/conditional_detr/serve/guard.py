@@ -97,9 +97,9 @@ class _Request:
         if self.scope["method"] != "POST":
             return None
         if self.service.full or self.guard.active > self.guard.most:
-            return queue_full(1.0)
+            return queue_full(self.service.seconds_to_room)
         length = self.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.settings.max_bytes:
+        if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > self.settings.max_bytes):
             return self._too_large()
         return None
 

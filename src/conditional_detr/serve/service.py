@@ -90,6 +90,11 @@ class Service:
         """Whether the queue has no room for even one image."""
         return self._batcher.reserved >= self.settings.queue
 
+    @property
+    def seconds_to_room(self) -> float:
+        """Seconds after which a full queue is expected to have room."""
+        return self._batcher.seconds_to_room
+
     async def detect(self, uploads: Sequence[Upload], deadline: float, loaded: Loaded) -> list[Found]:
         """Find the objects in the images of a request. deadline: by ``time.monotonic``.
 
