@@ -146,10 +146,14 @@ class Detections:
 
         threshold: one for all, or one for each category id.
         """
+        return self[self.reaches(threshold)]
+
+    def reaches(self, threshold: float | Mapping[int, float]) -> Bool[Tensor, " objects"]:
+        """Tell for each detection whether its score is at least ``threshold``, as in ``above``."""
         if isinstance(threshold, Mapping):
             least = torch.tensor([threshold[label] for label in self.labels.tolist()], dtype=torch.float64)
-            return self[self.scores.double() >= least]
-        return self[self.scores >= threshold]
+            return self.scores.double() >= least
+        return self.scores >= threshold
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """Return COCO results: ``bbox`` is x, y, width, height in pixels."""

@@ -58,6 +58,16 @@ def test_a_tracker_without_its_package_is_named(quick_run, monkeypatch):
         loop.train(changed(quick_run, train={"log": ("aim",)}))
 
 
+def test_a_tracker_that_can_not_begin_is_told_before_training(quick_run, monkeypatch):
+    def not_logged_in(*_):
+        raise RuntimeError("no API key")
+
+    monkeypatch.setattr("conditional_detr.training.trackers.find_spec", lambda name: object())
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", not_logged_in)
+    with pytest.raises(SettingsError, match=r"train.log=\[wandb\] can't begin \(no API key\)"):
+        loop.train(changed(quick_run, train={"log": ("wandb",)}))
+
+
 @pytest.mark.filterwarnings("ignore")  # of wandb
 def test_wandb_offline_gets_metrics_settings_pictures_and_the_model(quick_run, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="wandb is not installed")

@@ -1,7 +1,6 @@
 """Two nodes of torchrun, as two agents on loopback: one of them is lost, and the job goes on to the same end."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -108,4 +107,3 @@ def test_a_job_that_loses_a_node_ends_like_an_undisturbed_one(quick_run, tmp_pat
     )
     assert one == other
     assert one[-1]["kind"] == "evaluation"
-    shutil.rmtree(runs["disturbed"].path)

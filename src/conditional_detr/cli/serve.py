@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -67,7 +67,7 @@ def command(
     seconds: Annotated[float, typer.Option(min=0.1, help="Maximum time of a request.")] = 30,
     drain_seconds: Annotated[float, typer.Option(min=0, help="Time that requests in flight have after SIGTERM.")] = 30,
     log_format: Annotated[
-        str, typer.Option(metavar="auto|text|json", help="auto: text on a terminal, JSON elsewhere.")
+        Literal["auto", "text", "json"], typer.Option(help="auto: text on a terminal, JSON elsewhere.")
     ] = "auto",
     page: Annotated[bool, typer.Option("--page/--no-page", help="Show a page for trying the model at /.")] = True,
     samples: Samples = None,
@@ -85,8 +85,6 @@ def command(
     _share_cores()
     from conditional_detr.serve.settings import ServerSettings, read_keys
 
-    if log_format not in ("auto", "text", "json"):
-        raise SettingsError(f"--log-format is {log_format!r}; give auto, text or json")
     if not name or not all(each.isascii() and (each.isalnum() or each in "._-") for each in name):
         raise SettingsError(
             f"--name is {name!r}; give letters, digits, '.', '_' and '-', because it is part of addresses"
@@ -184,7 +182,7 @@ def _run(
     settings: "ServerSettings",
     host: str,
     port: int,
-    log_format: "LogFormat | str",
+    log_format: "LogFormat",
     on_start: "Callable[[str], None]" = lambda address: None,
 ) -> None:
     from conditional_detr.serve.logs import log_to_standard_error
@@ -200,7 +198,7 @@ def _run(
     def started(address: str) -> None:
         detector = service.loaded.detector
         note(f"serving {settings.name} ({detector!r}) at {address}; documentation: {address}/docs")
-        log_to_standard_error(log_format)  # pyright: ignore[reportArgumentType]
+        log_to_standard_error(log_format)
         on_start(address)
 
     serve(service, listening, started)

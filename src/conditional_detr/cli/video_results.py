@@ -90,13 +90,7 @@ class VideoResults:
 
     def _split(self, found: Detections) -> tuple[Detections, Detections]:
         """Return the detections from the threshold on, and the others."""
-        import torch
-
-        least, scores = self._threshold, found.scores.double()
-        if isinstance(least, dict):
-            mask = scores >= torch.tensor([least[label] for label in found.labels.tolist()], dtype=torch.float64)
-        else:
-            mask = found.scores >= least
+        mask = found.reaches(self._threshold)
         return found[mask], found[~mask]
 
     def _write(self, record: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ what is left of the objects seen in the frame before, so that an object keeps it
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 
-from conditional_detr.boxes import corners_to_center
+from conditional_detr.boxes import center_to_corners, corners_to_center, iou_and_giou
 from conditional_detr.structures import Detections
 
 LOW_SCORE = 0.1  # detections below it are not used at all
@@ -104,15 +105,10 @@ def _matched(tracks: list[_Track], found: Detections, least: float, *, by_score:
     """
     if not tracks or not len(found):
         return {}
-    centers = np.stack([track.mean[:, 0] for track in tracks])
-    sides = centers[:, 2:].clip(min=0)
-    low, high = centers[:, :2] - sides / 2, centers[:, :2] + sides / 2
-    boxes = found.boxes.double().numpy()
-    inner = (np.minimum(high[:, None], boxes[:, 2:]) - np.maximum(low[:, None], boxes[:, :2])).clip(min=0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(-1)
-    overlap = inner / (sides.prod(-1)[:, None] + areas - inner).clip(min=1e-9)
+    predicted = center_to_corners(torch.from_numpy(np.stack([track.mean[:, 0] for track in tracks])))
+    overlap = iou_and_giou(predicted[:, None], found.boxes.double()[None])[0].numpy()  # NaN of two boxes without area
     if by_score:
-        overlap *= found.scores.double().numpy()
+        overlap = overlap * found.scores.double().numpy()
     same = np.array([track.label for track in tracks])[:, None] == found.labels.numpy()
     overlap = np.where(same & (overlap >= least), overlap, 0)
     rows, columns = linear_sum_assignment(overlap, maximize=True)

@@ -18,9 +18,10 @@ from conditional_detr.serve.service import Service
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ALWAYS = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")  # answered while the server stops
-_OPEN = (*_ALWAYS[:2], *_ALWAYS[3:], "/", "/docs", "/openapi.json")  # need no key
-_FILES = ("/page/", "/docs/")  # neither: the page asks for the key itself
+_HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
+_ALWAYS = (*_HEALTH, "/metrics")  # answered while the server stops
+_OPEN = (*_HEALTH, "/", "/docs", "/openapi.json")  # need no key; the page asks for it
+_FILES = ("/page/", "/docs/")  # beginnings of paths that need none
 
 
 def problem(refusal: Refusal, request_id: str) -> JSONResponse:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from conditional_detr.errors import SettingsError
 
-NEEDS = "pip install 'conditional-detr[serve]'"
-
 
 @dataclass(frozen=True)
 class ServerSettings:

@@ -46,7 +46,12 @@ class Trackers(Callback):
             "wandb": {"name": folder.path.name, "dir": str(folder.path)},
             "mlflow": {"run_name": folder.path.name},
         }
-        accelerator.init_trackers(PROJECT, flat, {name: options.get(name, {}) for name in tracked(settings)})
+        try:
+            accelerator.init_trackers(PROJECT, flat, {name: options.get(name, {}) for name in tracked(settings)})
+        except Exception as error:  # of many libraries, such as without a login
+            raise SettingsError(
+                f"train.log=[{','.join(tracked(settings))}] can't begin ({error}); log in, or leave it out"
+            ) from error
         self.trackers: list[Any] = list(accelerator.trackers)  # each has its own methods besides ``log``
 
     def on_step(self, record: Metrics) -> None:
