@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	$(BIN)/cdetr demo --out demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check

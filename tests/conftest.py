@@ -17,7 +17,19 @@ from conditional_detr.data.shapes import SHAPES, write_shapes
 from conditional_detr.model.network import build_model
 
 SHARED = Path(__file__).parents[2] / "shared"
-torch.set_num_threads(2)
+if os.environ.get("PYTEST_XDIST_WORKER"):  # one of several processes: one thread, also in what it starts
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+else:
+    torch.set_num_threads(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Escape what pytest-xdist can't send, such as half of a pair of UTF-16 code units in a logged file name."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 def needs_shared(relative: str) -> pytest.MarkDecorator:
