@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference that are made from the source: settings and the command line.
+"""Write the pages of docs/reference that are made from the source and the installed packages: settings, the command line, and licenses.
 
 ``python scripts/docs/generate.py`` writes them; with ``--check`` the exit code tells whether they are up to date. They are part of
 the repository, so any builder of the site can read them.
@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import commands_page
+import licenses_page
 import settings_page
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -20,6 +21,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "settings.md": settings_page.page(),
         REFERENCE / "command-line.md": commands_page.page(),
+        REFERENCE / "licenses.md": licenses_page.page(),
     }
 
 

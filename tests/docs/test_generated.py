@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import re
 import sys
+from importlib import metadata
 
 import pytest
 import typer
@@ -21,7 +22,7 @@ def scripts():
     sys.path.insert(0, str(folder))
     try:
         found = {}
-        for name in ("settings_page", "commands_page", "generate"):
+        for name in ("settings_page", "commands_page", "licenses_page", "generate"):
             spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
@@ -33,11 +34,28 @@ def scripts():
 
 
 def test_pages_are_up_to_date(scripts):
-    tested = re.search(r"^typer==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[1]
+    tested = dict(re.findall(r"^(.*)==(.*)$", (ROOT / "constraints.txt").read_text(), re.M))
     outdated = {path.name for path in scripts["generate"].outdated()}
-    if typer.__version__ != tested:
+    if typer.__version__ != tested["typer"]:
         outdated.discard("command-line.md")  # each version of typer describes options in words of its own
+    installed = {each.name.replace("_", "-"): each.version.partition("+")[0] for each in metadata.distributions()}
+    if any(installed.get(name.replace("_", "-")) != version for name, version in tested.items()):
+        outdated.discard("licenses.md")  # other versions need other packages
     assert not outdated, "run: python scripts/docs/generate.py"
+
+
+def test_licenses_go_with_apache(scripts):
+    rows = scripts["licenses_page"].licenses()
+    assert {name for name, (_, needed) in rows.items() if needed == "always"} > {"torch", "numpy", "pillow", "typer"}
+    assert not scripts["licenses_page"].refused(rows)
+    assert rows.get("av", ("", ""))[1] != "always"  # its wheels contain GPL libraries
+
+
+@pytest.mark.parametrize(
+    "terms", ["AGPL-3.0", "GNU General Public License v3 (GPLv3)", "GPL-2.0-or-later", "not named"]
+)
+def test_a_license_that_does_not_is_refused(scripts, terms):
+    assert scripts["licenses_page"].refused({"a": (terms, "always"), "b": ("LGPL-3.0", "always")}) == {"a": terms}
 
 
 def test_every_number_has_a_unit(scripts):
