@@ -44,8 +44,3 @@ def test_it_builds(builder, tmp_path):
     assert "from_pretrained" in (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")
     for folder in ("src", "docs", "site"):
         shutil.rmtree(tmp_path / folder)
-
-
-def test_the_citation_is_of_this_version():
-    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)[1]
-    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
