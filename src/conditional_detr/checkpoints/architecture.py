@@ -46,6 +46,7 @@ def build_checkpoint(parsed: Parsed, dilation: bool | None, source: object, head
         values = values | {HEAD[0]: torch.zeros(rows, architecture.channels), HEAD[1]: torch.zeros(rows)}
     model = describe_network(architecture, classes)
     load_strictly(model, values, source, state.name)
+    model.backbone.compute_buffers()
     origin = Origin(state.format, state.layout.name, state.names, parsed.left_out)
     record = ModelRecord(architecture, parsed.categories, parsed.input_size, parsed.thresholds)
     return Checkpoint(model.eval(), record, origin)

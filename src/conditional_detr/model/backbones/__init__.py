@@ -29,6 +29,10 @@ class Backbone(nn.Module, ABC):
     def freeze(self, stages: int) -> None:
         """Stop training the stem and the first ``stages`` stages; -1 freezes nothing, not even the stem."""
 
+    def compute_buffers(self) -> None:
+        """Compute buffers that are not in checkpoints, in a network that was on the meta device until weights were loaded."""
+        return
+
     @abstractmethod
     def fused(self) -> nn.Module:
         """Return an equivalent network for inference, with fewer operations and shared parameters."""

@@ -54,7 +54,8 @@ class HuggingFaceBackbone(Backbone):
             if max((number for _, number in config.numbers()), default=0) >= _LARGE:
                 with torch.device("meta"):
                     _check_size(AutoBackbone.from_config(made))
-            self.model: nn.Module = AutoBackbone.from_config(made)
+            self._build = partial(AutoBackbone.from_config, made)
+            self.model: nn.Module = self._build()
         except InputError:
             raise
         except Exception as error:  # transformers raises many kinds
@@ -82,6 +83,17 @@ class HuggingFaceBackbone(Backbone):
         blocks = next((part for part in encoder.children() if isinstance(part, nn.ModuleList)), nn.ModuleList())
         for block in blocks[:stages]:
             block.requires_grad_(False)
+
+    def compute_buffers(self) -> None:
+        """Take them from a second network, which is then dropped. Without it, Swin would look up its biases at random places."""
+        missing = [name for name, buffer in self.model.named_buffers() if buffer.is_meta]
+        if not missing:
+            return
+        with torch.random.fork_rng(devices=[]):  # its random weights are not used
+            computed = self._build()
+        for name in missing:
+            owner, _, last = name.rpartition(".")
+            setattr(self.model.get_submodule(owner), last, computed.get_buffer(name))
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         model = cast(Any, self.model)
