@@ -393,3 +393,8 @@ def test_the_benchmark_measures_exports(model, file):
         found = ExportedPrediction(file, inputs, runtime).outputs()
         assert max(difference([each.numpy() for each in found], [each.numpy() for each in expected])) < 1e-3
     refused(cdetr("benchmark", "conditional-detr_tiny_shapes", "--runtime", "tflite"), "give onnxruntime or openvino")
+    options = ("--size", "72x96", "--repeats", "1", "--json")
+    result = cdetr("benchmark", "conditional-detr_tiny_shapes", "--runtime", "onnxruntime-int8", *options)
+    (measured,) = json.loads(result.stdout)["measurements"]
+    assert [row["name"] for row in measured["rows"]] == ["plain", "--optimize", "onnxruntime-int8"]
+    assert 1e-4 < measured["differences"]["onnxruntime-int8"][0] < 1  # 8 bits are less exact than 32

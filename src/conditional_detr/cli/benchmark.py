@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from conditional_detr.benchmark.inputs import Inputs
     from conditional_detr.checkpoints.checkpoint import Checkpoint
 
+_INT8 = "-int8"  # behind the name of a runtime
+
 
 def command(
     source: Annotated[
@@ -43,8 +45,9 @@ def command(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[onnxruntime|openvino]",
-            help="Also measure an ONNX export of the network in this runtime, on the CPU; may be repeated.",
+            metavar="[onnxruntime|openvino][-int8]",
+            help="Also measure an ONNX export of the network in this runtime, on the CPU; may be repeated. "
+            "With -int8, its convolutions are quantized, with ranges of random pixels: for the speed only.",
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each kind.")] = 7,
@@ -146,7 +149,7 @@ def _prediction(
     if compile:
         makers["--compile"] = (ours.Prediction, folder, inputs, True, True)
     for name, file in exported.items():
-        makers[name] = (ours.ExportedPrediction, file, inputs, name)
+        makers[name] = (ours.ExportedPrediction, file, inputs, name.removesuffix(_INT8))
     if against:
         from conditional_detr.benchmark import theirs
 
@@ -168,14 +171,20 @@ def _exported(checkpoint: "Checkpoint", folder: Path, runtimes: Sequence[str]) -
     if not runtimes:
         return {}
     for name in runtimes:
-        if name not in ("onnxruntime", "openvino"):
-            raise SettingsError(f"--runtime {name}: give onnxruntime or openvino")
+        if name.removesuffix(_INT8) not in ("onnxruntime", "openvino"):
+            raise SettingsError(f"--runtime {name}: give onnxruntime or openvino, with or without {_INT8} behind it")
+    from conditional_detr.benchmark.inputs import Inputs
     from conditional_detr.export.files import write_onnx
-    from conditional_detr.exports import MODELS, ExportRecord
+    from conditional_detr.export.int8 import quantize
+    from conditional_detr.exports import MASK, MODELS, PIXELS, ExportRecord
 
     file = folder / MODELS[".onnx"]
     write_onnx(checkpoint, ExportRecord(checkpoint.record), file)
-    return dict.fromkeys(runtimes, file)
+    small = file.with_stem("int8")
+    if any(name.endswith(_INT8) for name in runtimes):
+        pixels = Inputs(1, 480, 640).images().pixels
+        quantize(file, [{PIXELS: pixels.numpy(), MASK: pixels.new_zeros(1, 480, 640).bool().numpy()}], small)
+    return {name: small if name.endswith(_INT8) else file for name in runtimes}
 
 
 def _training(checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int) -> dict[str, Any]:

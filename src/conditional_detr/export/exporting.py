@@ -27,7 +27,7 @@ from conditional_detr.export.files import (
     write_torch,
 )
 from conditional_detr.export.graph import torch_program
-from conditional_detr.export.int8 import quantize
+from conditional_detr.export.int8 import calibration_batches, quantize
 from conditional_detr.export.parity import FLOAT32, HALF, Difference, as_record, check, differences, pictures
 from conditional_detr.export.readme import readme
 from conditional_detr.exports import MODELS, ExportRecord
@@ -131,7 +131,7 @@ def export(
         if calibration is not None:
             on_stage("quantizing to INT8")
             small = onnx_file.with_stem("int8")
-            quantize(onnx_file, calibration, about, small)
+            quantize(onnx_file, calibration_batches(calibration, about), small)
             small.replace(onnx_file)
             if to == "openvino":
                 write_openvino(onnx_file, about, file)

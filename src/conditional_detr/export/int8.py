@@ -1,9 +1,11 @@
 """Quantize the convolutions of an ONNX file to INT8."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.batching import pad, prepare
@@ -13,21 +15,21 @@ from conditional_detr.exports import MASK, PIXELS, ExportRecord
 CALIBRATION = 100  # images, unless there are fewer
 
 
-def quantize(onnx_file: Path, data: Annotations, export: ExportRecord, out: Path, images: int = CALIBRATION) -> None:
+def quantize(onnx_file: Path, batches: Iterable[Mapping[str, np.ndarray]], out: Path) -> None:
     """Write an ONNX file whose convolutions compute with 8-bit integers.
 
-    Ranges of activations are the largest values on ``images`` images of ``data``, spread evenly. Weights have a scale per output
+    batches: inputs of the file by name; ranges of activations are the largest values on them. Weights have a scale per output
     channel, and 7 bits, because sums of 8-bit products overflow on processors without VNNI. Everything else stays float32:
     quantizing the transformer loses most of the AP (docs/deploy.md).
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
-        def __init__(self, batches: Iterator[dict[str, Any]]) -> None:
-            self.batches = batches
+        def __init__(self) -> None:
+            self.batches = iter(batches)
 
         def get_next(self) -> dict[str, Any]:
-            return next(self.batches, {})
+            return dict(next(self.batches, {}))
 
     logger = logging.getLogger()
     level = logger.level
@@ -36,7 +38,7 @@ def quantize(onnx_file: Path, data: Annotations, export: ExportRecord, out: Path
         quantize_static(
             onnx_file,
             out,
-            Reader(_batches(data, export, images)),
+            Reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             per_channel=True,
@@ -48,7 +50,10 @@ def quantize(onnx_file: Path, data: Annotations, export: ExportRecord, out: Path
         logger.setLevel(level)
 
 
-def _batches(data: Annotations, export: ExportRecord, images: int) -> Iterator[dict[str, Any]]:
+def calibration_batches(
+    data: Annotations, export: ExportRecord, images: int = CALIBRATION
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the inputs of a file for images of a data set, spread evenly. images: their number, unless there are fewer."""
     size, copies = export.model.input_size, export.batch or 1
     count = min(images, len(data))
     for number in range(count):
