@@ -153,3 +153,6 @@ def test_categories_are_matched_by_id_then_name(shapes_root):
     assert match_categories(wider, data) == {9: 1, 8: 2, 7: 3}
     with pytest.raises(InputError, match="'triangle', which the model does not know"):
         match_categories(Categories((1, 2), ("rectangle", "ellipse")), data)
+    many = Categories(tuple(range(91)), tuple(f"class {i}" for i in range(91)))
+    with pytest.raises(InputError, match=r"\(it knows class 0, .*, class 9 and 81 more\)"):
+        match_categories(many, data)

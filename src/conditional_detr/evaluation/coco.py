@@ -165,8 +165,9 @@ def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
         if own is None:
             if not has_boxes:
                 continue
+            known = ", ".join(model.names[:10]) + (f" and {more} more" if (more := len(model.names) - 10) > 0 else "")
             raise DataError(
-                f"{data.source} has category {name!r}, which the model does not know (it knows {', '.join(model.names)}); "
+                f"{data.source} has category {name!r}, which the model does not know (it knows {known}); "
                 f"evaluate on data with the categories it was trained on, or give the names of its categories",
                 argument="names",
             )
