@@ -4,6 +4,7 @@ import re
 from importlib import metadata
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PROJECT = "conditional-detr"
 DEVELOPMENT = ("dev", "docs")  # extras for work on the package itself
@@ -36,16 +37,15 @@ def needs(name: str, extras: frozenset[str] = frozenset()) -> dict[str, None]:
     seen = set()
     while todo:
         package, wanted = todo.pop()
-        key = re.sub(r"[-_.]+", "-", package).lower()
+        key = canonicalize_name(package)
         if (key, wanted) in seen:
             continue
         seen.add((key, wanted))
-        found[key] = None
         try:
             lines = metadata.requires(package) or []
         except metadata.PackageNotFoundError:  # of another system or Python, or an extra that is not installed
-            del found[key]
             continue
+        found[key] = None
         for requirement in map(Requirement, lines):
             marker = requirement.marker
             if marker is None or any(marker.evaluate({"extra": each}) for each in ("", *wanted)):
