@@ -152,7 +152,7 @@ def main() -> None:
     left.plot(counts, [matcher for matcher, _ in times], "o-", label="matcher")
     left.plot(counts, [rest for _, rest in times], "o-", label="rest of the loss, with gradients")
     left.set(xlabel="objects per image", ylabel="milliseconds", title="6 layers, 2 images, 300 queries")
-    left.legend()
+    left.legend(loc="upper left")
 
     sizes = [(480, 640), (800, 1066), (800, 1333), (1200, 1600), (1600, 2132)]
     print("image       cells  prediction MiB  training MiB")
@@ -166,7 +166,7 @@ def main() -> None:
     middle.plot(area, memory[False], "o-", label="prediction")
     middle.plot(area, memory[True], "o-", label="training, on a CPU")
     middle.set(xlabel="megapixels", ylabel="MiB at most", title="one encoder layer, one image")
-    middle.legend()
+    middle.legend(loc="upper left")
 
     print("images     seconds  microseconds per image  bytes per box  MiB written by a loading process")
     seconds = []

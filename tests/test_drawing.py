@@ -1,12 +1,15 @@
 """Boxes, pages and curves are drawn as asked."""
 
+import ast
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import conditional_detr
 from conditional_detr.drawing import color_of, draw_boxes, page, plot_curves, write_picture
 from conditional_detr.structures import Detections
 from tests.conftest import no_room_for_files_over
@@ -48,6 +51,19 @@ def test_curves_are_written(tmp_path):
     plot_curves([], [], tmp_path / "empty.png")
     with Image.open(tmp_path / "x.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_every_legend_has_its_place():
+    """Matplotlib's search for the best place takes seconds where there are many points, and warns of it."""
+    package = Path(conditional_detr.__file__).parent
+    calls = [
+        (file.name, node)
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "legend"
+    ]
+    assert len(calls) >= 4
+    assert not [file for file, call in calls if "loc" not in {keyword.arg for keyword in call.keywords}]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".pdf"])

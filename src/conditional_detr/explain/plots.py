@@ -132,7 +132,9 @@ def plot_convergence(curves: Sequence[Curve], file: Path) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("validation AP")
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    legend = figure.axes[0].legend(list(lines.values()), [printable(name) for name in colors], fontsize=8)
+    legend = figure.axes[0].legend(
+        list(lines.values()), [printable(name) for name in colors], loc="lower right", fontsize=8
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may contain dollar signs
     write_picture(figure, file, dpi=110)

@@ -101,7 +101,7 @@ def plot_statistics(splits: Mapping[Split, Annotations], file: Path) -> None:
     _plot_centers(centers, splits)
     for axes in (sizes, counts, classes, sides, aspects):
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="upper right")
     write_picture(figure, file, dpi=90)
 
 

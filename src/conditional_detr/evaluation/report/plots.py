@@ -113,7 +113,7 @@ def plot_errors(analysis: Analysis, file: Path) -> None:
         size_axes.bar_label(bars, ["none" if each < 0 else f"{each:.2f}" for each in heights], fontsize=8)
     size_axes.set_xticks(range(3), list(sizes))
     size_axes.set(title="AP and AR by size of objects (COCO)", ylim=(0, 1.05))
-    size_axes.legend(fontsize=8)
+    size_axes.legend(loc="upper left", fontsize=8)
 
     bins = [each for each in analysis.calibration.bins if each.count]
     score_axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
