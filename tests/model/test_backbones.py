@@ -103,6 +103,33 @@ def test_lite0_trains_and_recomputes():
             torch.testing.assert_close(parameter.grad / scale, state[name].grad / scale, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("norm", ["frozen", "trained"])
+@pytest.mark.parametrize("frozen", [-1, 0, 2, 4])
+def test_images_one_by_one_compute_what_a_batch_does(norm, frozen, monkeypatch):
+    """Outputs, gradients and the statistics of trained batch norm do not depend on it; only constant parts are split."""
+    torch.manual_seed(0)
+    whole = randomized(ModelSettings(backbone=LITE[1], batch_norm=norm, **SMALL)).model.backbone.train()
+    whole.freeze(frozen)
+    split = copy.deepcopy(whole)
+    pixels = torch.randn(3, 3, 33, 48)
+    found = split(pixels)
+    parts = []
+    monkeypatch.setattr(efficientnet, "_one_by_one", lambda part, x: parts.append(part) or part(x))
+    expected = whole(pixels)
+    assert bool(parts) == (norm == "frozen" and frozen >= 0)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    if frozen < 4:
+        for each in (found, expected):
+            each.pow(2).mean().backward()
+    for ours, theirs in zip(split.parameters(), whole.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None)
+        if ours.grad is not None:
+            scale = theirs.grad.abs().max().clamp(min=1e-12)
+            torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, atol=1e-4, rtol=0)
+    for ours, theirs in zip(split.buffers(), whole.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 # --- weights ---
 
 

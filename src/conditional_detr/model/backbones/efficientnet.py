@@ -5,7 +5,8 @@ Parameters have timm's names. Batch norm has eps 1e-5, as transformers computes 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -65,6 +66,16 @@ def _same_padding(x: Tensor, kernel: int) -> Tensor:
 def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     padding = kernel // 2 if stride == 1 else 0  # ``_same_padding`` pads the others
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+
+
+def _one_by_one(part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a part without gradients to the images of a batch one by one on a CPU, because the maps of one fit its cache.
+
+    This family's maps are large for the work on them: a batch of 4 images of 288x384 takes 0.6 of the time.
+    """
+    if x.device.type != "cpu" or len(x) < 2 or x.requires_grad or torch.compiler.is_compiling():
+        return part(x)
+    return torch.cat([part(image) for image in x.split(1)])
 
 
 class Block(nn.Module):
@@ -137,13 +148,26 @@ class EfficientNetLite(Backbone):
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         if pixels.device.type == "cpu":  # as in ResNet
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        x = functional.relu6(normalized_convolution(_same_padding(pixels, 3), self.conv_stem, self.bn1), inplace=True)
-        for stage in self.blocks:
+        apart = self._constant_stages() if self.norm_frozen or not self.training else -1
+
+        def first(x: Tensor) -> Tensor:
+            x = functional.relu6(normalized_convolution(_same_padding(x, 3), self.conv_stem, self.bn1), inplace=True)
+            return self.blocks[: max(apart, 0)](x)
+
+        x = first(pixels) if apart < 0 else _one_by_one(first, pixels)
+        for stage in list(self.blocks)[max(apart, 0) :]:
             if self.gradient_checkpointing and self.training and self.norm_frozen:
                 x = cast(Tensor, checkpoint(stage, x, use_reentrant=False))
             else:
                 x = stage(x)
         return x
+
+    def _constant_stages(self) -> int:
+        """Return the number of leading stages that compute no gradients; -1 if the stem computes them."""
+        if not torch.is_grad_enabled():
+            return len(self.blocks)
+        parts = (self.conv_stem, *self.blocks)
+        return len(list(takewhile(lambda part: not any(p.requires_grad for p in part.parameters()), parts))) - 1
 
     def fused(self) -> "FusedEfficientNetLite":
         return FusedEfficientNetLite(self)
@@ -178,7 +202,7 @@ class FusedEfficientNetLite(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return self.blocks(self.stem(_same_padding(pixels, 3), activation="relu6"))
+        return _one_by_one(lambda x: self.blocks(self.stem(_same_padding(x, 3), activation="relu6")), pixels)
 
 
 def build(architecture: Architecture, *, norm_frozen: bool) -> EfficientNetLite:
