@@ -3,24 +3,27 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Generator
 from types import FrameType
+
+PATIENCE = 3.0  # seconds for what follows an interruption, before another signal ends that too
 
 
 @contextlib.contextmanager
 def signals_interrupt() -> Generator[None]:
     """Let the first of the signals that stop a run interrupt the block, as Ctrl-C does. What is done can then be finished.
 
-    Under nohup, which ignores SIGHUP, it stays ignored.
+    Signals of the next ``PATIENCE`` seconds are ignored, because some systems send several. Later ones interrupt again. Under nohup, which ignores SIGHUP, it stays ignored.
     """
     from conditional_detr.data.loading import STOP_SIGNALS
 
-    interrupted = False
+    ignored_until = 0.0
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if not interrupted:
-            interrupted = True
+        nonlocal ignored_until
+        if time.monotonic() >= ignored_until:
+            ignored_until = time.monotonic() + PATIENCE
             raise KeyboardInterrupt
 
     always = (signal.SIGINT, signal.SIGTERM)  # a shell ignores SIGINT for what it starts in the background
