@@ -2,8 +2,6 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,10 +13,7 @@ from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
-    from conditional_detr.benchmark.inputs import Inputs
     from conditional_detr.checkpoints.checkpoint import Checkpoint
-
-_INT8 = "-int8"  # behind the name of a runtime
 
 
 def command(
@@ -65,11 +60,14 @@ def command(
 
     import torch
 
+    from conditional_detr.benchmark.comparison import INT8, RUNTIMES, Comparison
     from conditional_detr.benchmark.counting import mean_multiply_adds
     from conditional_detr.benchmark.inputs import Inputs
     from conditional_detr.benchmark.measuring import default_device, matrix_rate
-    from conditional_detr.checkpoints.formats import load
 
+    for name in runtime or ():
+        if name.removesuffix(INT8) not in RUNTIMES:
+            raise SettingsError(f"--runtime {name}: give {' or '.join(RUNTIMES)}, with or without {INT8} behind it")
     checkpoint = _checkpoint(source, settings or [], dilation, train and against is not None)
     if against and (checkpoint.architecture.dilation or checkpoint.architecture.decoder != "conditional"):
         raise SettingsError(f"{source}: transformers has no such Conditional DETR without timm; leave out --against")
@@ -93,17 +91,15 @@ def command(
     if not as_json:
         say(*_heading(record))
     with tempfile.TemporaryDirectory() as folder:
-        load("huggingface").write(checkpoint, Path(folder))
-        exported = _exported(checkpoint, Path(folder), runtime or [])
+        comparison = Comparison(checkpoint, Path(folder), against=against is not None, repeats=repeats)
+        exported = comparison.export(runtime or [])
         for count in batches:
             for height, width in sizes:
                 inputs = Inputs(count, height, width)
                 if train:
-                    measured = _training(checkpoint, Path(folder), inputs, against is not None, repeats)
+                    measured = comparison.training(inputs)
                 else:
-                    measured = _prediction(
-                        checkpoint, Path(folder), inputs, against is not None, repeats, compile, rate, exported
-                    )
+                    measured = comparison.prediction(inputs, compile=compile, exported=exported, matrix_rate=rate)
                 record["measurements"].append(measured)
                 if not as_json:
                     say(*_table(measured))
@@ -125,132 +121,6 @@ def _checkpoint(source: str, overrides: list[str], dilation: bool | None, auxili
     if not Path(source).exists() and "/" not in source:
         raise SettingsError(f"{source} is no preset, file or folder; presets: {', '.join(preset_names())}")
     return open_checkpoint(source, dilation)
-
-
-def _prediction(
-    checkpoint: "Checkpoint",
-    folder: Path,
-    inputs: "Inputs",
-    against: bool,
-    repeats: int,
-    compile: bool,
-    rate: float,
-    exported: dict[str, Path],
-) -> dict[str, Any]:
-    import torch
-
-    from conditional_detr.benchmark import ours
-    from conditional_detr.benchmark.counting import multiply_adds
-
-    makers: dict[str, tuple[Any, ...]] = {
-        "plain": (ours.Prediction, folder, inputs, False, False),
-        "--optimize": (ours.Prediction, folder, inputs, True, False),
-    }
-    if compile:
-        makers["--compile"] = (ours.Prediction, folder, inputs, True, True)
-    for name, file in exported.items():
-        makers[name] = (ours.ExportedPrediction, file, inputs, name.removesuffix(_INT8))
-    if against:
-        from conditional_detr.benchmark import theirs
-
-        makers[_theirs()] = (theirs.Prediction, folder, inputs)
-        if torch.cuda.is_available():  # --optimize is in half precision there too
-            makers[f"{_theirs()}, bfloat16"] = (theirs.Prediction, folder, inputs, True)
-    work = inputs.batch * multiply_adds(checkpoint.architecture, len(checkpoint.categories), inputs[1:])
-    measured = _measured("prediction", inputs, makers, repeats, _theirs() if against else "plain")
-    for row in measured["rows"]:
-        row["share_of_matrix_rate"] = work / row["seconds"]["median"] / rate
-    measured["multiply_adds"] = work
-    measured["parts"] = _parts(ours.prediction_parts(folder, inputs, repeats))
-    measured["parts_of"] = "plain"
-    return measured
-
-
-def _exported(checkpoint: "Checkpoint", folder: Path, runtimes: Sequence[str]) -> dict[str, Path]:
-    """Export the network for runtimes, and return the file of each. Raises ``SettingsError`` for an unknown one."""
-    if not runtimes:
-        return {}
-    for name in runtimes:
-        if name.removesuffix(_INT8) not in ("onnxruntime", "openvino"):
-            raise SettingsError(f"--runtime {name}: give onnxruntime or openvino, with or without {_INT8} behind it")
-    from conditional_detr.benchmark.inputs import Inputs
-    from conditional_detr.export.files import write_onnx
-    from conditional_detr.export.int8 import quantize
-    from conditional_detr.exports import MASK, MODELS, PIXELS, ExportRecord
-
-    file = folder / MODELS[".onnx"]
-    write_onnx(checkpoint, ExportRecord(checkpoint.record), file)
-    small = file.with_stem("int8")
-    if any(name.endswith(_INT8) for name in runtimes):
-        pixels = Inputs(1, 480, 640).images().pixels
-        quantize(file, [{PIXELS: pixels.numpy(), MASK: pixels.new_zeros(1, 480, 640).bool().numpy()}], small)
-    return {name: small if name.endswith(_INT8) else file for name in runtimes}
-
-
-def _training(checkpoint: "Checkpoint", folder: Path, inputs: "Inputs", against: bool, repeats: int) -> dict[str, Any]:
-    from conditional_detr.benchmark import ours
-
-    stages = 1 if checkpoint.model.backbone.norm_frozen else -1
-    checkpoint.model.backbone.freeze(stages)
-    trained = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
-    makers: dict[str, tuple[Any, ...]] = {"plain": (ours.Training, folder, inputs, stages, False)}
-    if against:
-        from conditional_detr.benchmark import theirs
-
-        makers[_theirs()] = (theirs.Training, folder, inputs, trained)
-    makers["gradient checkpointing"] = (ours.Training, folder, inputs, stages, True)
-    measured = _measured("training step", inputs, makers, repeats, _theirs() if against else "plain")
-    measured["trained_parameters"] = trained
-    measured["parts"] = _parts(ours.Training(folder, inputs, stages, checkpointing=False).parts(repeats))
-    measured["parts_of"] = "plain"
-    return measured
-
-
-def _theirs() -> str:
-    from conditional_detr.benchmark.theirs import VERSION
-
-    return f"transformers {VERSION}"
-
-
-def _measured(
-    what: str, inputs: "Inputs", makers: dict[str, tuple[Any, ...]], repeats: int, base: str
-) -> dict[str, Any]:
-    """Measure times in turns, peak memory, and differences of the outputs from those of ``base``.
-
-    Ratios of times are reported only if ``base`` is transformers.
-    """
-    from conditional_detr.benchmark.inputs import difference
-    from conditional_detr.benchmark.measuring import Contender, default_device, in_turns, ratio, spread
-
-    with ExitStack() as stack:
-        sides = {name: stack.enter_context(Contender(default_device(), *maker)) for name, maker in makers.items()}
-        outputs = {name: side.outputs() for name, side in sides.items()}  # before training changes the weights
-        seconds = in_turns({name: side.seconds for name, side in sides.items()}, repeats, warmup=2)
-        memory = {name: side.peak_memory() for name, side in sides.items()}
-    rows: list[dict[str, Any]] = []
-    for name in makers:
-        row: dict[str, Any] = {
-            "name": name,
-            "seconds": spread(seconds[name])._asdict(),
-            "images_per_second": inputs.batch / spread(seconds[name]).median,
-            "peak_memory": memory[name],
-        }
-        if name != base and base != "plain":
-            row["ratio"] = ratio(seconds[name], seconds[base])._asdict()
-        rows.append(row)
-    return {
-        "what": what,
-        "batch": inputs.batch,
-        "size": [inputs.height, inputs.width],
-        "rows": rows,
-        "differences": {name: difference(each, outputs[base]) for name, each in outputs.items() if name != base},
-    }
-
-
-def _parts(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    from conditional_detr.benchmark.measuring import spread
-
-    return {name: spread(values)._asdict() for name, values in seconds.items()}
 
 
 def _heading(record: dict[str, Any]) -> tuple[str, str]:
