@@ -1,4 +1,4 @@
-"""Text of unknown origin, made safe to show: names of files and categories, and messages that quote them."""
+"""Texts of messages: those of unknown origin made safe to show, and numbers with their nouns."""
 
 import re
 
@@ -8,6 +8,11 @@ import re
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 image" and "2 images"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def printable(text: object) -> str:

@@ -321,7 +321,7 @@ def test_predict_never_replaces_an_input(run, shapes_root, tmp_path):
     assert picture.read_bytes() == before
     for folder in (".", ".", picture.parent):  # later calls do not use pictures of the first as inputs
         result = cdetr("predict", run, folder, cwd=picture.parent)
-        assert "in 1 images" in result.stdout, result.stderr
+        assert "in 1 image;" in result.stdout, result.stderr
 
 
 def test_inputs_of_predict(tmp_path):

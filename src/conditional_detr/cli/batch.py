@@ -26,6 +26,7 @@ from conditional_detr.cli.options import (
 from conditional_detr.cli.pace import Pace
 from conditional_detr.cli.signals import signals_interrupt
 from conditional_detr.errors import RunError, SettingsError
+from conditional_detr.text import counted
 
 if TYPE_CHECKING:
     from conditional_detr.batch.shards import BatchFolder
@@ -210,7 +211,7 @@ class _Job:
             where = "" if self.part == (1, 1) else f" of part {self.part[0]}/{self.part[1]}"
             speed = f" at {rate:.1f} images/s" if rate else ""
             say(
-                f"{counts.objects} objects in {counts.images - counts.errors} images{where}{speed}; results are in {folder.address}/shards"
+                f"{counted(counts.objects, 'object')} in {counted(counts.images - counts.errors, 'image')}{where}{speed}; results are in {folder.address}/shards"
             )
         if counts.errors:
             say(f"{counts.errors} of {counts.images} images have an error, which their rows tell", err=True)

@@ -23,7 +23,7 @@ from conditional_detr.cli.options import (
 )
 from conditional_detr.errors import CheckpointError, SettingsError
 from conditional_detr.files import write_text
-from conditional_detr.text import printable
+from conditional_detr.text import counted, printable
 
 if TYPE_CHECKING:
     from conditional_detr.checkpoints.thresholds import RecordFile
@@ -66,6 +66,7 @@ def command(
     from conditional_detr.evaluation.coco import evaluate_detector, match_categories
     from conditional_detr.evaluation.report import (
         PAGE,
+        TOLD,
         Found,
         analyze,
         match,
@@ -134,8 +135,9 @@ def command(
     if report is not None:
         matches = match(data, Found.of(results, data))
         analysis = analyze(matches, metrics)
-        write_report(report, analysis, detector.record, {"model": source})
+        hints = write_report(report, analysis, detector.record, {"model": source})
         say(f"report written to {report / PAGE}", err=True)
+        say(*(f"hint: {each}" for each in hints[:TOLD]), err=True)
         thresholds = thresholds_for(detector.categories, analysis.thresholds, matches)
         _keep_thresholds(thresholds, record_file, detector.record.input_size == size, report)
 
@@ -174,7 +176,7 @@ def print_table(metrics: "CocoMetrics", data: "Annotations") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    say(f"{data.source}: {len(data)} images, {metrics.max_dets} detections per image")
+    say(f"{data.source}: {counted(len(data), 'image')}, {metrics.max_dets} detections per image")
     console = Console(highlight=False, markup=False, emoji=False)
     summary = Table("metric", "value")
     for name, value in metrics.values.items():

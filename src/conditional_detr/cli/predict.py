@@ -28,6 +28,7 @@ from conditional_detr.cli.predictions import Predictions
 from conditional_detr.cli.signals import signals_interrupt
 from conditional_detr.errors import InputError, SettingsError
 from conditional_detr.inference.formats import FORMATS
+from conditional_detr.text import counted
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector, Found, Threshold
@@ -207,7 +208,7 @@ def _summarize(results: Predictions, threshold: "Threshold", as_json: bool) -> N
     done, files = results.done, len(results.files)
     if not as_json:
         objects = sum(line.objects for line in done)
-        say(f"{objects} objects in {len(done)} images; {results.written} are in {results.out}")
+        say(f"{counted(objects, 'object')} in {counted(len(done), 'image')}; {results.written} are in {results.out}")
     if empty := [line for line in done if not line.objects]:
         best = max(empty, key=lambda line: line.best_score)
         score = math.floor(best.best_score * 1000) / 1000  # not rounded up to the threshold

@@ -14,6 +14,7 @@ from conditional_detr.drawing import color_of, draw_boxes
 from conditional_detr.files import whole_file
 from conditional_detr.inference.tracking import LOW_SCORE, Tracker
 from conditional_detr.structures import Detections
+from conditional_detr.text import counted
 from conditional_detr.video import Frame, Video, VideoWriter
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class VideoResults:
     def summary(self) -> str:
         rate = self.frames / max(time.monotonic() - self._started, 1e-9)
         return (
-            f"{self.objects} objects in {self.computed} of {self.frames} frames of {self._video.source}, "
+            f"{counted(self.objects, 'object')} in {self.computed} of {self.frames} frames of {self._video.source}, "
             f"{rate:.1f} frames per second"
         )
 

@@ -14,6 +14,7 @@ from conditional_detr.data.reading import existing_splits, read_split, refuse_pr
 from conditional_detr.data.splitting import shared_images
 from conditional_detr.errors import DataError
 from conditional_detr.record import Categories
+from conditional_detr.text import counted
 
 NAMED = 10  # maximum number of categories without boxes that a warning names
 
@@ -153,7 +154,7 @@ def training_warnings(train: Annotations, val: Annotations | None, queries: int,
 
 def described(data: Annotations) -> str:
     """Return numbers, annotation file and image folder of a split, for messages."""
-    return f"{len(data)} images in {data.folder} with {data.usable.sum()} objects ({data.source})"
+    return f"{counted(len(data), 'image')} in {data.folder} with {counted(int(data.usable.sum()), 'object')} ({data.source})"
 
 
 def tell_problems(data: Annotations, log: logging.Logger) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.errors import InputError
 from conditional_detr.evaluation.coco import CocoMetrics, evaluate_detector
-from conditional_detr.evaluation.report import Found, Matches, analyze, match, read_info, write_report
+from conditional_detr.evaluation.report import TOLD, Found, Matches, analyze, match, read_info, write_report
 from conditional_detr.inference.detector import Detector
 from conditional_detr.runs import RunFolder, best_evaluation, read_metrics
 from conditional_detr.training.report import Reporter
@@ -56,7 +56,9 @@ def report_best(
                 return
             best = _evaluated_again(setup, folder, data, record["step"], reporter, asked_to_stop)
         about = {"model": str(folder.best_model), "step": best.step, "epoch": record["epoch"]}
-        write_report(folder.report, analyze(best.matches, best.metrics), setup.record, about)
+        hints = write_report(folder.report, analyze(best.matches, best.metrics), setup.record, about)
+        for hint in hints[:TOLD]:
+            logger.info(f"hint: {hint}")
     except _StoppedError:
         logger.info("no report is written, because the run was asked to stop; everything else is complete")
     except (InputError, OSError) as error:

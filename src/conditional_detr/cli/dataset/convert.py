@@ -16,8 +16,8 @@ from conditional_detr.cli.dataset.options import (
     NoImages,
     Overrides,
     chosen_images,
-    counted,
     data_settings,
+    images_of,
     progress,
 )
 from conditional_detr.cli.log import say
@@ -63,6 +63,6 @@ def tell_written(splits: "Splits", out: Path, layout: str, notes: list[str], as_
         numbers = {key: {"images": len(data), "objects": int(data.usable.sum())} for key, data in splits.items()}
         typer.echo(json.dumps({"folder": str(out), "layout": layout, "splits": numbers, "notes": notes}))
         return
-    say(f"{counted({key: len(data) for key, data in splits.items()})} in {out}")
+    say(f"{images_of({key: len(data) for key, data in splits.items()})} in {out}")
     for note in notes:
         say(f"note: {note}")

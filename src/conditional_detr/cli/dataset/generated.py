@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from conditional_detr.cli.dataset.options import counted, progress
+from conditional_detr.cli.dataset.options import images_of, progress
 from conditional_detr.cli.log import say
+from conditional_detr.text import counted
 
 TrainImages = Annotated[int, typer.Option("--images", min=1, help="Number of training images.")]
 ValImages = Annotated[int, typer.Option(min=1, help="Number of validation images.")]
@@ -29,5 +30,5 @@ def generate(
         splits = {split: {"images": count, "objects": objects[split]} for split, count in images.items()}
         typer.echo(json.dumps({"folder": str(out), "layout": "coco", "splits": splits}))
         return
-    say(f"{counted(images)} with {sum(objects.values())} objects in {out}")
+    say(f"{images_of(images)} with {counted(sum(objects.values()), 'object')} in {out}")
     say(advice)

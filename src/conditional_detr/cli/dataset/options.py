@@ -80,7 +80,7 @@ def progress() -> "Generator[Callable[[str], OnDone]]":
         yield stage
 
 
-def counted(splits: Mapping[str, int]) -> str:
+def images_of(splits: Mapping[str, int]) -> str:
     """Return numbers of images for a sentence: 80 training, 20 validation and 5 test images."""
     names = {"train": "training", "val": "validation", "test": "test"}
     parts = [f"{count} {names[split]}" for split, count in splits.items()]

@@ -4,11 +4,12 @@
 """
 
 from conditional_detr.evaluation.report.analysis import Analysis, analyze, thresholds_for, thresholds_from
-from conditional_detr.evaluation.report.folder import PAGE, read_info, refuse_others, write_report
+from conditional_detr.evaluation.report.folder import PAGE, TOLD, read_info, refuse_others, write_report
 from conditional_detr.evaluation.report.matching import Found, Matches, match
 
 __all__ = [
     "PAGE",
+    "TOLD",
     "Analysis",
     "Found",
     "Matches",

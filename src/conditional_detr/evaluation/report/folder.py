@@ -14,7 +14,7 @@ from conditional_detr.errors import InputError, SettingsError
 from conditional_detr.evaluation.report.analysis import Analysis
 from conditional_detr.evaluation.report.content import content
 from conditional_detr.evaluation.report.findings import WORST
-from conditional_detr.evaluation.report.hints import hints
+from conditional_detr.evaluation.report.hints import Hint, hints
 from conditional_detr.evaluation.report.page import page
 from conditional_detr.evaluation.report.pictures import draw_worst
 from conditional_detr.evaluation.report.plots import plot_confusion, plot_curves, plot_errors
@@ -22,6 +22,7 @@ from conditional_detr.files import checksum, read_json, write_text
 from conditional_detr.record import ModelRecord
 
 PAGE, DATA = "index.html", "report.json"
+TOLD = 2  # hints that a message repeats from a report
 VERSION = 1  # of ``report.json``, under "info"
 _PICTURES = [f"worst-{number:02d}.jpg" for number in range(1, WORST + 1)]
 _NAMES = [PAGE, DATA, "curves.png", "confusion.png", "errors.png", *_PICTURES]
@@ -77,10 +78,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_report(folder: Path, analysis: Analysis, record: ModelRecord, about: Mapping[str, Any]) -> None:
-    """Write the page, its pictures and the data of a report. They replace those of an earlier one when all are complete.
+def write_report(folder: Path, analysis: Analysis, record: ModelRecord, about: Mapping[str, Any]) -> list[Hint]:
+    """Write the page, its pictures and the data of a report, and return its hints, the most important first.
 
-    record: of the model that was evaluated. about: further facts, such as its path, for "info". Raises ``SettingsError`` as
+    The files replace those of an earlier report when all are complete. record: of the model that was evaluated. about: further facts, such as its path, for "info". Raises ``SettingsError`` as
     ``refuse_others`` does, and ``OSError`` when the folder can't be written.
     """
     refuse_others(folder)
@@ -89,7 +90,7 @@ def write_report(folder: Path, analysis: Analysis, record: ModelRecord, about: M
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write(partial, analysis, record, dict(about))
+        advice = _write(partial, analysis, record, dict(about))
         written = sorted((path.name for path in partial.iterdir()), key=lambda name: name == DATA)  # the data last
         for name in written:
             os.replace(partial / name, folder / name)
@@ -97,9 +98,10 @@ def write_report(folder: Path, analysis: Analysis, record: ModelRecord, about: M
             (folder / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return advice
 
 
-def _write(folder: Path, analysis: Analysis, record: ModelRecord, about: dict[str, Any]) -> None:
+def _write(folder: Path, analysis: Analysis, record: ModelRecord, about: dict[str, Any]) -> list[Hint]:
     advice = hints(analysis, record)
     pictures: dict[int, str] = {}
     if analysis.objects:
@@ -121,3 +123,4 @@ def _write(folder: Path, analysis: Analysis, record: ModelRecord, about: dict[st
     values = {"info": info, **content(analysis, advice)}
     text = json.dumps(values, indent=1, allow_nan=False).removesuffix("\n}")
     write_text(folder / DATA, f'{text},\n "sha256": "{_digest(text)}"\n}}\n')
+    return advice

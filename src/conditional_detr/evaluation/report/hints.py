@@ -25,6 +25,9 @@ class Hint:
     finding: str
     remedy: str
 
+    def __str__(self) -> str:
+        return f"{self.finding} {self.remedy}"
+
 
 def hints(analysis: Analysis, record: ModelRecord) -> list[Hint]:
     """Return what stands out, the most important first. record: of the model that was evaluated."""
