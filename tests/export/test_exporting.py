@@ -281,13 +281,20 @@ def test_foreign_files_are_refused(tmp_path, file):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_file_can_t_make_a_runtime_read_others(tmp_path, file, runtime):
+@pytest.mark.parametrize("place", ["weights", "a function"])
+def test_a_file_can_t_make_a_runtime_read_others(tmp_path, file, runtime, place):
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(1000))
     (tmp_path / "in").mkdir()
     model = onnx.load(file)
-    tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
-    tensor.ClearField("raw_data")
+    if place == "weights":
+        tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+        tensor.ClearField("raw_data")
+    else:
+        constant = helper.make_node("Constant", [], ["x"], value=helper.make_tensor("x", 1, [250], [0.0] * 250))
+        model.functions.append(helper.make_function("local", "f", [], ["x"], [constant], [helper.make_opsetid("", 18)]))
+        tensor = model.functions[-1].node[0].attribute[0].t
+        tensor.ClearField("float_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../secret")
     onnx.save(model, tmp_path / "in/model.onnx")

@@ -88,7 +88,8 @@ def read_onnx_record(file: Path) -> ExportRecord:
         model = onnx.load(file, load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise CheckpointError(f"{file} is not an ONNX file, or is cut off; export or copy it again") from error
-    for tensor in _tensors(model.graph):
+    attributes = (each for function in model.functions for node in function.node for each in node.attribute)
+    for tensor in (*_tensors(model.graph), *(tensor for each in attributes for tensor in _tensors_of(each))):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise CheckpointError(
                 f"{file} keeps weights in other files, which may lie anywhere, so it is not opened; cdetr export writes one file"
