@@ -230,7 +230,7 @@ def test_evaluate(run, shapes_root, tmp_path):
 def test_saved_predictions_replace_nothing_else(run, shapes_root, tmp_path):
     annotations = shapes_root / "annotations" / "instances_val2017.json"
     before = annotations.read_bytes()
-    refused(cdetr("evaluate", run, "--save-predictions", annotations), "would be replaced by a file of that name")
+    refused(cdetr("evaluate", run, "--save-predictions", annotations), "is not a file of COCO results")
     assert annotations.read_bytes() == before
     (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere.json")
     os.mkfifo(tmp_path / "pipe.json")
@@ -239,14 +239,14 @@ def test_saved_predictions_replace_nothing_else(run, shapes_root, tmp_path):
 
 
 def test_a_full_disk_does_not_cost_the_metrics(run, tmp_path):
-    (tmp_path / "results.json").write_text("before")
+    (tmp_path / "results.json").write_text("[]")
     with no_room_for_files_over(1000):
         result = cdetr("evaluate", run, "--save-predictions", tmp_path / "results.json")
     assert result.returncode == 1
     assert "AP50" in result.stdout
     assert "error: " in result.stderr
     assert "File too large" in result.stderr
-    assert (tmp_path / "results.json").read_text() == "before"
+    assert (tmp_path / "results.json").read_text() == "[]"
     assert os.listdir(tmp_path) == ["results.json"]
 
 

@@ -41,6 +41,31 @@ def annotate_what_is_seen(model, data) -> None:
     file.write_text(json.dumps(content))
 
 
+def test_results_never_replace_something_else(model, data, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model.pth").write_bytes(b"weights")
+    report = tmp_path / "report"
+    files = {path: path.read_bytes() for path in (tmp_path / "model.pth", data / "val2017" / "000001.png")}
+    for source, out, sentence in (
+        (tmp_path / "model.pth", tmp_path / "model.pth", "would be replaced"),
+        (tmp_path / "model", tmp_path / "model" / "new.json", "is in the folder of the model"),
+        (tmp_path / "model", report / "report.json", "is in the folder of the report"),
+        (tmp_path / "model", data / "val2017" / "000001.png", "is not a file of COCO results"),
+    ):
+        arguments = ("evaluate", source, f"data.root={data}", "--save-predictions", out, "--report", report)
+        refused(cdetr(*arguments), sentence)
+    assert all(path.read_bytes() == content for path, content in files.items())
+    out = tmp_path / "results.json"
+    for _ in range(2):  # results may replace results
+        assert cdetr("evaluate", model, f"data.root={data}", "--save-predictions", out).returncode == 0
+
+
+def test_more_categories_than_a_report_holds(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("conditional_detr.evaluation.report.matching.MOST_CATEGORIES", 2)
+    result = cdetr("evaluate", model, f"data.root={data}", "--report", tmp_path / "report")
+    refused(result, "has 3 categories, and a report is for up to 2")
+
+
 def test_report_thresholds_and_prediction(model, data, tmp_path):
     annotate_what_is_seen(model, data)
     result = cdetr("evaluate", model, f"data.root={data}", "--report", tmp_path / "report", "--json")

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,6 +71,7 @@ def command(
         TOLD,
         Found,
         analyze,
+        check_categories,
         match,
         refuse_others,
         thresholds_for,
@@ -85,6 +88,8 @@ def command(
             )
     if report is not None:
         refuse_others(report)
+    if save_predictions is not None:
+        _check_results(save_predictions, source, report)
     record_file = RecordFile.of(source)
     detector = Detector.from_pretrained(source, dilation=dilation, boxes=boxes, names=names, runtime=runtime)
     if optimize or compile:
@@ -113,6 +118,8 @@ def command(
             report.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=report):
                 pass
+        if report is not None:
+            check_categories(data)
         match_categories(detector.categories, data)  # fails before anything is printed
         say(f"evaluating on {described(data)}", err=True)
         tell_problems(data, logging.getLogger(__name__))
@@ -140,6 +147,19 @@ def command(
         say(*(f"hint: {each}" for each in hints[:TOLD]), err=True)
         thresholds = thresholds_for(detector.categories, analysis.thresholds, matches)
         _keep_thresholds(thresholds, record_file, detector.record.input_size == size, report)
+
+
+def _check_results(file: Path, source: str, report: Path | None) -> None:
+    """Raise ``SettingsError`` when a file of results would replace something else, or lie among the files of a model or report."""
+    check_output(file, [Path(source)])
+    place = Path(os.path.realpath(file))
+    for folder, what in ((Path(source), "the model"), (report, "the report")):
+        if folder is not None and Path(os.path.realpath(folder)) in place.parents:
+            raise SettingsError(f"{file} is in the folder of {what}; give --save-predictions a file elsewhere")
+    if file.is_file() and file.stat().st_size:
+        with file.open("rb") as there:
+            if not re.match(rb"\s*\[\s*(\]|\{)", there.read(100)):
+                raise SettingsError(f"{file} is not a file of COCO results, and would be replaced; give another name")
 
 
 def _keep_thresholds(

@@ -5,7 +5,7 @@
 
 from conditional_detr.evaluation.report.analysis import Analysis, analyze, thresholds_for, thresholds_from
 from conditional_detr.evaluation.report.folder import PAGE, TOLD, read_info, refuse_others, write_report
-from conditional_detr.evaluation.report.matching import Found, Matches, match
+from conditional_detr.evaluation.report.matching import Found, Matches, check_categories, match
 
 __all__ = [
     "PAGE",
@@ -14,6 +14,7 @@ __all__ = [
     "Found",
     "Matches",
     "analyze",
+    "check_categories",
     "match",
     "read_info",
     "refuse_others",

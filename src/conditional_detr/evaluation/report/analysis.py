@@ -15,7 +15,7 @@ from conditional_detr.evaluation.report.curves import (
 )
 from conditional_detr.evaluation.report.errors import ErrorCount, confusion, count_errors, error_kinds
 from conditional_detr.evaluation.report.findings import DoubtfulLabel, WorstImage, doubtful_labels, worst_images
-from conditional_detr.evaluation.report.matching import Matches
+from conditional_detr.evaluation.report.matching import Matches, check_categories
 from conditional_detr.record import Categories, Thresholds
 
 
@@ -71,7 +71,8 @@ def thresholds_for(model: Categories, measured: Thresholds | None, matches: Matc
 
 
 def analyze(matches: Matches, metrics: CocoMetrics) -> Analysis:
-    """Analyze matched detections. metrics: of the same detections."""
+    """Analyze matched detections. metrics: of the same detections. Raises ``DataError`` for more categories than a report holds."""
+    check_categories(matches.data)
     classes = class_curves(matches)
     overall = overall_curve(matches, classes)
     thresholds = best_thresholds(overall, classes)

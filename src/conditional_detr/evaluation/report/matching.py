@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from conditional_detr.data.annotations import Annotations
+from conditional_detr.errors import DataError
 
 FOUND = 0.5  # minimum IoU of a detection with the object that it finds
 
@@ -85,6 +86,18 @@ class Matches:
     def objects(self) -> np.ndarray:
         """Number of objects of each category, int64 ``[categories]``."""
         return np.bincount(self.data.labels[~self.data.crowd], minlength=len(self.data.categories))
+
+
+MOST_CATEGORIES = 5000  # the confusion matrix has the square of them
+
+
+def check_categories(data: Annotations) -> None:
+    """Raise ``DataError`` for data with more categories than a report can hold."""
+    if len(data.categories) > MOST_CATEGORIES:
+        raise DataError(
+            f"{data.source} has {len(data.categories)} categories, and a report is for up to {MOST_CATEGORIES}; leave the report out, or "
+            f"evaluate on fewer categories"
+        )
 
 
 def match(data: Annotations, found: Found) -> Matches:
