@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,3 +157,13 @@ def test_categories_are_matched_by_id_then_name(shapes_root):
     many = Categories(tuple(range(91)), tuple(f"class {i}" for i in range(91)))
     with pytest.raises(InputError, match=r"\(it knows class 0, .*, class 9 and 81 more\)"):
         match_categories(many, data)
+
+
+def test_names_that_differ_only_in_case_are_told_apart(shapes_root):
+    data = read_split(DataSettings(root=shapes_root), "val")
+    data = replace(data, categories=Categories((7, 8, 9), ("car", "Car", "bus")))
+    model = Categories((1, 2, 3), ("Car", "car", "BUS"))
+    assert match_categories(model, data) == {2: 7, 1: 8, 3: 9}
+    for names in (("car", "bus", "x"), ("CAR", "CAr", "bus")):  # one for two of the data, two for one
+        with pytest.raises(InputError, match="can't be told apart"):
+            match_categories(Categories((1, 2, 3), names), data)

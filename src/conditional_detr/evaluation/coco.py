@@ -153,15 +153,25 @@ def evaluate_detector(
 def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
     """Return a map from category ids of the model to category ids of the data.
 
-    Categories match by id and name, otherwise by name alone, ignoring case. Categories that the data lacks are left out.
-    Categories of the data without boxes do not matter. Raises ``DataError`` when the model lacks any other.
+    Categories match by id and name, otherwise by name alone; a name that differs only in case counts where no other is equal.
+    Categories that the data lacks are left out. Categories of the data without boxes do not matter. Raises ``DataError`` when the
+    model lacks any other, and when it is not clear which one is meant.
     """
     used = np.bincount(data.labels, minlength=len(data.categories)) > 0
-    by_name = {name.casefold(): id_ for id_, name in zip(model.ids, model.names, strict=True)}
+    exact, folded = dict[str, list[int]](), dict[str, list[int]]()
+    for id_, name in zip(model.ids, model.names, strict=True):
+        exact.setdefault(name, []).append(id_)
+        folded.setdefault(name.casefold(), []).append(id_)
     found: dict[int, int] = {}
     for has_boxes, id_, name in zip(used, data.categories.ids, data.categories.names, strict=True):
-        same = id_ in model.ids and model.name_of(id_).casefold() == name.casefold()
-        own = id_ if same else by_name.get(name.casefold())
+        candidates = exact.get(name) or folded.get(name.casefold(), [])
+        own = id_ if id_ in candidates else next(iter(candidates), None)
+        if has_boxes and own is not None and (own in found or (len(candidates) > 1 and own != id_)):
+            ids = ", ".join(map(str, candidates))
+            raise DataError(
+                f"{data.source}: category {id_}, {name!r}, can't be told apart from others of that name (the model has it with id {ids}); "
+                f"give the categories names of their own"
+            )
         if own is None:
             if not has_boxes:
                 continue
