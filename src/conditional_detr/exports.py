@@ -13,9 +13,11 @@ from conditional_detr.strict_json import read_json_text
 
 VERSION = 1  # of ``ExportRecord``
 KEY = "conditional_detr"  # in the file's own metadata
+WEIGHTS = "conditional_detr_weights"  # OpenVINO: checksum of the .bin that belongs to an .xml
 MODELS = {".onnx": "model.onnx", ".xml": "model.xml", ".pt2": "model.pt2"}  # suffix -> name in an exported folder
 KINDS = {".onnx": "ONNX", ".xml": "OpenVINO", ".pt2": "torch.export"}
 PIXELS, MASK = "pixels", "padding_mask"  # inputs of the graph
+MAX_BATCH = 4096  # images of a fixed batch
 RAW = ("logits", "boxes")  # outputs of every graph
 FOUND = ("scores", "category_ids", "corners")  # further outputs of an end-to-end graph
 
@@ -75,16 +77,20 @@ def read_export_record(text: str | None, source: object) -> ExportRecord:
             stored.thresholds,
         )
         batch, size = given["batch"], given["size"]
-        if batch is not None and not 1 <= int(batch) < 2**20:
+        if version != VERSION or (batch is not None and not _is_count(batch, MAX_BATCH)):
             raise CheckpointError(damaged)
-        if size is not None and not all(1 <= int(side) < 2**20 for side in size):
+        if size is not None and not (len(size) == 2 and all(_is_count(side, 2**20) for side in size)):
             raise CheckpointError(damaged)
-        fixed = None if size is None else (int(size[0]), int(size[1]))
-        return ExportRecord(model, batch and int(batch), fixed, bool(given["end_to_end"]), dict(given["proof"]))
+        fixed = None if size is None else (size[0], size[1])
+        return ExportRecord(model, batch, fixed, bool(given["end_to_end"]), dict(given["proof"]))
     except CheckpointError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(damaged) from error
+
+
+def _is_count(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 def export_file(source: str | Path) -> Path | None:

@@ -1,6 +1,7 @@
 """Exported files compute what the network computes, for every size, batch and mask, and say so."""
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,16 @@ import torch
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from conditional_detr import CheckpointError, Detector, InputSize, SettingsError, open_checkpoint
+from conditional_detr import CheckpointError, Detector, InputError, InputSize, SettingsError, open_checkpoint
 from conditional_detr.benchmark.inputs import Inputs, difference
 from conditional_detr.benchmark.ours import ExportedPrediction
-from conditional_detr.data.reading import read_coco
+from conditional_detr.config import DataSettings
+from conditional_detr.data.reading import read_coco, read_split
 from conditional_detr.export.exporting import Report, export
 from conditional_detr.export.files import set_onnx_record
+from conditional_detr.export.parity import pictures as shown
 from conditional_detr.exports import ExportRecord, read_export_record
+from conditional_detr.inference.fingerprint import fingerprint
 from conditional_detr.inference.runtimes.onnxruntime import open_onnx, read_onnx_record
 from conditional_detr.inference.runtimes.openvino import open_openvino
 from conditional_detr.record import Categories
@@ -219,7 +223,7 @@ def test_int8_that_loses_too_much_is_not_written(traced, data, tmp_path, monkeyp
     named = replace(checkpoint(), record=replace(checkpoint().record, categories=data.categories))
     measured = iter([0.5, 0.4])
 
-    def evaluate(*_):
+    def evaluate(*_, **__):
         return type("Metrics", (), {"values": {"AP": next(measured)}}), []
 
     monkeypatch.setattr("conditional_detr.export.exporting.evaluate_detector", evaluate)
@@ -231,7 +235,7 @@ def test_int8_that_loses_too_much_is_not_written(traced, data, tmp_path, monkeyp
 def test_int8_of_a_model_that_finds_nothing_is_not_written(traced, data, tmp_path, monkeypatch):
     named = replace(checkpoint(), record=replace(checkpoint().record, categories=data.categories))
     metrics = type("Metrics", (), {"values": {"AP": 0.0}})
-    monkeypatch.setattr("conditional_detr.export.exporting.evaluate_detector", lambda *_: (metrics, []))
+    monkeypatch.setattr("conditional_detr.export.exporting.evaluate_detector", lambda *_, **__: (metrics, []))
     with pytest.raises(CheckpointError, match="nobody can tell what INT8 loses"):
         export(named, tmp_path / "int8.onnx", calibration=data, data=data)
 
@@ -331,6 +335,56 @@ def test_a_record_that_contradicts_the_graph(model, tmp_path, file):
             Detector.from_pretrained(tmp_path / "model.onnx", runtime=runtime)
 
 
+def test_weights_of_another_export(openvino):
+    """They have the same size, so OpenVINO would take them."""
+    before = fingerprint(Detector.from_pretrained(openvino))
+    weights = openvino / "model.bin"
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.bin is not the one that was exported with model\.xml"):
+        Detector.from_pretrained(openvino)
+    text = (openvino / "model.xml").read_text()
+    (openvino / "model.xml").write_text(text.replace("conditional_detr_weights", "x"))  # of an earlier version
+    assert fingerprint(Detector.from_pretrained(openvino)) != before
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("edit", ["renamed input", "no boxes", "fixed batch", "rank of logits"])
+def test_a_graph_that_is_not_what_its_record_says(edit, runtime, tmp_path, file):
+    model = onnx.load(file)
+    graph = model.graph
+    if edit == "renamed input":
+        for node in graph.node:
+            node.input[:] = ["images" if name == "pixels" else name for name in node.input]
+        next(each for each in graph.input if each.name == "pixels").name = "images"
+    elif edit == "no boxes":
+        graph.output.remove(next(each for each in graph.output if each.name == "boxes"))
+    elif edit == "fixed batch":
+        for each in (*graph.input, *graph.output):
+            each.type.tensor_type.shape.dim[0].dim_value = 3
+    else:
+        graph.node.append(helper.make_node("ReduceMax", ["logits"], ["flat"], keepdims=0))
+        for output in graph.output:
+            if output.name == "logits":
+                output.name = "flat"
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(CheckpointError, match="of its graph"):
+        Detector.from_pretrained(tmp_path / "model.onnx", runtime=runtime)
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 1.5}, {"batch": 1048575}, {"version": "1"}, {"size": [64, 64, 64]}, {"batch": True}]
+)
+def test_numbers_of_a_record_are_checked(change, tmp_path, file):
+    model = onnx.load(file)
+    (entry,) = model.metadata_props
+    entry.value = json.dumps({**json.loads(entry.value), **change})
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(CheckpointError, match="record is damaged"):
+        Detector.from_pretrained(tmp_path / "model.onnx")
+
+
 def test_what_an_export_can_t_do_is_said(file, openvino, tmp_path):
     detector = Detector.from_pretrained(file)
     for action in (lambda: detector.model, detector.optimize, lambda: detector.save_pretrained(tmp_path / "x")):
@@ -391,6 +445,20 @@ def test_the_command_line(model, traced, tmp_path, shapes_root):
     refused(cdetr("predict", out, shapes_root, "--optimize"), "leave out --optimize")
     refused(cdetr("export", out, tmp_path / "again.onnx"), "give the checkpoint")
     refused(cdetr("export", tmp_path / "model", tmp_path / "x.onnx", "data.val=none"), "--int8 or --check")
+    for change in ("data.eval_short_side=64", "data.flip=0", "train.lr=1"):
+        arguments = ("export", tmp_path / "model", tmp_path / "x.onnx", "--check", shapes_root, change)
+        refused(cdetr(*arguments), "settings of how data is read")
+    refused(cdetr("export", tmp_path / "model", tmp_path / "x.onnx", "--max-ap-drop", 0.1), "--max-ap-drop is for INT8")
+
+
+def test_damaged_images_are_left_out_where_that_is_asked(model, tmp_path, shapes_root):
+    root = shutil.copytree(shapes_root, tmp_path / "data")
+    image = root / "val2017" / "000001.png"
+    data = read_split(DataSettings(root=root), "val")
+    image.write_bytes(image.read_bytes()[:200])
+    assert len(shown(data, "skip")) == 3
+    with pytest.raises(InputError, match="is damaged"):
+        shown(data, "stop")
 
 
 def test_the_benchmark_measures_exports(model, file):

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from conditional_detr.cli.log import console, say
-from conditional_detr.cli.options import Boxes, Dilation, Names, Source, size_of
+from conditional_detr.cli.options import Boxes, Dilation, Names, Weights, size_of
 from conditional_detr.errors import SettingsError
+from conditional_detr.exports import MAX_BATCH
 
 if TYPE_CHECKING:
     from conditional_detr.config import Settings
 
 
 def command(
-    source: Source,
+    source: Weights,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new .onnx or .pt2 file, or a new folder.")],
     settings: Annotated[
         list[str] | None,
@@ -32,8 +33,9 @@ def command(
         ),
     ] = None,
     max_ap_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="INT8: write nothing if AP falls by more than this.")
-    ] = 0.005,
+        float | None,
+        typer.Option(min=0, max=1, help="INT8: write nothing if AP falls by more than this.", show_default="0.005"),
+    ] = None,
     check: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +52,7 @@ def command(
         str | None, typer.Option(metavar="HxW", help="Fixed image size, for runtimes that want one (default: any).")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Fixed number of images in a batch (default: any).")
+        int | None, typer.Option(min=1, max=MAX_BATCH, help="Fixed number of images in a batch (default: any).")
     ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="Store the weights in half precision; compute in float32.")
@@ -69,6 +71,8 @@ def command(
     from conditional_detr.evaluation.coco import match_categories
     from conditional_detr.export.exporting import export, table
 
+    if max_ap_drop is not None and int8 is None:
+        raise SettingsError("--max-ap-drop is for INT8; give --int8 too, or leave it out")
     data = _settings(check or int8, settings or [])
     calibrated = None if int8 is None else _settings(int8, settings or [])
     fixed = None if size is None else size_of(size)
@@ -95,8 +99,9 @@ def command(
             opset=opset,
             calibration=None if calibrated is None else read_split(calibrated.data, "train"),
             data=val,
-            max_ap_drop=max_ap_drop,
+            max_ap_drop=0.005 if max_ap_drop is None else max_ap_drop,
             workers=0 if data is None else data.data.workers,
+            on_error="stop" if data is None else data.data.on_error,
             on_stage=lambda stage: progress.update(task, description=stage),
         )
     if as_json:
@@ -108,11 +113,15 @@ def command(
 
 def _settings(root: str | None, overrides: Sequence[str]) -> "Settings | None":
     """Return settings whose data is in ``root``; None without it."""
-    from conditional_detr.config import Settings, settings_from
+    from conditional_detr.config import DataSettings, Settings, settings_from
 
+    keys = [*DataSettings.model_fields]
+    takes = {*keys[1 : keys.index("flip")], "workers"}  # how data is read; augmentation and sizes have no effect here
     for override in overrides:
-        if root is None or not override.startswith("data.") or override.startswith("data.root="):
+        section, _, key = override.partition("=")[0].partition(".")
+        if root is None or section != "data" or (key in keys and key not in takes):
             raise SettingsError(
-                f"{override!r}: export takes data.* settings other than data.root, together with --int8 or --check"
+                f"{override!r}: export takes settings of how data is read, such as data.on_error=skip, together with --int8 or "
+                f"--check"
             )
     return None if root is None else settings_from(Settings().model_dump(), [f"data.root={root}", *overrides])

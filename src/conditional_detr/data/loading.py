@@ -9,10 +9,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import chain, islice
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -69,6 +70,29 @@ class LeftOut:
         if failure.image not in self.names:
             self.names.add(failure.image)
             logger.warning(f"left out: {failure.error}")
+
+
+def usable_images(
+    data: Annotations, indices: Iterable[int], on_error: Literal["stop", "skip"]
+) -> Iterator[Image.Image]:
+    """Yield images of a data set without their annotations. on_error: what to do about one that can't be used; skip: log it.
+
+    Raises ``InputError`` for such an image with ``on_error="stop"``, and ``DataError`` when none can be used.
+    """
+    left_out, count = LeftOut(), 0
+    for index in indices:
+        path = data.path(index)
+        try:
+            image = read_image(path)
+        except InputError as error:
+            if on_error == "stop":
+                raise
+            left_out(Failure(str(path), error))
+            continue
+        count += 1
+        yield image
+    if not count:
+        raise DataError(f"none of the images in {data.folder} can be used; replace them")
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:

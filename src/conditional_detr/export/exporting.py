@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.config import EvaluationSettings
 from conditional_detr.data.annotations import Annotations
-from conditional_detr.data.images import read_image
+from conditional_detr.data.loading import usable_images
 from conditional_detr.errors import CheckpointError, InputError, SettingsError
 from conditional_detr.evaluation.coco import evaluate_detector
 from conditional_detr.export.files import (
@@ -89,6 +90,7 @@ def export(
     data: Annotations | None = None,
     max_ap_drop: float = 0.005,
     workers: int = 0,
+    on_error: Literal["stop", "skip"] = "stop",
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Report:
     """Write a model for another runtime, with its record inside, after checking that it computes the same.
@@ -97,7 +99,8 @@ def export(
     that images are scaled and padded to; batch: fixed number of images; both are free by default. end_to_end: add outputs with
     the best scores, category ids and corners. half: store weights in half precision, compute in float32. opset: version of
     ONNX's operators. calibration: annotated images to quantize the convolutions to INT8 with. data: annotated images, others than
-    those, to measure AP and speed on. max_ap_drop: most that INT8 may lose there, in 0..1. on_stage: called with what is done next.
+    those, to measure AP and speed on. max_ap_drop: most that INT8 may lose there, in 0..1. workers: number of loading processes.
+    on_error: what to do about an image that can't be used. on_stage: called with what is done next.
 
     Raises ``SettingsError`` for arguments that do not go together or lack a package, and ``CheckpointError`` when the file
     computes something else, or INT8 loses more than ``max_ap_drop``. Then nothing is written. The network is moved to the CPU.
@@ -126,17 +129,17 @@ def export(
             if to == "openvino":
                 write_openvino(onnx_file, about, file, half=half)
             on_stage("comparing with PyTorch")
-            parity = differences(reference, _opened(file, about, program).runtime, about, pictures(data))
+            parity = differences(reference, _opened(file, about, program).runtime, about, pictures(data, on_error))
         check(parity, HALF if half else FLOAT32, out)
         if calibration is not None:
             on_stage("quantizing to INT8")
             small = onnx_file.with_stem("int8")
-            quantize(onnx_file, calibration_batches(calibration, about), small)
+            quantize(onnx_file, calibration_batches(calibration, about, on_error=on_error), small)
             small.replace(onnx_file)
             if to == "openvino":
                 write_openvino(onnx_file, about, file)
         on_stage("measuring")
-        measured = _measure(checkpoint, _opened(file, about, program), data, workers)
+        measured = _measure(checkpoint, _opened(file, about, program), data, workers, on_error)
         if calibration is not None:
             _check_drop(measured, max_ap_drop, out)
         proof = {"int8": calibration is not None, "half": half, "parity": as_record(parity), **_proof_of(measured)}
@@ -221,19 +224,26 @@ def _opened(file: Path, export: ExportRecord, program: "ExportedProgram | None")
     return (open_openvino if file.suffix == ".xml" else open_onnx)(file)
 
 
-def _measure(checkpoint: Checkpoint, exported: Exported, data: Annotations | None, workers: int) -> Measured:
+def _measure(
+    checkpoint: Checkpoint,
+    exported: Exported,
+    data: Annotations | None,
+    workers: int,
+    on_error: Literal["stop", "skip"],
+) -> Measured:
     weights = sum(value.numel() * value.element_size() for value in checkpoint.model.state_dict().values())
     files = [exported.file, *([exported.file.with_suffix(".bin")] if exported.file.suffix == ".xml" else [])]
     size = weights, sum(each.stat().st_size for each in files)
     if data is None:
         return Measured(None, None, size)
     both = [Detector(checkpoint, "cpu"), Detector(exported)]
-    ap = [evaluate_detector(each, data, EvaluationSettings(), workers)[0].values["AP"] for each in both]
+    evaluated = (evaluate_detector(each, data, EvaluationSettings(), workers, on_error=on_error)[0] for each in both)
+    ap = [metrics.values["AP"] for metrics in evaluated]
     seconds: list[list[float]] = [[], []]
     runtimes = [each.pipeline.runtime for each in both]
     pipeline = both[1].pipeline
-    for index in range(min(_TIMED, len(data))):
-        batch = pipeline.batch([pipeline.prepare(read_image(data.path(index)))])
+    for image in islice(usable_images(data, range(len(data)), on_error), _TIMED):
+        batch = pipeline.batch([pipeline.prepare(image)])
         for runtime, found in zip(runtimes, seconds, strict=True):
             runtime(batch.pixels, batch.padding_mask)  # the first call with a size is slower
             started = time.perf_counter()
@@ -300,7 +310,10 @@ def table(parity: Sequence[Difference], measured: Measured) -> list[str]:
     before, after = measured.bytes
     lines.append(f"- {before / 2**20:.1f} MiB of weights in PyTorch, {after / 2**20:.1f} MiB here")
     if measured.ap is not None and measured.milliseconds is not None:
-        lines.append(f"- AP {measured.ap[0]:.4f} in PyTorch, {measured.ap[1]:.4f} here")
+        if measured.ap[0] < 0:
+            lines.append("- AP can't be measured, because the images have no annotated objects")
+        else:
+            lines.append(f"- AP {measured.ap[0]:.4f} in PyTorch, {measured.ap[1]:.4f} here")
         lines.append(
             f"- {measured.milliseconds[0]:.1f} ms per image in PyTorch, {measured.milliseconds[1]:.1f} ms here "
             f"(median of {_TIMED} images, in turns, on the machine of the export)"

@@ -9,7 +9,8 @@ import torch
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.errors import SettingsError
 from conditional_detr.export.graph import onnx_program
-from conditional_detr.exports import KEY, ExportRecord
+from conditional_detr.exports import KEY, WEIGHTS, ExportRecord
+from conditional_detr.files import checksum
 from conditional_detr.inference.runtimes import onnxruntime as onnx_runtime
 from conditional_detr.inference.runtimes import openvino as openvino_runtime
 
@@ -110,6 +111,8 @@ def write_openvino(onnx_file: Path, export: ExportRecord, file: Path, *, half: b
     model = openvino.Core().read_model(onnx_file)
     model.set_rt_info(export.to_json(), [KEY])
     openvino.save_model(model, file, compress_to_fp16=half)
+    model.set_rt_info(checksum(file.with_suffix(".bin")), [WEIGHTS])
+    openvino.save_model(model, file, compress_to_fp16=half)  # the same weights
 
 
 def write_torch(program: "ExportedProgram", export: ExportRecord, file: Path) -> None:

@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.batching import pad, prepare
-from conditional_detr.data.images import read_image
+from conditional_detr.data.loading import usable_images
 from conditional_detr.exports import MASK, PIXELS, ExportRecord
 
 CALIBRATION = 100  # images, unless there are fewer
@@ -51,14 +51,17 @@ def quantize(onnx_file: Path, batches: Iterable[Mapping[str, np.ndarray]], out: 
 
 
 def calibration_batches(
-    data: Annotations, export: ExportRecord, images: int = CALIBRATION
+    data: Annotations,
+    export: ExportRecord,
+    images: int = CALIBRATION,
+    on_error: Literal["stop", "skip"] = "stop",
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the inputs of a file for images of a data set, spread evenly. images: their number, unless there are fewer."""
     size, copies = export.model.input_size, export.batch or 1
     count = min(images, len(data))
-    for number in range(count):
-        file = data.path(number * len(data) // count)
-        batch = pad([prepare(read_image(file), size, str(file))], size)
+    spread = [number * len(data) // count for number in range(count)]
+    for image in usable_images(data, spread, on_error):
+        batch = pad([prepare(image, size)], size)
         mask = batch.padding_mask
         if mask is None:
             mask = batch.pixels.new_zeros(1, *batch.size).bool()

@@ -1,14 +1,15 @@
 """Compare an exported graph with the network that it was made from."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from conditional_detr.data.annotations import Annotations
-from conditional_detr.data.images import read_image
+from conditional_detr.data.loading import usable_images
 from conditional_detr.data.scenes import draw_scene
 from conditional_detr.errors import CheckpointError
 from conditional_detr.exports import ExportRecord
@@ -36,10 +37,13 @@ class Difference(NamedTuple):
         return f"{self.images} x {self.size[0]}x{self.size[1]}{', padded' if self.padded else ''}"
 
 
-def pictures(data: Annotations | None) -> list[Image.Image]:
-    """Return the first images of the data, or without data generated ones of several sizes and proportions."""
+def pictures(data: Annotations | None, on_error: Literal["stop", "skip"] = "stop") -> list[Image.Image]:
+    """Return the first images of the data, or without data generated ones of several sizes and proportions.
+
+    on_error: what to do about an image that can't be used; skip: take the next.
+    """
     if data is not None:
-        return [read_image(data.path(index)) for index in range(min(len(SIDES), len(data)))]
+        return list(islice(usable_images(data, range(len(data)), on_error), len(SIDES)))
     return [draw_scene(0, index, side).image for index, side in enumerate(SIDES)]
 
 

@@ -17,7 +17,11 @@ def fingerprint(detector: Detector) -> str:
     record = replace(detector.record, thresholds=None)
     digest = hashlib.sha256(json.dumps(record.to_dict()).encode())
     if detector.exported_file is not None:
-        digest.update(checksum(detector.exported_file).encode())
+        weights = detector.exported_file.with_suffix(".bin")  # of OpenVINO
+        for file in (
+            (detector.exported_file, weights) if detector.exported_file.suffix == ".xml" else (detector.exported_file,)
+        ):
+            digest.update(checksum(file).encode())
         return digest.hexdigest()
     for name, values in sorted(network_state(detector.model).items()):
         digest.update(name.encode())

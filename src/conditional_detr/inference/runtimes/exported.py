@@ -1,6 +1,6 @@
 """What the runtimes of exported models share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from conditional_detr.errors import CheckpointError
-from conditional_detr.exports import ExportRecord
+from conditional_detr.exports import MASK, PIXELS, RAW, ExportRecord
 from conditional_detr.inference.runtimes import Runtime
 from conditional_detr.record import ModelRecord
 from conditional_detr.structures import Outputs
@@ -25,14 +25,38 @@ class Exported(NamedTuple):
     file: Path
 
 
-def check_outputs(file: Path, export: ExportRecord, logits: int, queries: int) -> None:
-    """Raise ``CheckpointError`` when a graph has other numbers of logits and queries than its record says."""
-    expected = export.model.architecture.logits(len(export.model.categories)), export.model.architecture.queries
-    if (logits, queries) != expected:
-        raise CheckpointError(
-            f"{file} has {logits} logits for {queries} queries, but its record says {expected[0]} for {expected[1]}; export the "
-            f"model again"
-        )
+Shape = Sequence[int | None]  # None where any number will do
+
+
+def check_graph(file: Path, export: ExportRecord, shapes: Mapping[str, Shape]) -> None:
+    """Raise ``CheckpointError`` when inputs or outputs of a graph are not those that its record says. shapes: by name.
+
+    A graph may leave open what its record fixes, but not the other way round.
+    """
+    architecture = export.model.architecture
+    queries, logits = architecture.queries, architecture.logits(len(export.model.categories))
+    batch, (height, width) = export.batch, export.size or (None, None)
+    expected: dict[str, Shape] = {
+        PIXELS: (batch, 3, height, width),
+        MASK: (batch, height, width),
+        RAW[0]: (batch, queries, logits),
+        RAW[1]: (batch, queries, 4),
+    }
+    for name, shape in expected.items():
+        found = shapes.get(name)
+        if (
+            found is None
+            or len(found) != len(shape)
+            or any(b not in (None, a) for a, b in zip(shape, found, strict=True))
+        ):
+            has = "is not there" if found is None else f"is {_shown(found)}"
+            raise CheckpointError(
+                f"{file}: {name!r} of its graph {has}, but its record says {_shown(shape)}; export the model again"
+            )
+
+
+def _shown(shape: Shape) -> str:
+    return f"[{', '.join('any' if side is None else str(side) for side in shape)}]"
 
 
 Run = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -46,8 +70,23 @@ def run_export(
 ) -> Outputs:
     """Run an exported graph, with padding up to the sizes that it has fixed.
 
-    run: computes logits and boxes from pixels and mask, on the CPU.
+    run: computes logits and boxes from pixels and mask, on the CPU. Raises ``CheckpointError`` when it fails.
     """
+    try:
+        return _run(run, export, pixels, padding_mask)
+    except MemoryError:
+        raise
+    except Exception as error:  # runtimes have many kinds without a common base
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"the exported graph can't be computed ({reason}); export the model again") from error
+
+
+def _run(
+    run: Run,
+    export: ExportRecord,
+    pixels: Float[Tensor, "batch 3 height width"],
+    padding_mask: Bool[Tensor, "batch height width"] | None,
+) -> Outputs:
     pixels = pixels.cpu()
     count, _, height, width = pixels.shape
     mask = torch.zeros(count, height, width, dtype=torch.bool) if padding_mask is None else padding_mask.cpu()

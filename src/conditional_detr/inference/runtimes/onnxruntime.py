@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conditional_detr.errors import CheckpointError, SettingsError
 from conditional_detr.exports import KEY, MASK, PIXELS, RAW, ExportRecord, read_export_record
-from conditional_detr.inference.runtimes.exported import Exported, check_outputs, run_export
+from conditional_detr.inference.runtimes.exported import Exported, check_graph, run_export
 from conditional_detr.structures import Outputs
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ def open_onnx(file: Path, device: torch.device | None = None) -> Exported:
         session = onnxruntime.InferenceSession(file, options, providers=providers)
     except Exception as error:  # onnxruntime has many kinds without a common base
         raise CheckpointError(f"{file} can't be opened by ONNX Runtime ({_first(error)}); export it again") from error
-    shapes = {output.name: output.shape for output in session.get_outputs()}
-    _, queries, logits = shapes.get(RAW[0], (0, 0, 0))
-    check_outputs(file, export, logits, queries)
+    both = (*session.get_inputs(), *session.get_outputs())
+    check_graph(
+        file, export, {each.name: [side if isinstance(side, int) else None for side in each.shape] for each in both}
+    )
     return Exported(export.model, OnnxRuntime(session, export, device), device, file)
 
 

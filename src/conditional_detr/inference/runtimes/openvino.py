@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conditional_detr.errors import CheckpointError, SettingsError
-from conditional_detr.exports import KEY, MASK, PIXELS, RAW, ExportRecord, read_export_record
-from conditional_detr.inference.runtimes.exported import Exported, check_outputs, run_export
+from conditional_detr.exports import KEY, MASK, PIXELS, RAW, WEIGHTS, ExportRecord, read_export_record
+from conditional_detr.files import checksum
+from conditional_detr.inference.runtimes.exported import Exported, check_graph, run_export
 from conditional_detr.inference.runtimes.onnxruntime import read_onnx_record
 from conditional_detr.structures import Outputs
 
@@ -63,8 +64,15 @@ def open_openvino(file: Path, device: torch.device | None = None) -> Exported:
         if export is None:
             has = model.has_rt_info([KEY])
             export = read_export_record(model.get_rt_info([KEY]).astype(str) if has else None, file)
-        _, queries, logits = (each.get_max_length() for each in model.output(RAW[0]).get_partial_shape())
-        check_outputs(file, export, logits, queries)
+        if model.has_rt_info([WEIGHTS]) and model.get_rt_info([WEIGHTS]).astype(str) != checksum(weights):
+            raise CheckpointError(f"{weights} is not the one that was exported with {file.name}; copy both again")
+        shapes = {
+            name: [side.get_length() if side.is_static else None for side in each.get_partial_shape()]
+            for each in (*model.inputs, *model.outputs)
+            if each.get_partial_shape().rank.is_static
+            for name in each.get_names()
+        }
+        check_graph(file, export, shapes)
         compiled = core.compile_model(
             model,
             "CPU",
