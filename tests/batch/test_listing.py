@@ -1,8 +1,10 @@
 """Which images the inputs of a batch name: sorted, each once, or one sentence that says what is wrong."""
 
+import io
 import os
 import re
 import sys
+import tarfile
 
 import fsspec
 import pyarrow as pa
@@ -21,6 +23,8 @@ def test_folders_patterns_and_files(photos, monkeypatch):
     assert list_images([str(photos)]) == images
     assert list_images([f"file://{photos}"]) == images
     assert list_images([f"{photos}/**/*.png"]) == images
+    (photos / "README").write_text("no image")
+    assert list_images([f"{photos}/**/*"]) == images  # without folders and other files
     assert list_images([f"{photos}/*"]) == images  # with the images of folders, without other files
     assert list_images([str(photos), f"{photos}/more", images[0]]) == images
     monkeypatch.chdir(photos.parent)
@@ -61,6 +65,7 @@ def test_stores(photos, tmp_path):
     assert list_images(["memory://bucket"]) == expected
     assert list_images(["memory://bucket/"]) == expected
     assert list_images(["memory://bucket/**/*.png"]) == expected
+    assert list_images(["memory://bucket/**/*"]) == expected
     assert list_images(["memory://bucket/list.txt"]) == ["memory://bucket/000.png"]
     assert list_images(["memory://tars/*.tar"]) == [f"memory://tars/a.tar!{i:03}.png" for i in range(COUNT)]
 
@@ -82,6 +87,40 @@ def test_what_names_no_images_is_refused(name, content, sentence, tmp_path):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=sentence):
         list_images([str(tmp_path / name)])
+
+
+def test_damaged_pages_of_a_list(tmp_path):
+    """pyarrow raises ``OSError`` for them, without the name of the file."""
+    pq.write_table(pa.table({"path": [f"{i}.png" for i in range(1000)]}), tmp_path / "list.parquet")
+    content = bytearray((tmp_path / "list.parquet").read_bytes())
+    content[4:60] = b"\xff" * 56
+    (tmp_path / "list.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"list\.parquet is damaged"):
+        list_images([str(tmp_path / "list.parquet")])
+
+
+@pytest.mark.parametrize("kind", ["pax size", "sparse", "sparse map", "longer", "twice"])
+def test_odd_tars_are_one_sentence(kind, tmp_path):
+    """Their members can't be read by place and length."""
+    file = tmp_path / "a.tar"
+    with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as opened:
+        headers = {"pax size": {"size": "-99999"}, "sparse map": {"GNU.sparse.map": "1,x,3"}}
+        member = tarfile.TarInfo("a.png")
+        member.size, member.pax_headers = 100, headers.get(kind, {})
+        opened.addfile(member, io.BytesIO(bytes(100)))
+        if kind == "twice":
+            opened.addfile(member, io.BytesIO(bytes(100)))
+    content = bytearray(file.read_bytes())
+    if kind in ("longer", "sparse"):
+        if kind == "longer":
+            content[124:136] = b"77777777777\0"
+        else:
+            content[156:157] = b"S"
+        content[148:156] = b" " * 8
+        content[148:156] = b"%06o\0 " % sum(content[:512])
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tar is damaged"):
+        list_images([str(file)])
 
 
 def test_other_refusals(photos, tmp_path):

@@ -58,7 +58,7 @@ def _here(path: str, text: str) -> Iterator[str]:
         for match in glob.iglob(path, recursive=True):
             if os.path.isdir(match) and not os.path.islink(match) and "**" not in path:
                 yield from _in_folder(match)
-            elif _fits(match, path):
+            elif not os.path.isdir(match) and _fits(match, path):
                 yield from _contents(match)
 
 
@@ -81,7 +81,7 @@ def _in_store(address: str) -> Iterator[str]:
     with told(address):
         if _MAGIC & set(path):
             for match in system.glob(path):
-                if _fits(match, path):
+                if _fits(match, path) and system.isfile(match):
                     yield from _contents(start + match)
         elif system.isfile(path):
             yield from _contents(address)
@@ -100,7 +100,7 @@ def _suffix(name: str) -> str:
 def _fits(match: str, pattern: str) -> bool:
     """Tell whether a match of a pattern counts: images and tars, and lists for a pattern that ends as they do."""
     suffix = _suffix(match)
-    return suffix in SUFFIXES or suffix in (tars.SUFFIX, _suffix(pattern))
+    return suffix in SUFFIXES or suffix == tars.SUFFIX or (suffix in _LISTS and suffix == _suffix(pattern))
 
 
 def _contents(address: str) -> Iterator[str]:
@@ -148,5 +148,7 @@ def _column(address: str) -> Iterator[str]:
                     if not isinstance(value, str) or not value:
                         raise DataError(f"{address} has {value!r} in the column {_COLUMN!r}; write a path in every row")
                     yield value
-        except pyarrow.ArrowInvalid as error:
+        except (pyarrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk or the store
             raise DataError(f"{address} is damaged or no Parquet file ({reason(error)}); replace it") from error

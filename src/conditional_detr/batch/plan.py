@@ -139,7 +139,13 @@ def parse_part(text: str | None) -> tuple[int, int]:
     Raises ``SettingsError`` for anything but two whole numbers of which the first is in 1 to the second.
     """
     first, _, second = (text or "1/1").partition("/")
-    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
+    if (
+        first.isdecimal()
+        and second.isdecimal()
+        and len(second) < 10
+        and len(first) < 10
+        and 1 <= int(first) <= int(second)
+    ):
         return int(first), int(second)
     raise SettingsError(
         f"part {text!r} does not exist; give I/N with I from 1 to N, such as 1/4 to 4/4", argument="shard"

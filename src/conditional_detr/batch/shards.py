@@ -102,7 +102,9 @@ class BatchFolder:
             values: dict[str, Any] = json.loads(metadata.get(_KEY, b"{}"))
             if values.get("plan") == self.plan.checksum and values.get("shard") == shard:
                 return Counts(values["images"], values["errors"], values["objects"])
-        except import_pyarrow().ArrowInvalid as error:
+        except (import_pyarrow().ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk or the store
             raise SettingsError(f"{file} is damaged ({reason(error)}); remove it, and it is computed again") from error
         raise SettingsError(
             f"{file} was not written by this batch; remove it, or name another folder", argument="folder"

@@ -1,5 +1,6 @@
 """Images in tar files, such as those of WebDataset. The address of a member is ``TAR!MEMBER``."""
 
+import errno
 import os
 import tarfile
 import threading
@@ -39,11 +40,21 @@ def _places(tar: str) -> dict[str, tuple[int, int]]:
     places: dict[str, tuple[int, int]] = {}
     try:
         with storage.opened(tar) as file, tarfile.open(fileobj=file, mode="r:") as opened:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(0)
             for member in opened:
                 if member.isreg():
+                    if member.issparse() or not 0 <= member.size <= end - member.offset_data:
+                        raise tarfile.TarError(f"{member.name} is sparse, or longer than the file")
+                    if member.name in places:
+                        raise tarfile.TarError(f"it has two files {member.name}")
                     places[member.name] = member.offset_data, member.size
                 # It keeps all headers otherwise, which take ten times the memory.
                 opened.members = []  # pyright: ignore[reportAttributeAccessIssue]
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:  # headers may hold any numbers
         raise DataError(f"{tar} is damaged or is no tar without compression ({error}); replace it") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the start of the file
+            raise
+        raise DataError(f"{tar} is damaged: a file in it has an impossible size; replace it") from error
     return places
