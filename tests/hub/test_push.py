@@ -117,13 +117,15 @@ def test_settings_that_are_paths_are_left_out(key, trained, tmp_path):
     [
         ("/home/someone/model.pth", None),
         ("runs/earlier", None),
+        ("checkpoints/secret", None),  # looks like a hub id
         ("model.pth", None),
         ("../weights/model.pth", None),
         ("starter:tiny", "starter:tiny"),
         ("microsoft/conditional-detr-resnet-50", "microsoft/conditional-detr-resnet-50"),
     ],
 )
-def test_initial_weights_are_named_only_when_they_are_public(source, shown, trained, tmp_path):
+def test_initial_weights_are_named_only_when_they_are_public(source, shown, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("conditional_detr.hub.facts._was_downloaded", lambda hub_id: hub_id.startswith("microsoft/"))
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     settings = load_settings(run / "config.yaml", [f"model.init_from={source}"])
@@ -134,6 +136,25 @@ def test_initial_weights_are_named_only_when_they_are_public(source, shown, trai
     text = card(open_checkpoint(run), ID, facts, None)
     assert (source in text) == (shown is not None)
     assert metadata(text).get("base_model") == (source if source.startswith("microsoft/") else None)
+
+
+def test_links_are_not_followed(hub, trained, tmp_path):
+    """A run that somebody sent could otherwise publish any file."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (tmp_path / "secret").write_text("SECRET")
+    (run / "plots" / "curves.png").unlink(missing_ok=True)
+    (run / "plots" / "curves.png").symlink_to(tmp_path / "secret")
+    (run / "plots" / "predictions.jpg").write_text("SECRET")
+    result = cdetr("push", run, ID)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("is a link or no picture") == 2
+    assert not any(b"SECRET" in content for content in hub.files(ID).values())
+
+
+@pytest.mark.parametrize("name", ["me/model.git", "me/mod-", "me/" + "a" * 100, "ünï/möd"])
+def test_names_that_the_hub_refuses(name, hub, trained):
+    refused(cdetr("push", trained, name), "is no name of a repository")
 
 
 def test_pictures_of_the_data_can_be_left_out(hub, trained):

@@ -13,7 +13,9 @@ from conditional_detr.runs import RunFolder, best_evaluation, read_metrics
 
 logger = logging.getLogger(__name__)
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_ID = re.compile(
+    r"(?=.{3,96}\Z)[A-Za-z0-9]([\w.-]*\w)?/[A-Za-z0-9_]([\w.-]*\w)?(?<!\.git)", re.ASCII
+)  # its rule for names
 # Where a run was made, and how it was started.
 _PLACES = ("train.output", "train.name", "train.resume", "data.workers", "model.init_from", "data.hub")
 # File of a run -> caption, and whether it shows images of the data.
@@ -24,6 +26,9 @@ _PICTURES = {
     "report/confusion.png": ("Confusion of the categories", False),
     "report/errors.png": ("What the errors cost in AP", False),
 }
+
+
+_STARTS = (b"\x89PNG", b"\xff\xd8\xff")  # of PNG and JPEG
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,23 @@ def facts_of(run: RunFolder, with_images: bool) -> RunFacts:
         pictures=[
             Picture(run.path / name, f"pictures/{name.replace('/', '-')}", caption)
             for name, (caption, shows_images) in _PICTURES.items()
-            if (run.path / name).is_file() and (with_images or not shows_images)
+            if (with_images or not shows_images) and _is_own_picture(run.path, name)
         ],
     )
+
+
+def _is_own_picture(run: Path, name: str) -> bool:
+    """Tell whether a picture is in the run itself, because a link could publish any file of this machine."""
+    path = run / name
+    if not path.is_file():
+        return False
+    own = path.resolve() == run.resolve() / name
+    if own:
+        with path.open("rb") as file:
+            own = file.read(4).startswith(_STARTS)
+    if not own:
+        logger.warning(f"{path} is a link or no picture, and is left out of the model card")
+    return own
 
 
 def _data_name(settings: Settings) -> str:
@@ -93,7 +112,8 @@ def _data_name(settings: Settings) -> str:
     if data.hub:
         return data.hub
     if data.root is not None:
-        return data.root.stem if data.root.suffix in (".yaml", ".yml") else data.root.name
+        root = data.root.resolve()
+        return root.stem if root.suffix in (".yaml", ".yml") else root.name
     return data.train_annotations.stem if data.train_annotations is not None else "unknown"
 
 
@@ -112,9 +132,15 @@ def _public_source(settings: Settings) -> str | None:
     source = settings.model.init_from
     if source is None or source.startswith("starter:"):
         return source
-    owner = source.partition("/")[0]
-    is_id = HUB_ID.fullmatch(source.partition("@")[0]) is not None
-    return source if is_id and not Path(owner).exists() and owner != settings.train.output.name else None
+    hub_id = source.partition("@")[0]
+    return source if HUB_ID.fullmatch(hub_id) and _was_downloaded(hub_id) else None
+
+
+def _was_downloaded(hub_id: str) -> bool:
+    """Tell whether this machine has a model of the hub. A name alone may also be a folder that existed where the run was started."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
 
 
 def _changed_settings(settings: Settings) -> dict[str, str]:

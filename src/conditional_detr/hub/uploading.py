@@ -47,7 +47,7 @@ def push(
     """
     if HUB_ID.fullmatch(repo_id) is None or "--" in repo_id or ".." in repo_id:
         raise SettingsError(
-            f"{repo_id!r} is no name of a repository; give owner/name, such as my-organization/my-detector",
+            f"{repo_id!r} is no name of a repository; give owner/name of letters, digits, '-', '_' and '.', such as my-organization/my-detector",
             argument="repo_id",
         )
     from huggingface_hub import HfApi, get_token
