@@ -2,11 +2,13 @@
 
 import base64
 import io
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from conditional_detr.data.images import decode_image
 from conditional_detr.explain.attention_maps import explain
 from tests.serve.conftest import encoded
 
@@ -103,6 +105,26 @@ def test_a_picture_is_given_to_who_accepts_one(client, picture, png):
     drawn = Image.open(io.BytesIO(answer.content))
     assert drawn.size == picture.size
     assert np.abs(np.asarray(drawn, int) - np.asarray(picture, int)).max() > 100  # boxes
+
+
+def test_large_images_are_decoded_one_at_a_time(serving, monkeypatch):
+    """A file of a few kilobytes may hold millions of pixels, and many of them would fill the memory."""
+    monkeypatch.setattr("conditional_detr.serve.service._LARGE", 1000)
+    client = serving()
+    inside, most = [], []
+
+    def slow(content, name, *, max_pixels):
+        inside.append(name)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return decode_image(content, name, max_pixels=max_pixels)
+
+    monkeypatch.setattr("conditional_detr.serve.service.decode_image", slow)
+    blank = encoded(Image.new("1", (400, 300)))
+    answer = client.post("/v1/detect", files=[("image", blank)] * 4)
+    assert [(each["width"], each["height"]) for each in answer.json()["images"]] == [(400, 300)] * 4
+    assert most == [1, 1, 1, 1]
 
 
 def test_pictures_of_two_images_are_refused(client, png):

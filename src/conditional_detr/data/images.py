@@ -174,6 +174,12 @@ def decode_image(content: bytes, name: str = "image", *, max_pixels: int) -> Ima
     return _decode(io.BytesIO(content), name, max_pixels=max_pixels)
 
 
+def pixels_in(content: bytes, name: str = "image") -> int:
+    """Return the number of pixels of an image file, without decoding it. Raises ``ImageError`` as ``read_image``."""
+    with _opened(io.BytesIO(content), name) as image:
+        return image.width * image.height
+
+
 def _decode(file: io.BufferedIOBase, name: str, smallest: int = 0, *, max_pixels: int | None = None) -> Image.Image:
     with _opened(file, name) as image:
         if max_pixels is not None and image.width * image.height > max_pixels:

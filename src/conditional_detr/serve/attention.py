@@ -41,8 +41,9 @@ def add_attention(app: FastAPI, service: Service) -> None:
 def _attention(
     service: Service, loaded: Loaded, upload: Upload, options: schemas.AttentionOptions
 ) -> schemas.AttentionResponse:
-    image = service.opened(upload)
-    explained = explain(loaded.detector, image, options.layer, top=options.top)
+    explained, (width, height) = service.using(
+        upload, lambda image: (explain(loaded.detector, image, options.layer, top=options.top), image.size)
+    )
     maps = explained.maps
     heads, rows, columns = maps.combined.shape[1:]
     queries: list[schemas.QueryAttention] = []
@@ -62,8 +63,8 @@ def _attention(
         )
     points = explained.reference_points
     return schemas.AttentionResponse(
-        width=image.width,
-        height=image.height,
+        width=width,
+        height=height,
         layer=explained.layer,
         layers=loaded.detector.record.architecture.decoder_layers,
         heads=heads,

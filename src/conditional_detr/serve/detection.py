@@ -42,7 +42,9 @@ def add_detection(app: FastAPI, service: Service) -> None:
         kept = [chosen.of(each.detections) for each in found]
         request.state.images, request.state.objects = len(found), sum(map(len, kept))
         if wanted == "picture":
-            return Response(await service.in_thread(partial(_picture, found[0], chosen)), media_type="image/jpeg")
+            return Response(
+                await service.in_thread(partial(_picture, service, found[0], chosen)), media_type="image/jpeg"
+            )
         if wanted == "coco":
             return json_response(_coco(found, chosen, loaded))
         return json_response(
@@ -62,7 +64,7 @@ def _result(found: Found, chosen: Filter) -> schemas.ImageResult:
     ]
     best = float(found.detections.scores.max())
     return schemas.ImageResult(
-        name=found.name, width=found.image.width, height=found.image.height, best_score=best, objects=objects
+        name=found.upload.name, width=found.size[1], height=found.size[0], best_score=best, objects=objects
     )
 
 
@@ -78,15 +80,15 @@ def _coco(found: Sequence[Found], chosen: Filter, loaded: Loaded) -> schemas.Coc
     images: list[dict[str, int | str]] = []
     annotations: list[dict[str, Any]] = []
     for number, each in enumerate(found, 1):
-        images.append({"id": number, "file_name": each.name, "width": each.image.width, "height": each.image.height})
+        images.append({"id": number, "file_name": each.upload.name, "width": each.size[1], "height": each.size[0]})
         for row in chosen.of(each.detections).to_coco(number):
             area = row["bbox"][2] * row["bbox"][3]
             annotations.append({"id": len(annotations) + 1, **row, "area": area, "iscrowd": 0})
     return schemas.CocoResponse(images=images, annotations=annotations, categories=categories_of(loaded))
 
 
-def _picture(found: Found, chosen: Filter) -> bytes:
-    return jpeg(chosen.of(found.detections).draw(found.image))
+def _picture(service: Service, found: Found, chosen: Filter) -> bytes:
+    return service.using(found.upload, lambda image: jpeg(chosen.of(found.detections).draw(image)))
 
 
 def categories_of(loaded: Loaded) -> list[schemas.Category]:

@@ -3,16 +3,18 @@
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from PIL import Image
 from torch import Tensor
 
-from conditional_detr.data.images import decode_image
+from conditional_detr.data.images import decode_image, pixels_in
 from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.fingerprint import fingerprint
 from conditional_detr.inference.pipeline import Pipeline
@@ -23,6 +25,7 @@ from conditional_detr.structures import Detections
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
+_LARGE = 16_000_000  # pixels; photographs of telephones have fewer
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Upload(NamedTuple):
 class Found(NamedTuple):
     """An image with all its detections, without a threshold. The times are in seconds."""
 
-    name: str
-    image: Image.Image
+    upload: Upload
+    size: tuple[int, int]  # (height, width) in pixels
     detections: Detections
     decoding: float
     waiting: float
@@ -53,9 +56,8 @@ class Found(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    image: Image.Image
+    size: tuple[int, int]
     pixels: Tensor
-    pipeline: Pipeline
     seconds: float
 
 
@@ -78,6 +80,7 @@ class Service:
             on_batch=self.metrics.note_batch,
         )
         self.metrics.queue.set_function(lambda: self._batcher.reserved)
+        self._large = threading.Lock()
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
 
     @property
@@ -112,11 +115,17 @@ class Service:
         """Call a function that decodes or encodes an image, in a thread for that."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def opened(self, upload: Upload) -> Image.Image:
-        """Return the image of an upload. Raises ``ImageError``."""
-        if isinstance(upload.content, bytes):
-            return decode_image(upload.content, upload.name, max_pixels=self.settings.max_pixels)
-        return upload.content
+    def using(self, upload: Upload, function: Callable[[Image.Image], Result]) -> Result:
+        """Return ``function(image)`` for the image of an upload. Raises ``ImageError``.
+
+        An image is not kept after that, and large ones are in memory one at a time: a file of a few kilobytes may hold millions
+        of pixels.
+        """
+        if not isinstance(upload.content, bytes):
+            return function(upload.content)
+        large = pixels_in(upload.content, upload.name) > _LARGE
+        with self._large if large else nullcontext():
+            return function(decode_image(upload.content, upload.name, max_pixels=self.settings.max_pixels))
 
     def reload(self) -> None:
         """Open the detector again. Requests that have begun are answered by the old one. On failure it stays, and the log says why."""
@@ -144,17 +153,18 @@ class Service:
 
     async def _detect(self, upload: Upload, deadline: float, pipeline: Pipeline) -> Found:
         prepared = await self.in_thread(lambda: self._prepare(upload, pipeline))
-        size = (prepared.image.height, prepared.image.width)
-        answer: Answer = await asyncio.wrap_future(self._batcher.detect(pipeline, prepared.pixels, size, deadline))
-        return Found(upload.name, prepared.image, answer.detections, prepared.seconds, answer.waited, answer.computed)
+        queued = self._batcher.detect(pipeline, prepared.pixels, prepared.size, deadline)
+        answer: Answer = await asyncio.wrap_future(queued)
+        return Found(upload, prepared.size, answer.detections, prepared.seconds, answer.waited, answer.computed)
 
     def _prepare(self, upload: Upload, pipeline: Pipeline) -> _Prepared:
         start = time.monotonic()
-        image = self.opened(upload)
-        pixels = pipeline.prepare(image, upload.name)
+        size, pixels = self.using(
+            upload, lambda image: ((image.height, image.width), pipeline.prepare(image, upload.name))
+        )
         seconds = time.monotonic() - start
         self.metrics.parts.labels("decode").observe(seconds)
-        return _Prepared(image, pixels, pipeline, seconds)
+        return _Prepared(size, pixels, seconds)
 
 
 async def _all(coroutines: "Sequence[Coroutine[object, object, Result]]") -> list[Result]:
