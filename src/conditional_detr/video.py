@@ -49,7 +49,10 @@ def is_video(source: str | Path) -> bool:
     if is_file(source):
         return Path(text).suffix.lower() in SUFFIXES
     if text.lower().startswith(("http://", "https://")):
-        return Path(urlsplit(text).path).suffix.lower() in SUFFIXES | {".m3u8"}
+        try:
+            return Path(urlsplit(text).path).suffix.lower() in SUFFIXES | {".m3u8"}
+        except ValueError:  # malformed
+            return False
     return True
 
 

@@ -176,6 +176,13 @@ def test_a_model_that_computes_nan_says_so(photos, tmp_path):
 # --- ending early and going on ---
 
 
+def test_a_malformed_url_costs_only_its_image(model, photos, tmp_path):
+    result = cdetr("predict", model, "http://[bad/x.jpg", photos, "--out", tmp_path / "out")
+    assert result.returncode == 2, result.stderr
+    assert "skipped: " in result.stderr
+    assert len(read(tmp_path / "out")["images"]) == COUNT
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_keep_what_is_done(number, model, photos, tmp_path, monkeypatch):
     before = signal.getsignal(number)

@@ -113,6 +113,57 @@ def test_every_format_follows_the_protocol():
     assert all(isinstance(load(name), Format) for name in FORMATS)
 
 
+def test_categories_that_xml_can_not_tell_apart_are_refused_before_predicting(photos, tmp_path):
+    settings = load_settings("conditional-detr_tiny_shapes").model.resolved()
+    for names, sentence in ((("traffic light", "traffic  light"), "both named"), ((" ", "x"), "has no name")):
+        save_checkpoint(randomized(settings, Categories((1, 2), names)), tmp_path / names[0])
+        for name in ("voc", "labelstudio", "cvat"):
+            refused(
+                cdetr("predict", tmp_path / names[0], photos, "--out", tmp_path / "out", "--format", name), sentence
+            )
+        assert (
+            cdetr("predict", tmp_path / names[0], photos, "--out", tmp_path / "out", "--format", "csv").returncode == 2
+        )
+
+
+def test_images_of_the_same_name_are_told(model, photos, tmp_path):
+    result = cdetr("predict", model, photos, "--out", tmp_path / "out", "--format", "voc")
+    assert re.search(r"names that are taken .* such as 1-2 for .*b/1\.png", result.stderr)
+    tree = ElementTree.parse(tmp_path / "out" / "voc" / "Annotations" / "1-2.xml")
+    assert tree.findtext("filename") == "1-2.png"
+
+
+def test_a_line_with_a_category_of_another_model_is_computed_again(model, photos, tmp_path):
+    arguments = ("predict", model, photos / "a", "--out", tmp_path / "out", "--threshold", 0)
+    assert cdetr(*arguments).returncode == 0
+    lines = tmp_path / "out" / "detections.jsonl"
+    lines.write_text(lines.read_text().replace('"category_id": 7,', '"category_id": 99,'))
+    result = cdetr(*arguments, "--format", "csv")
+    assert "0 of 1 images are done already" not in result.stderr
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_text_is_a_formula_in_a_spreadsheet(photos, tmp_path):
+    settings = load_settings("conditional-detr_tiny_shapes").model.resolved()
+    save_checkpoint(randomized(settings, Categories((1, 2), ("=1+1", "@x"))), tmp_path / "model")
+    out = tmp_path / "out"
+    cdetr(
+        "predict",
+        tmp_path / "model",
+        photos / "a",
+        "--out",
+        out,
+        "--threshold",
+        0,
+        "--format",
+        "csv",
+        "--format",
+        "parquet",
+    )
+    assert set(pandas.read_csv(out / "detections.csv")["category_name"]) <= {"'=1+1", "'@x"}
+    assert set(pandas.read_parquet(out / "detections.parquet")["category_name"]) <= {"=1+1", "@x"}
+
+
 # --- YOLO ---
 
 
@@ -172,7 +223,10 @@ def test_voc_is_one_xml_file_per_image(out):
     assert sorted(path.stem for path in (out / "voc" / "Annotations").iterdir()) == sorted(stems(out))
     for image in truth(out):
         root = ElementTree.parse(out / "voc" / "Annotations" / f"{image['stem']}.xml").getroot()
-        assert root.findtext("filename") == Path(image["file_name"]).name
+        suffix = Path(image["file_name"]).suffix
+        assert (
+            root.findtext("filename") == f"{image['stem']}{suffix}"
+        )  # numbered as the file is, where the name is taken
         assert [root.findtext(f"size/{key}") for key in ("width", "height")] == [
             str(image["width"]),
             str(image["height"]),

@@ -10,15 +10,15 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
-from conditional_detr.cli.outputs import PROGRAM, would_replace
+from conditional_detr.cli.outputs import PROGRAM, name_in_url, stem_of, would_replace
 from conditional_detr.errors import SettingsError, newer_version
 from conditional_detr.files import checksum, read_json, sync, write_text
-from conditional_detr.inference.formats import DetectedImage, DetectedObject, DetectionSet, Format, load
+from conditional_detr.inference.formats import MODEL, DetectedImage, DetectedObject, DetectionSet, Format, load
 
 if TYPE_CHECKING:
     from conditional_detr.inference.detector import Detector
+    from conditional_detr.record import Categories
 
 BASE = "coco"  # is always written
 RECORD = "formats.json"
@@ -36,6 +36,25 @@ def chosen(names: Sequence[str], out: Path | None) -> list[Format]:
     if formats and out is not None:
         refuse_others(out, formats)
     return formats
+
+
+def check_categories(formats: Sequence[Format], categories: "Categories") -> None:
+    """Raise ``DataError`` for categories whose names a format can't tell apart."""
+    if any(format_.XML for format_ in formats):
+        from conditional_detr.data.writers.voc import xml_labels
+
+        xml_labels(categories, MODEL)
+
+
+def renamed(formats: Sequence[Format], files: Sequence[str | Path], pictures: Mapping[str | Path, str]) -> str:
+    """Return a sentence about images whose name is taken or too long for the files of a format; empty without any."""
+    if not any(format_.NAME in ("voc", "yolo") for format_ in formats):
+        return ""
+    other = [(file, name) for file in files if (name := pictures[file].removesuffix(".jpg")) != stem_of(file)]
+    if not other:
+        return ""
+    file, name = other[0]
+    return f"names that are taken or too long are changed in files named after images, such as {name} for {file}"
 
 
 def refuse_others(out: Path, formats: Sequence[Format]) -> None:
@@ -115,7 +134,7 @@ def _common_folder(files: Sequence[str | Path]) -> str:
 
 def _place(file: str | Path, folder: str) -> str:
     if not isinstance(file, Path):
-        return Path(urlsplit(file).path).name or "image"
+        return name_in_url(file)
     return Path(os.path.relpath(os.path.abspath(file), folder) if folder else file.name).as_posix()
 
 

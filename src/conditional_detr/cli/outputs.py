@@ -22,12 +22,25 @@ _SEAL = b"made by cdetr predict, unchanged if this is the checksum of the rest: 
 _STEM_BYTES = 200  # of the name of a picture; file systems take 255, and a file has a longer name while it is written
 
 
+def name_in_url(url: str) -> str:
+    """Return the file name at the end of a URL, also of one that is malformed and can't be fetched."""
+    try:
+        return Path(urlsplit(url).path).name or "image"
+    except ValueError:
+        return "image"
+
+
+def stem_of(file: str | Path) -> str:
+    """Return the name of an image without folder and suffix. file: a text is a URL, or a name."""
+    return file.stem if isinstance(file, Path) else Path(name_in_url(file)).stem
+
+
 def picture_names(files: Iterable[str | Path], suffix: str = ".jpg") -> dict[str | Path, str]:
     """Return a name of a picture for every image, different from each other also where upper and lower case are the same."""
     names: dict[str | Path, str] = {}
     taken: set[str] = set()
     for file in files:
-        stem = file.stem if isinstance(file, Path) else Path(urlsplit(file).path).stem or "image"
+        stem = stem_of(file)
         while len(os.fsencode(stem)) > _STEM_BYTES:
             stem = stem[:-1]
         name, number = f"{stem}{suffix}", 1

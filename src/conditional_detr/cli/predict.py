@@ -124,8 +124,8 @@ def command(
                 detector = opening()
                 tell_runtime(detector)
                 todo, remark = results.begin(detector, asked, batch_size, tiling)
-                if remark:
-                    note(remark)
+                for each in filter(None, (remark, results.renamed)):
+                    note(each)
                 try:
                     _detect(_stream(detector, todo, asked, batch_size, tiling), todo, results)
                     results.finish()

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
@@ -80,6 +80,11 @@ class Predictions:
         return f"{', '.join(most)} and {last}"
 
     @property
+    def renamed(self) -> str:
+        """A sentence about images that have another name in a format; empty without any."""
+        return formats.renamed(self._formats, self.files, self._pictures)
+
+    @property
     def done(self) -> list[Line]:
         """Lines of the images that could be used."""
         return [line for line in self._lines.values() if not line.failed]
@@ -103,6 +108,7 @@ class Predictions:
             runtime=detector.runtime,
             model=fingerprint(detector),
         )
+        formats.check_categories(self._formats, detector.categories)
         numbers = detector.thresholds(threshold)
         if isinstance(numbers, dict):
             self.info["thresholds"] = [numbers[id_] for id_ in detector.categories.ids]
@@ -149,12 +155,12 @@ class Predictions:
     def _go_on(self, path: Path) -> tuple[list[str | Path], str]:
         """Keep lines of an earlier command, as ``begin`` says. A last line that a kill cut short is removed."""
         earlier: dict[str, Line] = {}  # by picture, because a later image may have taken the picture of an earlier one
-        end = 0
+        end, ids = 0, {each["id"] for each in self._categories}
         with path.open("rb") as file:
             for text in file:
                 if not text.endswith(b"\n"):
                     break
-                if line := _parsed(text, end):
+                if line := _parsed(text, end, ids):
                     earlier[line.image.picture] = line
                 end += len(text)
         self._open(path)
@@ -272,8 +278,8 @@ def _list(key: str, records: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield "]"
 
 
-def _parsed(text: bytes, start: int) -> Line | None:
-    """Read the line of an image. Return None for another line, and for one that is damaged."""
+def _parsed(text: bytes, start: int, ids: Container[int] | None = None) -> Line | None:
+    """Read the line of an image. Return None for another line, and for one that is damaged or has an id that is not in ``ids``."""
     try:
         record: dict[str, Any] = json.loads(text)
         image = Image(*(record[key] for key in Image._fields))
@@ -282,7 +288,9 @@ def _parsed(text: bytes, start: int) -> Line | None:
             return Line(image, start, len(text), True, 0, 0.0)
         for each in record["objects"]:
             _, _, width, height = map(float, each["bbox"])
-            _ = width * height, each["score"], each["category_id"]
+            _ = width * height, each["score"]
+            if ids is not None and each["category_id"] not in ids:
+                return None
         _ = record["width"], record["height"]
         return Line(image, start, len(text), False, len(record["objects"]), float(record["best_score"]))
     except (LookupError, TypeError, ValueError):

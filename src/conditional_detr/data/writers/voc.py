@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 from conditional_detr.data.annotations import Annotations
 from conditional_detr.data.writers import ImageNames, Splits
 from conditional_detr.errors import DataError
+from conditional_detr.record import Categories
 
 IMAGES = "JPEGImages"
 FLAT = True
@@ -59,19 +60,35 @@ def write(out: Path, splits: Splits, names: ImageNames) -> list[str]:
 
 def _labels(data: Annotations) -> tuple[list[str], list[str]]:
     """Return names of the categories as XML and a list of lines can hold them, and sentences about those that changed."""
-    labels = [as_xml_text(name) for name in data.categories.names]
-    label, count = Counter(labels).most_common(1)[0]
-    if count > 1:
-        ids = [id_ for id_, each in zip(data.categories.ids, labels, strict=True) if each == label]
-        raise DataError(
-            f"{data.source}: categories {' and '.join(map(str, ids))} are both named {label!r} in Pascal VOC, which knows "
-            f"them by name alone; give every category its own name"
-        )
+    labels = xml_labels(data.categories, data.source)
     changed = [pair for pair in zip(data.categories.names, labels, strict=True) if pair[0] != pair[1]]
     if not changed:
         return labels, []
     example = f"{changed[0][0]!r} as {changed[0][1]!r}"
     return labels, [f"{len(changed)} names of categories are changed for XML, such as {example}"]
+
+
+def xml_labels(categories: Categories, source: object) -> list[str]:
+    """Return names of categories as XML and a list of lines can hold them. source: what has them, for messages.
+
+    Raises ``DataError`` when they are no longer different from each other, or when one is empty.
+    """
+    labels = [as_xml_text(name) for name in categories.names]
+    label, count = Counter(labels).most_common(1)[0]
+    ids = " and ".join(str(id_) for id_, each in zip(categories.ids, labels, strict=True) if each == label)
+    if count > 1:
+        raise DataError(
+            f"{source}: categories {ids} are both named {label!r} in this format, which knows them by name alone; give every "
+            f"category its own name",
+            argument="names",
+        )
+    if "" in labels:
+        raise DataError(
+            f"{source}: category {categories.ids[labels.index('')]} has no name, and this format knows categories by name alone; "
+            f"give it one",
+            argument="names",
+        )
+    return labels
 
 
 def as_xml_text(text: str) -> str:

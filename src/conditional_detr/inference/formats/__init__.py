@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("yolo", "voc", "labelstudio", "cvat", "csv", "parquet")
 
+MODEL = "the model"  # in messages about its categories
+
 Corners = tuple[float, float, float, float]
 
 
@@ -66,6 +68,8 @@ class Format(Protocol):
 
     NAME: str
     """name of the file or folder that it writes"""
+    XML: bool
+    """whether names of categories are written into XML, which can't hold all of them"""
 
     def write(self, path: Path, found: DetectionSet) -> None:
         """Write the detections to a file or folder that does not exist yet. Memory is constant for any number of images."""

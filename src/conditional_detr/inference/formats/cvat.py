@@ -5,15 +5,15 @@ from typing import TextIO
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from conditional_detr.data.writers.voc import as_xml_text
-from conditional_detr.inference.formats import DetectedImage, DetectionSet
+from conditional_detr.data.writers.voc import as_xml_text, xml_labels
+from conditional_detr.inference.formats import MODEL, DetectedImage, DetectionSet
 
-NAME = "cvat.xml"
+NAME, XML = "cvat.xml", True
 _SCORE = "score"  # attribute of every label
 
 
 def write(path: Path, found: DetectionSet) -> None:
-    labels = [as_xml_text(name) for name in found.categories.names]
+    labels = xml_labels(found.categories, MODEL)
     with path.open("w", encoding="utf-8") as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n')
         version = Element("version")

@@ -9,16 +9,16 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from conditional_detr.data.images import is_url
-from conditional_detr.data.writers.voc import as_xml_text
-from conditional_detr.inference.formats import DetectedImage, DetectionSet
+from conditional_detr.data.writers.voc import xml_labels
+from conditional_detr.inference.formats import MODEL, DetectedImage, DetectionSet
 
-NAME = "labelstudio"
+NAME, XML = "labelstudio", True
 _FROM, _TO, _KEY = "label", "image", "image"  # names of the controls and of the data in the configuration
 
 
 def write(path: Path, found: DetectionSet) -> None:
     path.mkdir(parents=True)
-    labels = [as_xml_text(name) for name in found.categories.names]  # as the configuration, which is XML, can name them
+    labels = xml_labels(found.categories, MODEL)  # as the configuration, which is XML, can name them
     (path / "config.xml").write_text(_configuration(labels), encoding="utf-8")
     with (path / "tasks.json").open("w", encoding="utf-8") as file:
         file.write("[")

@@ -15,7 +15,7 @@ except ImportError as error:
         "format parquet needs pyarrow: pip install 'conditional-detr[parquet]'", argument="format"
     ) from error
 
-NAME = "detections.parquet"
+NAME, XML = "detections.parquet", False
 _ROWS = 10_000  # in memory at once
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from conditional_detr.config.core_yaml import write_yaml
 from conditional_detr.inference.formats import DetectionSet
 
-NAME = "yolo"
+NAME, XML = "yolo", False
 
 
 def write(path: Path, found: DetectionSet) -> None:
