@@ -1,5 +1,7 @@
 """Before its first step, a run shows the images as the network sees them, and says for how long there are mosaics."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,20 @@ def test_the_page_is_there_before_the_first_step(augmented_run, caplog):
     assert (colors[24:, :] < 250).any(-1).mean() > 0.9  # pictures everywhere
     assert any(str(page) in text for text in caplog.messages)
     assert [path.name for path in page.parent.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"warmup_steps": 1000}, r"warmup_steps=1000 is not less than the \d+ steps"),
+        ({"patience": 50}, "patience=50 can't end the run early"),
+        ({"ema_decay": 0.9999}, r"mostly those of the start; set train\.ema_ramp="),
+        ({"lr": 0.0}, "the transformer learns nothing"),
+    ],
+)
+def test_settings_that_make_a_run_useless_are_told(settings, sentence, quick_run, caplog):
+    loop.train(changed(quick_run, train={"max_steps": 1, **settings}))
+    assert re.search(sentence, " ".join(warnings_in(caplog)))
 
 
 def test_it_shows_what_the_loader_yields(augmented_run):

@@ -1,6 +1,7 @@
 """Log data, categories, network and warnings before the first step of a run, and draw the first augmented images."""
 
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from conditional_detr.data.check import described, tell_problems
 from conditional_detr.errors import InputError
 from conditional_detr.record import Categories
 from conditional_detr.runs import RunFolder
+from conditional_detr.text import counted
 from conditional_detr.training.run_plots import draw_augmented
 from conditional_detr.training.setup import Setup
 from conditional_detr.training.validation import Validation
@@ -37,6 +39,8 @@ def introduce(setup: Setup, validation: Validation | None) -> None:
     for data in (train, val):
         if data is not None:
             tell_problems(data, logger)
+    for text in _without_effect(setup):
+        logger.warning(text)
     if setup.settings.train.steps:
         epochs = setup.length.steps / setup.steps_per_epoch
         logger.info(f"the run is {setup.length.steps} steps long (train.steps), which is {epochs:.3g} epochs")
@@ -54,6 +58,32 @@ def introduce(setup: Setup, validation: Validation | None) -> None:
     everything = sum(p.numel() for p in model.parameters())
     processes = f"{setup.processes} x {setup.accelerator.device.type}"
     logger.info(f"{everything / 1e6:.2f} million parameters, {trained / 1e6:.2f} million train; {processes}")
+
+
+def _without_effect(setup: Setup) -> Iterator[str]:
+    """Yield warnings about settings that make a run of this length useless, or that can't act in it."""
+    train, length = setup.settings.train, setup.length
+    steps = length.steps
+    if not length.decided:
+        return
+    if not train.lr:
+        yield "train.lr=0: the transformer learns nothing; leave it out, or give a rate"
+    if train.warmup_steps >= steps > 1:
+        yield (
+            f"train.warmup_steps={train.warmup_steps} is not less than the {steps} steps of the run, which never reaches train.lr; "
+            f"set train.warmup_steps={steps // 10}"
+        )
+    evaluations = length.models(0)
+    if setup.val_data is not None and train.patience and train.patience >= evaluations:
+        yield (
+            f"train.patience={train.patience} can't end the run early, because it has {counted(evaluations, 'evaluation')}; set it lower, or "
+            f"evaluation.every={max(setup.settings.evaluation.every // 2, 1)}"
+        )
+    if train.ema_decay and not train.ema_ramp and train.ema_decay**steps > 0.5:
+        yield (
+            f"train.ema_decay={train.ema_decay:g}: after {steps} steps the averaged weights, which are evaluated and saved, are mostly "
+            f"those of the start; set train.ema_ramp={max(steps // 10, 1)}, or a lower ema_decay"
+        )
 
 
 def show_augmented(setup: Setup, run: RunFolder) -> None:
