@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("/data"))
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_intermixed_args()
     folder, data, parts = arguments.folder.resolve(), arguments.data.resolve(), arguments.parts or list(PARTS)

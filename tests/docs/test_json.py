@@ -12,9 +12,12 @@ ARGUMENTS = {
     "cdetr evaluate": "runs/mine",
     "cdetr predict": "runs/mine street.jpg",
     "cdetr attention": "runs/mine street.jpg --top 1",
+    "cdetr batch": "runs/mine street.jpg --out found-in-batch",
     "cdetr compare": "runs/mine runs/another",
     "cdetr convert": "runs/mine folder --to huggingface",
     "cdetr dataset shapes": "shapes --images 4 --val-images 2",
+    "cdetr dataset scenes": "scenes --images 2 --val-images 1 --size 96 --workers 0",
+    "cdetr dataset show": "mine shown.jpg",
     "cdetr dataset convert": "mine as-yolo --to yolo",
     "cdetr dataset split": "mine divided data.val=none --val 0.2",
 }

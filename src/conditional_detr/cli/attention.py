@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from conditional_detr.cli.log import say
-from conditional_detr.cli.options import Boxes, Dilation, Names, Source, check_picture
+from conditional_detr.cli.options import Boxes, Dilation, Names, Weights, check_picture
 from conditional_detr.errors import SettingsError
 
 MOST = 20  # maximum number of detections in a picture
 
 
 def command(
-    source: Source,
+    source: Weights,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
     layer: Annotated[int | None, typer.Option(help="Decoder layer, from 1 (default: the last).")] = None,
     query: Annotated[list[int] | None, typer.Option(help="Index of a query, from 0; may be repeated.")] = None,

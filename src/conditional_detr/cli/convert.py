@@ -8,12 +8,12 @@ import typer
 
 from conditional_detr.checkpoints.formats import FORMATS
 from conditional_detr.cli.log import say
-from conditional_detr.cli.options import Boxes, Dilation, Names, Source
+from conditional_detr.cli.options import Boxes, Dilation, Names, Weights
 from conditional_detr.cli.tables import aligned
 
 
 def command(
-    source: Source,
+    source: Weights,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder (huggingface) or .pth file.")],
     to: Annotated[
         str, typer.Option(metavar=f"[{'|'.join(FORMATS)}]", help="The format of OUT.", autocompletion=lambda: FORMATS)

@@ -20,7 +20,16 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A run folder, a checkpoint folder, a .pth file (official, MMDetection), a Hugging Face hub id, or an export.",
+        help="A run folder, a checkpoint folder, a .pth file (official, MMDetection), a Hugging Face hub id, a starter such as "
+        "starter:lite0, or an export.",
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A run folder, a checkpoint folder, a .pth file (official, MMDetection), a Hugging Face hub id, or a starter such as "
+        "starter:lite0.",
     ),
 ]
 Dilation = Annotated[
@@ -116,7 +125,7 @@ def size_of(text: str) -> tuple[int, int]:
     """Read a height and a width in pixels, such as 800x1066. Raises ``SettingsError``."""
     from conditional_detr.input_size import MAX_PIXELS
 
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    found = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
     if found is None:
         raise SettingsError(f"--size {text}: give height and width in pixels, such as 800x1066")
     height, width = int(found[1]), int(found[2])

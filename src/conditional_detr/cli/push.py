@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from conditional_detr.cli.log import note, say
-from conditional_detr.cli.options import Source
+from conditional_detr.cli.options import Weights
 
 
 def command(
-    source: Source,
+    source: Weights,
     repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     license: Annotated[

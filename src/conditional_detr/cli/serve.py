@@ -61,7 +61,7 @@ def command(
     allow_urls: Annotated[
         str, typer.Option(metavar="HOST,...", help="Hosts that images are fetched from (*.example.org: all below).")
     ] = "",
-    max_mib: Annotated[float, typer.Option(min=0.001, help="Maximum size of a request in MiB.")] = 32,
+    max_mib: Annotated[float, typer.Option(min=0.001, max=1_000_000, help="Maximum size of a request in MiB.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Maximum number of pixels of an image.")] = 50_000_000,
     max_images: Annotated[int, typer.Option(min=1, help="Maximum number of images in a request.")] = 16,
     seconds: Annotated[float, typer.Option(min=0.1, help="Maximum time of a request.")] = 30,
