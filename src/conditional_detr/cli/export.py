@@ -10,7 +10,6 @@ import typer
 from conditional_detr.cli.log import console, say
 from conditional_detr.cli.options import Boxes, Dilation, Names, Weights, size_of
 from conditional_detr.errors import SettingsError
-from conditional_detr.exports import MAX_BATCH
 
 if TYPE_CHECKING:
     from conditional_detr.config import Settings
@@ -52,7 +51,7 @@ def command(
         str | None, typer.Option(metavar="HxW", help="Fixed image size, for runtimes that want one (default: any).")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, max=MAX_BATCH, help="Fixed number of images in a batch (default: any).")
+        int | None, typer.Option(min=1, max=4096, help="Fixed number of images in a batch (default: any).")
     ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="Store the weights in half precision; compute in float32.")

@@ -31,7 +31,7 @@ from conditional_detr.export.graph import torch_program
 from conditional_detr.export.int8 import calibration_batches, quantize
 from conditional_detr.export.parity import FLOAT32, HALF, Difference, as_record, check, differences, pictures
 from conditional_detr.export.readme import readme
-from conditional_detr.exports import MODELS, ExportRecord
+from conditional_detr.exports import MAX_BATCH, MODELS, ExportRecord
 from conditional_detr.files import is_free, whole_file, whole_folder
 from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.postprocess import PUBLISHED_COUNT
@@ -108,6 +108,8 @@ def export(
     out, suffix = Path(out), SUFFIXES[to]
     whole = out.suffix == suffix and to != "openvino"
     _check_arguments(out, to, calibration, data, half, size)
+    if batch is not None and not 1 <= batch <= MAX_BATCH:
+        raise SettingsError(f"batch {batch} is not in 1 to {MAX_BATCH}; give another", argument="batch")
     checkpoint.model.cpu().eval()
     if size is not None:
         input_size = InputSize(size, "fit", size, checkpoint.input_size.boxes)
