@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference that are made from the source and the installed packages: settings, the command line, and licenses.
+"""Write the pages of docs/reference that are made from the source and the installed packages: settings, commands, licenses, changelog.
 
 ``python scripts/docs/generate.py`` writes them; with ``--check`` the exit code tells whether they are up to date. They are part of
 the repository, so any builder of the site can read them.
@@ -13,7 +13,8 @@ import commands_page
 import licenses_page
 import settings_page
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def pages() -> dict[Path, str]:
@@ -22,6 +23,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "settings.md": settings_page.page(),
         REFERENCE / "command-line.md": commands_page.page(),
         REFERENCE / "licenses.md": licenses_page.page(),
+        REFERENCE / "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](../"),
     }
 
 

@@ -20,7 +20,7 @@ def modules(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("node")
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node is not here")
-    command = ["npm", "install", "--no-save", "--ignore-scripts", "--prefix", out, PACKAGE]
+    command = ["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", out, PACKAGE]
     try:
         subprocess.run(command, cwd=out, capture_output=True, check=True, timeout=120)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
