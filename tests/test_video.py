@@ -100,6 +100,24 @@ def test_a_cut_off_file_gives_what_can_be_decoded(tmp_path):
         Video(cut(write_video(tmp_path / "y.mp4", front=False), 0.9))
 
 
+def test_a_clock_that_jumps(tmp_path):
+    """Files that were joined begin anew, and a camera's clock is set. Times go on from frame to frame."""
+    first, second = (write_video(tmp_path / name, 10) for name in ("a.ts", "b.ts"))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    with Video(joined) as video:
+        seconds = [frame.seconds for frame in video.frames()]
+        assert (video.jumps, video.ending) == (1, "")
+    assert len(seconds) == 20
+    assert np.diff(seconds) == pytest.approx(1 / 25, abs=0.005)
+
+
+def test_an_encoder_that_fails_is_told_as_a_disk_that_is_full(tmp_path):
+    writer = VideoWriter(tmp_path / "x.mp4", (17_000, 32), 25.0)
+    with pytest.raises(OSError, match="the encoder of the video failed"):
+        writer.add(Image.new("RGB", (17_000, 32)), 0.0)
+
+
 def test_broken_frames_are_counted_and_the_rest_is_read(tmp_path):
     path = write_video(tmp_path / "x.mp4", 40)
     with av.open(str(path)) as container:

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +24,7 @@ SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", "
 _CAMERA = re.compile(r"(?:camera:|/dev/video)(\d{1,4})")
 _AHEAD = 4  # frames that are decoded before they are asked for
 _OPEN_SECONDS, _READ_SECONDS = 15, 15  # of a stream that does not answer
+_LONGEST_STEP = 3600.0  # seconds from one frame to the next, before they count as a jump of the clock
 _MISSING_SECONDS = 0.5  # a file that ends this much earlier than it declares is cut off
 _RATE = Fraction(30)  # of a source that tells none
 _TICKS = 60_000  # a second, at which the usual frame rates are whole; MPEG-4 allows up to 65,535
@@ -83,7 +85,8 @@ class Video:
 
     fps: frames per second, on average. size: (width, height) of the first frame in pixels, upright. count: number of frames that
     the file declares; None if it does not. broken: number of damaged frames so far: they are left out, or shown with errors
-    where a part could be decoded. ending: what is wrong with the end of the video, such as that it is cut off; empty if nothing.
+    where a part could be decoded. jumps: number of times so far that the clock of the video goes back, or ahead by more than an hour, after
+    which the next frame follows at once. ending: what is wrong with the end of the video, such as that it is cut off; empty if nothing.
     """
 
     def __init__(self, source: str | Path) -> None:
@@ -92,7 +95,7 @@ class Video:
         Raises ``ImageError`` for what can't be opened and for a video without any frame, and ``SettingsError`` when PyAV is not
         installed.
         """
-        self.source, self.broken, self.ending = source, 0, ""
+        self.source, self.broken, self.jumps, self.ending = source, 0, 0, ""
         self._rest: Generator[Frame] | None = None
         self._container = _opened(source)
         try:
@@ -142,6 +145,10 @@ class Video:
                 seconds = number / self.fps
             else:
                 start = decoded.time if start is None else start
+                step = decoded.time - start - seconds
+                if number and not 0 <= step <= _LONGEST_STEP:  # files that were joined, or a clock that was set
+                    start += step - 1 / self.fps
+                    self.jumps += 1
                 seconds = decoded.time - start
             image: Image.Image = decoded.to_image()
             turn = _TURNS.get(decoded.rotation)
@@ -182,7 +189,7 @@ class Video:
             declared = (container.duration or 0) / 1e6
         ended = seconds + 1 / self.fps
         complete = self.count is not None and decoded + self.broken >= self.count > 1
-        if decoded and not self.ending and not complete and ended < declared - _MISSING_SECONDS:
+        if decoded and not (self.ending or self.jumps or complete) and ended < declared - _MISSING_SECONDS:
             self.ending = f"{self.source} ends after {ended:.1f} of {declared:.1f} seconds, so it may be cut off"
 
 
@@ -284,11 +291,24 @@ class VideoWriter:
         frame = self._from_image(image)
         self._time = max(self._time + 1, round(seconds * _TICKS))  # times have to rise
         frame.pts, frame.time_base = self._time, Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(frame))
+        with _told():
+            self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Write what is left, and the index. Raises ``OSError``, as on a full disk."""
-        try:
-            self._container.mux(self._stream.encode())
-        finally:
-            self._container.close()
+        with _told():
+            try:
+                self._container.mux(self._stream.encode())
+            finally:
+                self._container.close()
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Turn errors of the encoder, such as of sizes that it can't hold, into ``OSError`` as those of the disk."""
+    try:
+        yield
+    except _av().FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(f"the encoder of the video failed: {_reason(error)}") from error

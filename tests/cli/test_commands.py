@@ -399,7 +399,8 @@ def test_attention(run, shapes_root, tmp_path):
     assert [row["query"] for row in told["detections"]] == [4]
     assert told["layer"] == 2
     refused(cdetr("attention", run, image, "--layer", 7), "layers 1 to 2")
-    refused(cdetr("attention", run, image, "--out", "maps"), "end the name in")
+    for name in ("maps", ".", ""):
+        refused(cdetr("attention", run, image, "--out", name), "end the name in")
     refused(cdetr("attention", run, image, *["--query", "1"] * 21), "at most 20")
     mine = tmp_path / "mine-self-attention.png"
     mine.write_bytes(image.read_bytes())

@@ -41,7 +41,7 @@ def test_check_reports_numbers_copies_and_settings(root, tmp_path):
 
 
 def test_check_in_json(root):
-    change_annotations(root, "train", lambda content: content["annotations"][0].update(bbox=[900, 2, 4, 4]))
+    change_annotations(root, "train", lambda content: content["annotations"][0].update(bbox=[900, 2, 4, 4], area=16))
     result = cdetr("dataset", "check", root, "--json", "--quick")
     assert result.returncode == 0, result.stderr
     record = json.loads(result.stdout)

@@ -139,6 +139,8 @@ def test_arrays_and_tensors_that_people_have(pixels, expected):
         (b"", "is empty"),
         ("a\0b.jpg", "can't be read"),
         ("http://127.0.0.1:9/x.jpg", "can't be fetched.*check the address"),
+        ("http://127.0.0.1:9/my image.jpg", "can't be fetched.*check the address"),
+        ("http://127.0.0.1:abc/x.jpg", "can't be fetched.*check the address"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_sentence(pixels, sentence):

@@ -32,6 +32,7 @@ def command(
     from conditional_detr.explain.plots import plot_attention_maps, plot_reference_points, plot_self_attention
     from conditional_detr.inference.detector import Detector
 
+    check_picture(out, [image])
     pictures = {
         "attention": out,
         "self_attention": out.with_stem(f"{out.stem}-self-attention"),

@@ -16,6 +16,7 @@ from conditional_detr.cli.log import console, note, say
 from conditional_detr.cli.options import tell_runtime
 from conditional_detr.cli.signals import signals_interrupt
 from conditional_detr.errors import ImageError, InputError
+from conditional_detr.text import counted
 
 if TYPE_CHECKING:
     from conditional_detr.cli.video_results import VideoResults
@@ -137,6 +138,11 @@ def _tell_damage(video: "Video") -> bool:
     if video.broken:
         note(
             f"{video.broken} frames of {video.source} are damaged; they are left out, or shown as far as they can be decoded"
+        )
+    if video.jumps:
+        times = counted(video.jumps, "time")
+        note(
+            f"the clock of {video.source} jumps {times}, as in files that were joined; the frame after it follows at once"
         )
     if video.ending:
         note(f"{video.ending}; what can be decoded is done")

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
@@ -231,8 +232,8 @@ def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=_URL_SECONDS) as response:
             content = cast(bytes, response.read(_URL_BYTES + 1))
-    except (OSError, ValueError) as error:  # URLError is an OSError
-        reason = getattr(error, "reason", None) or error
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise ImageError(f"{url} can't be fetched ({reason}); check the address and the network") from error
     if len(content) > _URL_BYTES:
         raise ImageError(f"{url} is larger than {_URL_BYTES >> 20} MiB; download it and give the path of the file")

@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[Level, str, str]] = {
     ),
     "area": (
         "note",
-        "areas are missing, not above 0 or not numbers, and the area of the box is used",
+        "areas are missing, not above 0, larger than the box or not numbers, and the area of the box is used",
         "write areas in square pixels for exact AP by size",
     ),
     "difficult": (

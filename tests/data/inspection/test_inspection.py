@@ -89,7 +89,7 @@ def test_what_training_would_refuse_is_refused(tmp_path):
 
 def test_strict_refuses_warnings(tmp_path):
     root = write_coco(tmp_path, {"train": images(2), "val": images(2)})
-    change_annotations(root, "train", lambda content: content["annotations"][0].update(bbox=[900, 2, 4, 4]))
+    change_annotations(root, "train", lambda content: content["annotations"][0].update(bbox=[900, 2, 4, 4], area=16))
     assert kinds(inspect(DataSettings(root=root))) == [("outside", 1)]
     assert "data.strict=true" in inspect(DataSettings(root=root, strict=True)).refusals[0].sentence
 

@@ -47,6 +47,16 @@ def write(folder: Path, data, images: bool = True) -> Path:
     return file
 
 
+def test_an_area_larger_than_its_box(tmp_path):
+    """COCO's metric would leave the object out, or count it among larger ones. The area of the box is used, and that is told."""
+    data = content()
+    data["annotations"][0]["area"] = 2e10
+    found = read_coco(write(tmp_path, data), [tmp_path])
+    assert max(found.areas) == 100
+    (problem,) = [each for each in found.problems if each.kind == "area"]
+    assert "larger than the box" in str(problem)
+
+
 def test_flat_arrays(tmp_path):
     file = write(tmp_path, content())
     data = read_coco(file, [tmp_path])

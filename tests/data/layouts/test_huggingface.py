@@ -1,5 +1,6 @@
 """Hugging Face: metadata.jsonl and Parquet, images unpacked from Parquet, names of categories, and the hub."""
 
+import base64
 import hashlib
 import http.server
 import io
@@ -248,7 +249,7 @@ def test_rows_of_any_depth(tmp_path, value):
         assert "metadata.jsonl:1" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", [None, "", 3, "\0", ["a.png"]])
+@pytest.mark.parametrize("name", [None, "", 3, "\0", ["a.png"], ".", "./", "/"])
 def test_wrong_file_names(tmp_path, name):
     write(tmp_path / "train" / "metadata.jsonl", json.dumps({"file_name": name, "objects": OBJECTS}))
     assert "metadata.jsonl:1 has file_name" in refused(tmp_path, categories=NAMES)
@@ -260,6 +261,12 @@ def test_missing_images(tmp_path):
     image(tmp_path / "elsewhere" / "a.png")
     image(tmp_path / "elsewhere" / "c.png")
     assert len(read(tmp_path, categories=NAMES, train_images=tmp_path / "elsewhere").boxes) == 4
+
+
+@pytest.mark.parametrize("content", [list(png()), base64.b64encode(png()).decode()], ids=["numbers", "text"])
+def test_images_that_are_no_bytes(tmp_path, cache, content):
+    file = parquet(tmp_path / "train.parquet", {"image": {"bytes": content, "path": "0.png"}}, names=["x", "y", "z"])
+    assert f"{file}: row 1 has no bytes of an image in 'image'" in refused(tmp_path)
 
 
 def test_blank_lines_and_a_byte_order_mark(tmp_path):

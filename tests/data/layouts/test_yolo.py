@@ -252,6 +252,43 @@ def test_invalid_yaml(tmp_path, text, said):
     assert said in refused(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("0 0.5 0.5 0.2 0.2 0.9 1", "look like a confidence and a track id"),
+        ("0 0.5 0.5 0.2 0.2 0.9 7", "look like a confidence and a track id"),
+        (
+            "0 0.5 0.5 0.2 0.2 0.1 0.1 2 0.2 0.2 0",
+            r"look like a box with keypoints; set kpt_shape in data.yaml, such as [2, 3]",
+        ),
+    ],
+)
+def test_numbers_that_are_as_many_as_those_of_a_polygon(tmp_path, line, said):
+    assert said in refused(usual(tmp_path, line=line))
+
+
+def test_a_polygon_along_two_edges_is_one(tmp_path):
+    listing = read(usual(tmp_path, line="0 0 0 0.5 0 0.5 0.8 0 0.8 0 0"))
+    assert len(listing.boxes) == 1
+
+
+@pytest.mark.parametrize("order", ["utf-16", "utf-16-be"])
+def test_a_data_file_in_utf_16_is_not_overlooked(tmp_path, order):
+    """As PowerShell and Notepad may write it."""
+    usual(tmp_path)
+    text = (tmp_path / "data.yaml").read_text()
+    mark = b"\xfe\xff" if order == "utf-16-be" else b""
+    (tmp_path / "data.yaml").write_bytes(mark + text.encode(order))
+    write(tmp_path / "classes.txt", "dog\ncat\n")
+    assert "data.yaml is not text in UTF-8" in refused(tmp_path)
+
+
+def test_a_split_in_the_folder_itself(tmp_path):
+    labeled(tmp_path, "a.png", labels=tmp_path)
+    data_yaml(tmp_path, train=".", val="./", **NAMES)
+    assert len(read(tmp_path).boxes) == 1
+
+
 def test_several_yaml_files(tmp_path):
     usual(tmp_path)
     (tmp_path / "data.yaml").rename(tmp_path / "one.yaml")

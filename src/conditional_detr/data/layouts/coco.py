@@ -263,6 +263,9 @@ def _objects(
             area = number(area) or 0.0
             if area <= 0 < box[2] * box[3]:
                 problems.add("area", f"annotation {name!s:.40} of {names[place]}: {shown(record.get('area'))}")
+        if area > 1.01 * box[2] * box[3] + 1 and box[2] * box[3] > 0:  # a segmentation lies in its box
+            problems.add("area", f"annotation {name!s:.40} of {names[place]}: {area:g} in a box of {box[2] * box[3]:g}")
+            area = 0.0
         is_crowd: Any = record.get("iscrowd", 0)
         if type(is_crowd) is not int or is_crowd not in (0, 1):
             is_crowd = _is_crowd(is_crowd, f"{file}: annotation {name!s:.40} of {names[place]}")

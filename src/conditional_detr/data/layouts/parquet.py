@@ -112,11 +112,16 @@ class Parquet:
                     if names[row] in missing:
                         if not content:
                             raise DataError(f"{self.file}: row {row + 1} holds no image; add it, or remove the row")
+                        if not isinstance(content, bytes):
+                            raise DataError(
+                                f"{self.file}: row {row + 1} has no bytes of an image in {column!r} but {type(content).__name__}; write "
+                                f"the content of the image file as binary"
+                            )
                         _write(folder / names[row], content)
                     row += 1
             row = end
 
-    def _contents(self, column: str, group: int) -> Iterator[bytes | None]:
+    def _contents(self, column: str, group: int) -> Iterator[object]:
         with self._told():
             for batch in self._opened.iter_batches(_IMAGES, row_groups=[group], columns=[column]):
                 for value in batch.column(0):

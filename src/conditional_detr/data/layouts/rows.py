@@ -1,7 +1,7 @@
 """Read the rows of Hugging Face data sets: lines of metadata.jsonl, and what a row says of an image and its objects."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from reprlib import repr as shown  # short, and of any depth
 from typing import Any, NamedTuple, cast
 
@@ -54,7 +54,7 @@ def file_name(row: Row) -> str:
     """Return the name of the image of a row. Raises ``DataError`` when there is none."""
     place, values = row
     name: Any = values.get("file_name")
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
+    if not isinstance(name, str) or not name.strip() or "\0" in name or not PurePosixPath(name).name:
         raise DataError(f"{place} has file_name {shown(name)}; every row needs the name of its image")
     return name
 

@@ -147,7 +147,7 @@ def _resolve(written: str, data: DataFile) -> Path:
         tried = ", ".join(map(str, candidates[:6]))
         raise DataError(f"{data.file}: {written!r} does not exist; tried {tried}; correct it, or set path")
     first = existing[0]
-    if path.parts[0] == ".." and first in literal:
+    if path.parts[:1] == ("..",) and first in literal:
         for other in existing[1:]:
             if other in shortened and not other.samefile(first):
                 raise DataError(f"{data.file}: {written!r} may be {first} or {other}; write the whole path")

@@ -1,5 +1,6 @@
 """Read the files of YOLO data sets: data.yaml, Darknet's obj.data, and label files."""
 
+import codecs
 import math
 import re
 from collections.abc import Mapping
@@ -56,7 +57,10 @@ def find_data_files(root: Path) -> list[Path]:
 
 def _head_matches(file: Path, key: re.Pattern[str]) -> bool:
     """Tell whether a text file has a key. Text that is not valid YAML can have it too, so that reading tells what is wrong."""
-    return key.search(read_head(file, MOST_BYTES).decode("utf-8-sig", "replace")) is not None
+    head = read_head(file, MOST_BYTES)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # reading it tells that it has to be UTF-8
+        return key.search(head.decode("utf-16", "replace")) is not None
+    return key.search(head.decode("utf-8-sig", "replace")) is not None
 
 
 def read_data_file(file: Path) -> DataFile:
@@ -195,9 +199,25 @@ def _line(text: str, place: str, extra: int) -> Line:
         return Line(place, class_number, (cx - w / 2, cy - h / 2, w, h), False, inside)
     if extra or len(values) < 6 or len(values) % 2:
         raise DataError(f"{place} has {len(values) + 1} numbers; {_remedy(len(values), extra)}")
+    _refuse_other_forms(place, values)
     xs, ys = values[::2], values[1::2]
     box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
     return Line(place, class_number, box, True, min(values) >= -_SLACK and max(values) <= 1 + _SLACK)
+
+
+def _refuse_other_forms(place: str, values: list[float]) -> None:
+    """Raise ``DataError`` for numbers that are as many as those of a polygon and are something else."""
+    if len(values) == 6 and values[5].is_integer() and 0 <= values[4] <= 1:
+        raise DataError(
+            f"{place} ends in {values[4]:g} {values[5]:g}, which look like a confidence and a track id behind a box; remove both, or add a "
+            f"point where it is a polygon"
+        )
+    seen = values[6::3]
+    if (len(values) - 4) % 3 == 0 and 2 in seen and {0, 1, 2}.issuperset(seen):
+        raise DataError(
+            f"{place} has {len(values) + 1} numbers, which look like a box with keypoints; set kpt_shape in data.yaml, such as "
+            f"[{len(seen)}, 3]"
+        )
 
 
 def _floats(words: list[str], text: str) -> list[float] | None:
