@@ -48,7 +48,7 @@ def test_results_never_replace_something_else(model, data, tmp_path):
     files = {path: path.read_bytes() for path in (tmp_path / "model.pth", data / "val2017" / "000001.png")}
     for source, out, sentence in (
         (tmp_path / "model.pth", tmp_path / "model.pth", "would be replaced"),
-        (tmp_path / "model", tmp_path / "model" / "new.json", "is in the folder of the model"),
+        (tmp_path / "model", tmp_path / "model" / "config.json", "is not a file of COCO results"),
         (tmp_path / "model", report / "report.json", "is in the folder of the report"),
         (tmp_path / "model", data / "val2017" / "000001.png", "is not a file of COCO results"),
     ):

@@ -164,6 +164,8 @@ def test_names_that_differ_only_in_case_are_told_apart(shapes_root):
     data = replace(data, categories=Categories((7, 8, 9), ("car", "Car", "bus")))
     model = Categories((1, 2, 3), ("Car", "car", "BUS"))
     assert match_categories(model, data) == {2: 7, 1: 8, 3: 9}
+    unused = replace(data, categories=Categories((7, 8, 9, 10), ("car", "x", "bus", "CAR")))  # without boxes
+    assert match_categories(Categories((1, 2, 3), ("car", "x", "bus")), unused) == {1: 7, 2: 8, 3: 9}
     for names in (("car", "bus", "x"), ("CAR", "CAr", "bus")):  # one for two of the data, two for one
         with pytest.raises(InputError, match="can't be told apart"):
             match_categories(Categories((1, 2, 3), names), data)

@@ -38,7 +38,7 @@ def test_no_report_where_none_is_wanted(quick_run):
 def test_a_resume_writes_the_report_that_is_missing(quick_run, monkeypatch):
     """The best model was made by another process, so it is evaluated again, once."""
     monkeypatch.setattr(
-        best_report, "write_report", lambda folder, analysis, record, about: written.append((analysis, about))
+        best_report, "write_report", lambda folder, analysis, record, about: written.append((analysis, about)) or []
     )
     written = []
     run = loop.train(changed(quick_run, train={"max_steps": 6})).run

@@ -150,12 +150,10 @@ def command(
 
 
 def _check_results(file: Path, source: str, report: Path | None) -> None:
-    """Raise ``SettingsError`` when a file of results would replace something else, or lie among the files of a model or report."""
+    """Raise ``SettingsError`` when a file of results would replace something else, or lie among the files of the report."""
     check_output(file, [Path(source)])
-    place = Path(os.path.realpath(file))
-    for folder, what in ((Path(source), "the model"), (report, "the report")):
-        if folder is not None and Path(os.path.realpath(folder)) in place.parents:
-            raise SettingsError(f"{file} is in the folder of {what}; give --save-predictions a file elsewhere")
+    if report is not None and Path(os.path.realpath(report)) in Path(os.path.realpath(file)).parents:
+        raise SettingsError(f"{file} is in the folder of the report; give --save-predictions a file elsewhere")
     if file.is_file() and file.stat().st_size:
         with file.open("rb") as there:
             if not re.match(rb"\s*\[\s*(\]|\{)", there.read(100)):

@@ -163,7 +163,10 @@ def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
         exact.setdefault(name, []).append(id_)
         folded.setdefault(name.casefold(), []).append(id_)
     found: dict[int, int] = {}
-    for has_boxes, id_, name in zip(used, data.categories.ids, data.categories.names, strict=True):
+    of_data = zip(used.tolist(), data.categories.ids, data.categories.names, strict=True)
+    for has_boxes, id_, name in sorted(
+        of_data, reverse=True
+    ):  # those without boxes last, because they take what is left
         candidates = exact.get(name) or folded.get(name.casefold(), [])
         own = id_ if id_ in candidates else next(iter(candidates), None)
         if has_boxes and own is not None and (own in found or (len(candidates) > 1 and own != id_)):
@@ -172,6 +175,8 @@ def match_categories(model: Categories, data: Annotations) -> dict[int, int]:
                 f"{data.source}: category {id_}, {name!r}, can't be told apart from others of that name (the model has it with id {ids}); "
                 f"give the categories names of their own"
             )
+        if not has_boxes and own in found:
+            continue
         if own is None:
             if not has_boxes:
                 continue

@@ -60,7 +60,7 @@ def write(out: Path, splits: Splits, names: ImageNames) -> list[str]:
 
 def _labels(data: Annotations) -> tuple[list[str], list[str]]:
     """Return names of the categories as XML and a list of lines can hold them, and sentences about those that changed."""
-    labels = xml_labels(data.categories, data.source)
+    labels = xml_labels(data.categories, data.source, "Pascal VOC")
     changed = [pair for pair in zip(data.categories.names, labels, strict=True) if pair[0] != pair[1]]
     if not changed:
         return labels, []
@@ -68,8 +68,8 @@ def _labels(data: Annotations) -> tuple[list[str], list[str]]:
     return labels, [f"{len(changed)} names of categories are changed for XML, such as {example}"]
 
 
-def xml_labels(categories: Categories, source: object) -> list[str]:
-    """Return names of categories as XML and a list of lines can hold them. source: what has them, for messages.
+def xml_labels(categories: Categories, source: object, form: str = "this format") -> list[str]:
+    """Return names of categories as XML and a list of lines can hold them. source, form: what has them and what gets them, for messages.
 
     Raises ``DataError`` when they are no longer different from each other, or when one is empty.
     """
@@ -78,13 +78,13 @@ def xml_labels(categories: Categories, source: object) -> list[str]:
     ids = " and ".join(str(id_) for id_, each in zip(categories.ids, labels, strict=True) if each == label)
     if count > 1:
         raise DataError(
-            f"{source}: categories {ids} are both named {label!r} in this format, which knows them by name alone; give every "
+            f"{source}: categories {ids} are both named {label!r} in {form}, which knows them by name alone; give every "
             f"category its own name",
             argument="names",
         )
     if "" in labels:
         raise DataError(
-            f"{source}: category {categories.ids[labels.index('')]} has no name, and this format knows categories by name alone; "
+            f"{source}: category {categories.ids[labels.index('')]} has no name, and {form} knows categories by name alone; "
             f"give it one",
             argument="names",
         )
