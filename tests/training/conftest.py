@@ -37,6 +37,7 @@ def small_settings(root: Path, output: Path) -> Settings:
             "train.log_every=1",
             "model.dropout=0.1",
             "evaluation.every=1",
+            "evaluation.report=false",  # which takes longer than the run
         ],
     )
 

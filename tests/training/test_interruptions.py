@@ -60,7 +60,8 @@ def test_kill_at_every_change_of_a_file(small_run, done):
 
     Changes are opening to write, renaming, making and removing.
     """
-    settings = changed(small_run, train={"name": "killed", "resume": "auto", "save_every": 1})
+    train = {"name": "killed", "resume": "auto", "save_every": 1}
+    settings = changed(small_run, train=train, evaluation={"report": True})
     folder = RunFolder(small_run.train.output / "killed")
 
     def run_until(change: int) -> None:
