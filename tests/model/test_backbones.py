@@ -130,6 +130,16 @@ def test_images_one_by_one_compute_what_a_batch_does(norm, frozen, monkeypatch):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_lite0_exports_for_any_number_of_images():
+    backbone = randomized(ModelSettings(backbone=LITE[1], batch_norm="frozen", **SMALL)).model.backbone.eval()
+    batch = torch.export.Dim("batch", min=1, max=8)
+    with torch.no_grad():
+        program = torch.export.export(backbone, (torch.randn(2, 3, 64, 64),), dynamic_shapes=({0: batch},))
+        for count in (1, 3):
+            pixels = torch.randn(count, 3, 64, 64)
+            torch.testing.assert_close(program.module()(pixels), backbone(pixels), atol=1e-4, rtol=1e-4)
+
+
 # --- weights ---
 
 
