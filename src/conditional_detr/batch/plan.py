@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -138,15 +139,9 @@ def parse_part(text: str | None) -> tuple[int, int]:
 
     Raises ``SettingsError`` for anything but two whole numbers of which the first is in 1 to the second.
     """
-    first, _, second = (text or "1/1").partition("/")
-    if (
-        first.isdecimal()
-        and second.isdecimal()
-        and len(second) < 10
-        and len(first) < 10
-        and 1 <= int(first) <= int(second)
-    ):
-        return int(first), int(second)
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text or "1/1")
+    if found and 1 <= int(found[1]) <= int(found[2]):
+        return int(found[1]), int(found[2])
     raise SettingsError(
         f"part {text!r} does not exist; give I/N with I from 1 to N, such as 1/4 to 4/4", argument="shard"
     )

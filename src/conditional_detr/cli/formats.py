@@ -48,7 +48,7 @@ def check_categories(formats: Sequence[Format], categories: "Categories") -> Non
 
 def renamed(formats: Sequence[Format], files: Sequence[str | Path], pictures: Mapping[str | Path, str]) -> str:
     """Return a sentence about images whose name is taken or too long for the files of a format; empty without any."""
-    if not any(format_.NAME in ("voc", "yolo") for format_ in formats):
+    if not any(format_.PER_IMAGE for format_ in formats):
         return ""
     other = [(file, name) for file in files if (name := pictures[file].removesuffix(".jpg")) != stem_of(file)]
     if not other:

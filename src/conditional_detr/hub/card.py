@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats.huggingface import differences
-from conditional_detr.hub.facts import HUB_ID, RunFacts
+from conditional_detr.hub.facts import RunFacts, is_hub_id
 from conditional_detr.text import printable
 
 LIBRARY = "conditional-detr"
@@ -71,7 +71,7 @@ def _metadata(checkpoint: Checkpoint, repo_id: str, run: RunFacts | None, licens
         library_name=LIBRARY,
         pipeline_tag="object-detection",
         tags=tags,
-        base_model=base if base is not None and HUB_ID.fullmatch(base) else None,
+        base_model=base if base is not None and is_hub_id(base) else None,
         datasets=[run.data_id] if run is not None and run.data_id else None,
         model_name=repo_id.partition("/")[2],
         eval_results=results or None,

@@ -1,21 +1,18 @@
 """What a model card tells about a run. Nothing in it is a path of the machine that the run was made on."""
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from conditional_detr.config import Settings, load_settings
 from conditional_detr.data.check import read_splits
-from conditional_detr.errors import CheckpointError, InputError
+from conditional_detr.data.images import read_header
+from conditional_detr.errors import CheckpointError, ImageError, InputError
 from conditional_detr.metrics_file import Metrics
 from conditional_detr.runs import RunFolder, best_evaluation, read_metrics
 
 logger = logging.getLogger(__name__)
 
-HUB_ID = re.compile(
-    r"(?=.{3,96}\Z)[A-Za-z0-9]([\w.-]*\w)?/[A-Za-z0-9_]([\w.-]*\w)?(?<!\.git)", re.ASCII
-)  # its rule for names
 # Where a run was made, and how it was started.
 _PLACES = ("train.output", "train.name", "train.resume", "data.workers", "model.init_from", "data.hub")
 # File of a run -> caption, and whether it shows images of the data.
@@ -28,7 +25,15 @@ _PICTURES = {
 }
 
 
-_STARTS = (b"\x89PNG", b"\xff\xd8\xff")  # of PNG and JPEG
+def is_hub_id(text: str) -> bool:
+    """Tell whether a text is owner/name by the rules of the hub."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError:
+        return False
+    return "/" in text
 
 
 @dataclass(frozen=True)
@@ -97,10 +102,11 @@ def _is_own_picture(run: Path, name: str) -> bool:
     path = run / name
     if not path.is_file():
         return False
-    own = path.resolve() == run.resolve() / name
-    if own:
-        with path.open("rb") as file:
-            own = file.read(4).startswith(_STARTS)
+    try:
+        read_header(path)
+        own = path.resolve() == run.resolve() / name
+    except ImageError:
+        own = False
     if not own:
         logger.warning(f"{path} is a link or no picture, and is left out of the model card")
     return own
@@ -133,7 +139,7 @@ def _public_source(settings: Settings) -> str | None:
     if source is None or source.startswith("starter:"):
         return source
     hub_id = source.partition("@")[0]
-    return source if HUB_ID.fullmatch(hub_id) and _was_downloaded(hub_id) else None
+    return source if is_hub_id(hub_id) and _was_downloaded(hub_id) else None
 
 
 def _was_downloaded(hub_id: str) -> bool:

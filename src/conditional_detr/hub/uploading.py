@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.errors import RunError, SettingsError
-from conditional_detr.hub.facts import HUB_ID, RunFacts, facts_of
+from conditional_detr.hub.facts import RunFacts, facts_of, is_hub_id
 from conditional_detr.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def push(
     the one of ``hf auth login``. A card that somebody edited on the hub is kept. Raises ``SettingsError`` for a wrong name, and
     without a valid token; ``RunError`` when the hub can't be reached or refuses the upload.
     """
-    if HUB_ID.fullmatch(repo_id) is None or "--" in repo_id or ".." in repo_id:
+    if not is_hub_id(repo_id):
         raise SettingsError(
             f"{repo_id!r} is no name of a repository; give owner/name of letters, digits, '-', '_' and '.', such as my-organization/my-detector",
             argument="repo_id",

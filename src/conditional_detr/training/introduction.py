@@ -75,9 +75,10 @@ def _without_effect(setup: Setup) -> Iterator[str]:
         )
     evaluations = length.models(0)
     if setup.val_data is not None and train.patience and train.patience >= evaluations:
+        every = setup.settings.evaluation.every
+        more = f", or evaluation.every={every // 2}" if every > 1 else ""
         yield (
-            f"train.patience={train.patience} can't end the run early, because it has {counted(evaluations, 'evaluation')}; set it lower, or "
-            f"evaluation.every={max(setup.settings.evaluation.every // 2, 1)}"
+            f"train.patience={train.patience} can't end the run early, because it has {counted(evaluations, 'evaluation')}; set it lower{more}"
         )
     if train.ema_decay and not train.ema_ramp and train.ema_decay**steps > 0.5:
         yield (

@@ -70,6 +70,8 @@ class Format(Protocol):
     """name of the file or folder that it writes"""
     XML: bool
     """whether names of categories are written into XML, which can't hold all of them"""
+    PER_IMAGE: bool
+    """whether there is a file for every image, named after it"""
 
     def write(self, path: Path, found: DetectionSet) -> None:
         """Write the detections to a file or folder that does not exist yet. Memory is constant for any number of images."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from conditional_detr.inference.formats import DetectionSet
 from conditional_detr.inference.formats.table import COLUMNS, rows
 
-NAME, XML = "detections.csv", False
+NAME, XML, PER_IMAGE = "detections.csv", False, False
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes texts that begin with these
 
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 from conditional_detr.data.writers.voc import as_xml_text, xml_labels
 from conditional_detr.inference.formats import MODEL, DetectedImage, DetectionSet
 
-NAME, XML = "cvat.xml", True
+NAME, XML, PER_IMAGE = "cvat.xml", True, False
 _SCORE = "score"  # attribute of every label
 
 

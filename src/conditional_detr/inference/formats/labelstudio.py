@@ -12,7 +12,7 @@ from conditional_detr.data.images import is_url
 from conditional_detr.data.writers.voc import xml_labels
 from conditional_detr.inference.formats import MODEL, DetectedImage, DetectionSet
 
-NAME, XML = "labelstudio", True
+NAME, XML, PER_IMAGE = "labelstudio", True, False
 _FROM, _TO, _KEY = "label", "image", "image"  # names of the controls and of the data in the configuration
 
 

@@ -15,7 +15,7 @@ except ImportError as error:
         "format parquet needs pyarrow: pip install 'conditional-detr[parquet]'", argument="format"
     ) from error
 
-NAME, XML = "detections.parquet", False
+NAME, XML, PER_IMAGE = "detections.parquet", False, False
 _ROWS = 10_000  # in memory at once
 
 

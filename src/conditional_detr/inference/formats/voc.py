@@ -7,7 +7,7 @@ from xml.etree.ElementTree import SubElement
 from conditional_detr.data.writers.voc import VOCObject, annotation, as_xml_text, xml_labels
 from conditional_detr.inference.formats import MODEL, DetectedImage, DetectionSet
 
-NAME, XML = "voc", True
+NAME, XML, PER_IMAGE = "voc", True, True
 
 
 def write(path: Path, found: DetectionSet) -> None:

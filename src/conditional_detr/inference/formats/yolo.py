@@ -5,7 +5,7 @@ from pathlib import Path
 from conditional_detr.config.core_yaml import write_yaml
 from conditional_detr.inference.formats import DetectionSet
 
-NAME, XML = "yolo", False
+NAME, XML, PER_IMAGE = "yolo", False, True
 
 
 def write(path: Path, found: DetectionSet) -> None:

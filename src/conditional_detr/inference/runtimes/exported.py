@@ -1,6 +1,7 @@
 """What the runtimes of exported models share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,30 +73,28 @@ def run_export(
 
     run: computes logits and boxes from pixels and mask, on the CPU. Raises ``CheckpointError`` when it fails.
     """
+    with _told():
+        pixels = pixels.cpu()
+        count, _, height, width = pixels.shape
+        mask = torch.zeros(count, height, width, dtype=torch.bool) if padding_mask is None else padding_mask.cpu()
+        if export.batch is None:
+            return Outputs(*run(pixels, mask))
+        parts: list[tuple[Tensor, Tensor]] = []
+        for some, theirs in zip(pixels.split(export.batch), mask.split(export.batch), strict=True):
+            missing = export.batch - len(some)
+            padded = functional.pad(some, (0, 0) * 3 + (0, missing)), functional.pad(theirs, (0, 0) * 2 + (0, missing))
+            logits, boxes = run(*padded)
+            parts.append((logits[: len(some)], boxes[: len(some)]))
+        return Outputs(torch.cat([logits for logits, _ in parts]), torch.cat([boxes for _, boxes in parts]))
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Turn errors of runtimes, which have many kinds without a common base, into ``CheckpointError``."""
     try:
-        return _run(run, export, pixels, padding_mask)
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # runtimes have many kinds without a common base
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(f"the exported graph can't be computed ({reason}); export the model again") from error
-
-
-def _run(
-    run: Run,
-    export: ExportRecord,
-    pixels: Float[Tensor, "batch 3 height width"],
-    padding_mask: Bool[Tensor, "batch height width"] | None,
-) -> Outputs:
-    pixels = pixels.cpu()
-    count, _, height, width = pixels.shape
-    mask = torch.zeros(count, height, width, dtype=torch.bool) if padding_mask is None else padding_mask.cpu()
-    if export.batch is None:
-        return Outputs(*run(pixels, mask))
-    parts: list[tuple[Tensor, Tensor]] = []
-    for some, theirs in zip(pixels.split(export.batch), mask.split(export.batch), strict=True):
-        missing = export.batch - len(some)
-        padded = functional.pad(some, (0, 0) * 3 + (0, missing)), functional.pad(theirs, (0, 0) * 2 + (0, missing))
-        logits, boxes = run(*padded)
-        parts.append((logits[: len(some)], boxes[: len(some)]))
-    return Outputs(torch.cat([logits for logits, _ in parts]), torch.cat([boxes for _, boxes in parts]))
