@@ -175,6 +175,9 @@ def test_a_runtime(tiny_settings):
             outputs = model(pixels, padding_mask).last
             return Outputs(outputs.logits.flip(1), outputs.boxes.flip(1))
 
+        def shared(self, streams):
+            return self
+
     detector = Detector(
         Checkpoint(model, ModelRecord(settings.architecture(), Categories((1, 2), ("a", "b")), InputSize((96, 96)))),
         device="cpu",

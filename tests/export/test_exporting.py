@@ -1,9 +1,11 @@
 """Exported files compute what the network computes, for every size, batch and mask, and say so."""
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -73,6 +75,29 @@ def test_every_runtime_finds_what_torch_finds(model, file, runtime, batch_size):
     assert detector.record == model.record
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_every_runtime_computes_several_images_at_once(model, file, runtime):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = Detector.from_pretrained(file, runtime=runtime).predict(pictures(6), 0.0)
+    finally:
+        torch.set_num_threads(threads)
+    same(found, Detector(model, "cpu").predict(pictures(6), 0.0))
+
+
+def test_openvino_is_freed_with_its_detector(file):
+    """The garbage collector frees what refers to itself in any thread and order, where OpenVINO ends the process."""
+    detector = Detector.from_pretrained(file, runtime="openvino")
+    freed = [weakref.ref(detector.pipeline.runtime), weakref.ref(detector.pipeline.runtime.shared(2))]
+    gc.disable()
+    try:
+        del detector
+        assert [each() for each in freed] == [None, None]
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("runtime", [open_onnx, open_openvino])
 @pytest.mark.parametrize("shape", [(1, 32, 32), (1, 97, 131), (2, 160, 64), (5, 33, 200)])
 def test_sizes_batches_and_masks_are_free(model, file, runtime, shape):
@@ -95,6 +120,23 @@ def test_the_file_holds_its_proof_and_nothing_of_the_machine(file):
     assert all(each["boxes"] < 1e-4 for each in parity)
     assert b"site-packages" not in file.read_bytes()
     assert str(Path.home()).encode() not in file.read_bytes()
+
+
+# Those that exports may have of the operators that TensorRT 10.15 supports (docs/operators.md of onnx-tensorrt).
+TENSORRT = """
+    Add And Cast Clip Concat ConstantOfShape Conv Cos CumSum Div Equal Expand Gather GatherElements GatherND Identity IsNaN
+    LayerNormalization Less MatMul MaxPool Mod Mul Not Pad Relu Reshape Resize Shape Sigmoid Sin Slice Softmax Split Squeeze
+    Sub TopK Transpose Unsqueeze Where
+"""
+
+
+def test_tensorrt_lists_every_operator(file):
+    model = onnx.load(file)
+    assert 9 <= model.opset_import[0].version <= 24
+    assert not model.functions
+    assert {node.op_type for node in model.graph.node} <= set(TENSORRT.split())
+    constants = {each.name for each in model.graph.initializer}
+    assert all(node.input[1] in constants for node in model.graph.node if node.op_type in ("Conv", "TopK"))
 
 
 def test_batch_norm_is_in_the_convolutions(file):

@@ -214,7 +214,7 @@ def test_stream_gives_every_image_its_place(detector, image, tmp_path, batch_siz
             yield broken if i % 4 == 1 else image.crop((0, 0, 90 - i, 60))
 
     found = list(islice(detector.stream(images(), 0.0, batch_size=batch_size), 9))
-    assert len(taken) < 9 + 6 * batch_size
+    assert len(taken) < 12 + 6 * batch_size
     for i, each in enumerate(found):
         if i % 4 == 1:
             assert isinstance(each, InputError)
@@ -262,3 +262,18 @@ def test_another_size_keeps_the_rule(detector, image):
     assert padded.record.input_size == InputSize((64, 100), "fit", padded=(128, 160), boxes="padded-with-mask")
     assert padded.checkpoint.input_size == padded.record.input_size
     assert len(padded.predict(image, threshold=0.0)) == 60
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_images_computed_at_once_are_those_computed_one_by_one(detector, image, batch_size):
+    threads = torch.get_num_threads()
+    images = [image.crop((i, 0, 90, 60)) if batch_size == 1 else image.rotate(i) for i in range(9)]
+    alone = [detector.predict(each, threshold=0.0) for each in images]
+    torch.set_num_threads(3)
+    try:
+        found = detector.predict(images, threshold=0.0, batch_size=batch_size)
+    finally:
+        torch.set_num_threads(threads)
+    for a, b in zip(alone, found, strict=True):
+        torch.testing.assert_close(a.boxes, b.boxes, atol=1e-3, rtol=0)
+        torch.testing.assert_close(a.scores, b.scores, atol=1e-5, rtol=0)

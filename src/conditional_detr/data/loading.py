@@ -1,15 +1,12 @@
 """Load batches of annotated images, reproducibly for any number of workers and from any batch on."""
 
 import logging
-import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from itertools import chain, islice
-from typing import Literal, NamedTuple, TypeVar
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,8 +36,6 @@ Batch = tuple[ImageBatch, list[Target]]
 Read = Callable[[int], LabeledImage]  # reads an image by its index
 MOST_REPLACED = 100  # images in a row that can't be used, after which none is looked for
 Prepared = tuple[Tensor, LabeledImage]  # pixels, and the labeled image with the same aspect ratio
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Failure(NamedTuple):
@@ -93,20 +88,6 @@ def usable_images(
         yield image
     if not count:
         raise DataError(f"none of the images in {data.folder} can be used; replace them")
-
-
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """Yield ``function(item)`` for every item in order. Threads compute up to ``ahead`` results in advance."""
-    waiting = iter(items)
-    with ThreadPoolExecutor(min(ahead, os.cpu_count() or 1), "read-ahead") as pool:
-        pending = deque(pool.submit(function, item) for item in islice(waiting, ahead))
-        try:
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(pool.submit(function, item) for item in islice(waiting, 1))
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 class AnnotatedImages(Dataset[Loaded]):

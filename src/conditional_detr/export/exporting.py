@@ -218,6 +218,9 @@ class _Program:
     def __call__(self, pixels: Tensor, padding_mask: Tensor | None = None) -> Outputs:
         return run_export(lambda *inputs: self.module(*inputs)[:2], self.export, pixels, padding_mask)
 
+    def shared(self, streams: int) -> None:
+        """Return None: it computes one image at a time."""
+
 
 def _opened(file: Path, export: ExportRecord, program: "ExportedProgram | None") -> Exported:
     """Open an exported file; of a program of torch, whose file could run code, take the one that was written."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args, overload
@@ -16,7 +17,6 @@ from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.data.images import ImageLike, is_image, name_of, open_image
-from conditional_detr.data.loading import in_threads
 from conditional_detr.errors import ImageError, InputError, SettingsError
 from conditional_detr.exports import export_file
 from conditional_detr.hub import push
@@ -25,6 +25,7 @@ from conditional_detr.inference.runtimes import RuntimeName
 from conditional_detr.inference.runtimes.exported import Exported
 from conditional_detr.inference.runtimes.opening import open_export
 from conditional_detr.inference.runtimes.torch import TorchRuntime
+from conditional_detr.inference.streams import in_streams, read_ahead, streams_of_processor
 from conditional_detr.input_size import BoxFrame
 from conditional_detr.model.fast import FastDETR
 from conditional_detr.model.network import DETR
@@ -251,7 +252,8 @@ class Detector:
     ) -> "Iterator[Found | InputError]":
         """Yield images with the objects found in them, in order. Memory stays constant for any number of images.
 
-        Threads open and resize the next images while the model computes. An image that can't be used yields an ``ImageError``
+        On a CPU several batches, at most four, are opened and computed at once, each with its part of the processor; on a GPU,
+        threads open the next images while the model computes. An image that can't be used yields an ``ImageError``
         in its place. Arguments are those of ``predict``. Raises ``SettingsError`` for an invalid threshold or batch size, and
         when ``images`` is a single image.
         """
@@ -286,16 +288,24 @@ class Detector:
     def _stream(
         self, images: Iterable[ImageLike], threshold: float | dict[int, float], batch_size: int
     ) -> "Iterator[Found | InputError]":
-        opened = in_threads(self._open, enumerate(images), ahead=2 * batch_size + 2)
-        while batch := list(islice(opened, batch_size)):
-            usable = [each for each in batch if not isinstance(each, InputError)]
-            found = iter(self._detect(usable) if usable else [])
-            for each in batch:
-                if isinstance(each, InputError):
+        waiting = enumerate(images)
+        batches = iter(lambda: list(islice(waiting, batch_size)), [])
+        first = list(islice(batches, 2))
+        streams = streams_of_processor()
+        shared = self.pipeline.runtime.shared(streams) if len(first) > 1 and streams > 1 else None
+        batches = chain(first, batches)
+        if shared is None:
+            opened = read_ahead(self._open, chain.from_iterable(batches), ahead=2 * batch_size + 2)
+            computed = map(partial(self._detect, self.pipeline), iter(lambda: list(islice(opened, batch_size)), []))
+        else:
+            pipeline = replace(self.pipeline, runtime=shared)
+            computed = in_streams(lambda batch: self._detect(pipeline, map(self._open, batch)), batches, streams)
+        for found in computed:
+            for each in found:
+                if isinstance(each, Found):
+                    yield each._replace(detections=each.detections.above(threshold))
+                else:
                     yield each
-                    continue
-                everything = next(found)
-                yield Found(each.image, everything.above(threshold), float(everything.scores.max()))
 
     def _open(self, numbered: tuple[int, ImageLike]) -> "_Opened | InputError":
         number, image = numbered
@@ -308,9 +318,22 @@ class Detector:
         except MemoryError:
             return ImageError(f"{name} takes more memory than there is; scale it down")
 
-    def _detect(self, images: "Sequence[_Opened]") -> list[Detections]:
-        batch = self.pipeline.batch([each.pixels for each in images])
-        return self.pipeline.detect(batch, [(each.image.height, each.image.width) for each in images])
+    @staticmethod
+    def _detect(pipeline: Pipeline, opened: "Iterable[_Opened | InputError]") -> "list[Found | InputError]":
+        """Return all detections of the images of a batch, with errors in their places."""
+        images = list(opened)
+        usable = [each for each in images if isinstance(each, _Opened)]
+        batch = pipeline.batch([each.pixels for each in usable]) if usable else None
+        sizes = [(each.image.height, each.image.width) for each in usable]
+        found = iter(pipeline.detect(batch, sizes) if batch else [])
+        answers: list[Found | InputError] = []
+        for each in images:
+            if isinstance(each, _Opened):
+                everything = next(found)
+                answers.append(Found(each.image, everything, float(everything.scores.max())))
+            else:
+                answers.append(each)
+        return answers
 
 
 def _device(device: str | torch.device) -> torch.device:

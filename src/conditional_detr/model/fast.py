@@ -22,7 +22,7 @@ class FastDETR(nn.Module):
     def __init__(self, model: DETR, compiled: bool = False) -> None:
         super().__init__()
         device = model.class_head.weight.device
-        self.softmax = model.softmax
+        self.softmax, self.compiled = model.softmax, compiled
         self.precision: torch.dtype | None = None
         if device.type == "cuda":
             self.precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

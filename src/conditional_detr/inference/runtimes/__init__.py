@@ -27,3 +27,10 @@ class Runtime(Protocol):
         pixels: RGB, ImageNet-normalized, on any device. padding_mask: True for padding; None for no padding.
         """
         ...
+
+    def shared(self, streams: int) -> "Runtime | None":
+        """Return the network for so many threads that call it at the same time, each with its part of the processor.
+
+        None where calls at the same time are not faster, as on a GPU.
+        """
+        ...

@@ -24,7 +24,12 @@ class OnnxRuntime:
 
     def __init__(self, session: Any, export: ExportRecord, device: torch.device) -> None:
         self.session, self.export = session, export
+        self.device = device
         self.name = f"ONNX Runtime on {device}"
+
+    def shared(self, streams: int) -> "OnnxRuntime | None":
+        """Return the same on a CPU: its threads help whoever calls, and do not wait for work by spinning."""
+        return self if self.device.type == "cpu" else None
 
     def __call__(
         self,
@@ -58,6 +63,9 @@ def open_onnx(file: Path, device: torch.device | None = None) -> Exported:
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # it takes the processor from those who decode
     options.log_severity_level = 3  # errors, which are raised too
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda":

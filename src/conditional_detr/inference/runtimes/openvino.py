@@ -1,6 +1,7 @@
 """Runtime of OpenVINO, for exported folders and ``.onnx`` files."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,20 @@ NEEDS = "pip install 'conditional-detr[openvino]'"
 class OpenVinoRuntime:
     """An exported graph in OpenVINO on the CPU, with as many threads as torch has, in float32."""
 
-    def __init__(self, compiled: Any, export: ExportRecord) -> None:
-        self.compiled, self.export = compiled, export
+    def __init__(self, compile: Callable[[int], Any], export: ExportRecord, streams: int = 1) -> None:
+        """compile: return the compiled graph for so many calls at the same time."""
+        self._compile, self.compiled, self.export = compile, compile(streams), export
         self.name = "OpenVINO on cpu"
         self._own = threading.local()  # a request computes one batch at a time
+        self._shared: dict[int, OpenVinoRuntime] = {}
+        self._lock = threading.Lock()
+
+    def shared(self, streams: int) -> "OpenVinoRuntime":
+        """Return the graph compiled for so many calls at the same time, which it is once."""
+        with self._lock:
+            if streams not in self._shared:
+                self._shared[streams] = OpenVinoRuntime(self._compile, self.export, streams)
+            return self._shared[streams]
 
     def __call__(
         self,
@@ -73,16 +84,17 @@ def open_openvino(file: Path, device: torch.device | None = None) -> Exported:
             for name in each.get_names()
         }
         check_graph(file, export, shapes)
-        compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "f32",  # some processors would round to bfloat16
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "PERFORMANCE_HINT": "LATENCY",
-            },
-        )
+        common = {
+            "INFERENCE_PRECISION_HINT": "f32",  # some processors would round to bfloat16
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+
+        def compiled(streams: int) -> Any:
+            hint = {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
+            return core.compile_model(model, "CPU", common | hint)
+
+        runtime = OpenVinoRuntime(compiled, export)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1][:200]
         raise CheckpointError(f"{file} can't be opened by OpenVINO ({first}); export it again") from error
-    return Exported(export.model, OpenVinoRuntime(compiled, export), torch.device("cpu"), file)
+    return Exported(export.model, runtime, torch.device("cpu"), file)

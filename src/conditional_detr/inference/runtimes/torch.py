@@ -16,6 +16,11 @@ class TorchRuntime:
         self.network = network
         self.device = next(network.parameters()).device
         self.name = f"{name} on {self.device}"
+        self._shared = self.device.type == "cpu" and not (isinstance(network, FastDETR) and network.compiled)
+
+    def shared(self, streams: int) -> "TorchRuntime | None":
+        """Return the same on a CPU, unless it is compiled, which one thread must do."""
+        return self if self._shared else None
 
     @torch.inference_mode()
     def __call__(
