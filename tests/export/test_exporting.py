@@ -86,6 +86,20 @@ def test_every_runtime_computes_several_images_at_once(model, file, runtime):
     same(found, Detector(model, "cpu").predict(pictures(6), 0.0))
 
 
+def test_two_threads_may_be_the_first_that_use_openvino(file):
+    """In a process of its own, since only the first use counts, and with threads that take turns often."""
+    code = f"""
+import numpy, sys, torch
+from conditional_detr import Detector
+sys.setswitchinterval(1e-6)
+torch.set_num_threads(2)
+images = [numpy.zeros((60, 90, 3), numpy.uint8)] * 6
+print(len(Detector.from_pretrained({str(file)!r}, runtime="openvino").predict(images)))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert found.stdout == "6\n", found.stderr
+
+
 def test_openvino_is_freed_with_its_detector(file):
     """The garbage collector frees what refers to itself in any thread and order, where OpenVINO ends the process."""
     detector = Detector.from_pretrained(file, runtime="openvino")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -17,6 +18,7 @@ from conditional_detr.inference.runtimes.onnxruntime import read_onnx_record
 from conditional_detr.structures import Outputs
 
 NEEDS = "pip install 'conditional-detr[openvino]'"
+_first_use = threading.Lock()
 
 
 class OpenVinoRuntime:
@@ -62,6 +64,10 @@ def open_openvino(file: Path, device: torch.device | None = None) -> Exported:
         import openvino
     except ImportError as error:
         raise SettingsError(f"{file} needs OpenVINO: {NEEDS}", argument="runtime") from error
+    with (
+        _first_use
+    ):  # OpenVINO makes something at the first use of a tensor, where two threads would wait for each other
+        _ = openvino.Tensor(np.zeros(1, np.float32)).data
     if device is not None and device.type != "cpu":
         raise SettingsError(f"exports run with OpenVINO on 'cpu' only, not on {str(device)!r}", argument="device")
     weights = file.with_suffix(".bin")
