@@ -2,8 +2,9 @@
 
 Usage: python scripts/load_test.py [SOURCE] [--seconds 20] [--requests 10000] [server options ...]
 
-The capacity is what ``Detector.stream`` does with batches of 8 in a process of its own. Clients are open-loop: they send at a fixed
-rate, whether or not earlier requests are answered, over at most 512 connections.
+The capacity is what the server answers to 16 clients that each wait for their answer. ``Detector.stream`` with batches of 8, in a
+process of its own, is measured before. Then clients are open-loop: they send at a fixed rate, whether or not earlier requests are
+answered, over at most 512 connections.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import io
 import itertools
 import json
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -43,18 +45,18 @@ def pictures() -> list[bytes]:
     return found
 
 
-def own_rate(source: str, queue: "multiprocessing.Queue[float]") -> None:
-    """Put the images per second of ``Detector.stream`` into a queue."""
+def own_rate(source: str, queue: "multiprocessing.Queue[tuple[float, float]]") -> None:
+    """Put the images per second of ``Detector.stream``, and the seconds of processor that each takes, into a queue."""
     from conditional_detr import Detector
 
     detector = Detector.from_pretrained(source)
     images = pictures()
     list(detector.stream(images, batch_size=8))
     count = 400
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     for _ in detector.stream(itertools.islice(itertools.cycle(images), count), batch_size=8):
         pass
-    queue.put(count / (time.perf_counter() - start))
+    queue.put((count / (time.perf_counter() - start), (time.process_time() - busy) / count))
 
 
 class Client:
@@ -114,6 +116,12 @@ def memory(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def processor(pid: int) -> float:
+    """Seconds of processor that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def row(sent: list[Sent], seconds: float) -> str:
     statuses = Counter(each.status for each in sent)
     answered = sorted(1000 * each.seconds for each in sent if each.status == 200)
@@ -122,9 +130,15 @@ def row(sent: list[Sent], seconds: float) -> str:
     return f"{len(sent)} | {statuses[200]} | {statuses[429]} | {others} | {statuses[200] / seconds:.1f} | {statistics.median(answered):.0f} | {p99:.0f}"
 
 
-async def load(address: str, pid: int, capacity: float, seconds: float, requests: int) -> None:
+async def load(address: str, pid: int, seconds: float, requests: int) -> None:
     client = Client(address, pictures())
     await client.in_turn(50, 4)
+    start, busy, count = time.perf_counter(), processor(pid), 1000
+    await client.in_turn(count, 16)
+    capacity = count / (time.perf_counter() - start)
+    print(
+        f"server, 16 clients in turn: {capacity:.1f} images/s, {1000 * (processor(pid) - busy) / count:.1f} ms of processor each"
+    )
     print("| times the capacity | sent | answered | 429 | other | images/s | median ms | p99 ms |")
     print("|---|---|---|---|---|---|---|---|")
     for factor in TIMES:
@@ -149,12 +163,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     arguments, options = parser.parse_known_args()
     context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.Queue[float] = context.Queue()
+    queue: multiprocessing.Queue[tuple[float, float]] = context.Queue()
     process = context.Process(target=own_rate, args=(arguments.source, queue))
     process.start()
-    capacity = queue.get()
+    own, busy = queue.get()
     process.join()
-    print(f"Detector.stream, batches of 8: {capacity:.1f} images/s")
+    print(f"Detector.stream, batches of 8: {own:.1f} images/s, {1000 * busy:.1f} ms of processor each")
 
     command = [sys.executable, "-m", "conditional_detr", "serve", arguments.source, "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
@@ -162,7 +176,7 @@ def main() -> None:
         address = next(line for line in server.stderr if " at http" in line).split(" at ")[1].split(";")[0]
         log = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
         try:
-            asyncio.run(load(address, server.pid, capacity, arguments.seconds, arguments.requests))
+            asyncio.run(load(address, server.pid, arguments.seconds, arguments.requests))
         finally:
             server.terminate()
             server.wait(60)

@@ -22,6 +22,9 @@ class Recorder(Pipeline):
         self.go.set()
         self.error: Exception | None = None
 
+    def shared(self, streams):
+        return self
+
     def batch(self, pixels):
         return torch.stack(pixels)
 
@@ -133,7 +136,7 @@ def test_an_error_is_given_to_who_asked_and_the_next_image_is_computed(start, re
 def test_calls_run_in_the_thread_of_the_model(start, recorder):
     batcher = start()
     thread = batcher.call(lambda: threading.current_thread().name, time.monotonic() + LATER).result(10)
-    assert thread == "model"
+    assert thread == "model-0"
 
 
 def test_closing_answers_what_is_queued(start, recorder):
@@ -156,3 +159,30 @@ def test_answers_do_not_depend_on_who_else_asks(start, starter, picture):
         found = each.result(30).detections
         torch.testing.assert_close(found.boxes[:5], alone.boxes[:5], rtol=0, atol=1e-2)
         torch.testing.assert_close(found.scores, alone.scores, rtol=0, atol=1e-5)
+
+
+def test_streams_share_the_processor_while_there_is_more_to_do(start, recorder, monkeypatch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    together = threading.Barrier(2)
+    found = []
+
+    def detect(batch, sizes):
+        found.append((batch.shape[-1], torch.get_num_threads()))
+        if batch.shape[-1] > 1:
+            together.wait(10)
+        return [SimpleNamespace(total=float(each.sum())) for each in batch]
+
+    monkeypatch.setattr(recorder, "detect", detect, raising=False)
+    try:
+        batcher = start(streams=2)
+    finally:
+        torch.set_num_threads(threads)
+    until = time.monotonic() + LATER
+    batcher.detect(recorder, image(1, 1), (1, 1), until).result(10)
+    both = [batcher.detect(recorder, image(1, size), (1, 1), until) for size in (2, 3)]
+    assert [each.result(10).detections.total for each in both] == [12, 27]
+    batcher.detect(recorder, image(1, 1), (1, 1), until).result(10)
+    assert [found[0], found[-1]] == [(1, 4), (1, 4)]
+    assert {size for size, _ in found[1:3]} == {2, 3}
+    assert 2 in {own for _, own in found[1:3]}

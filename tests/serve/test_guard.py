@@ -43,15 +43,17 @@ def test_key_files(tmp_path):
 
 
 def held(service):
-    """Occupy the model until the returned event is set."""
-    go, begun = threading.Event(), threading.Event()
+    """Occupy the threads of the model until the returned event is set."""
+    streams = service._batcher.streams
+    go, begun = threading.Event(), threading.Barrier(streams + 1)
 
     def wait():
-        begun.set()
+        begun.wait(10)
         go.wait(20)
 
-    service._batcher.call(wait, time.monotonic() + 60)
-    assert begun.wait(10)
+    for _ in range(streams):
+        service._batcher.call(wait, time.monotonic() + 60)
+    begun.wait(10)
     return go
 
 

@@ -292,14 +292,13 @@ class Detector:
         batches = iter(lambda: list(islice(waiting, batch_size)), [])
         first = list(islice(batches, 2))
         streams = streams_of_processor()
-        shared = self.pipeline.runtime.shared(streams) if len(first) > 1 and streams > 1 else None
+        shared = self.pipeline.shared(streams) if len(first) > 1 else None
         batches = chain(first, batches)
         if shared is None:
             opened = read_ahead(self._open, chain.from_iterable(batches), ahead=2 * batch_size + 2)
             computed = map(partial(self._detect, self.pipeline), iter(lambda: list(islice(opened, batch_size)), []))
         else:
-            pipeline = replace(self.pipeline, runtime=shared)
-            computed = in_streams(lambda batch: self._detect(pipeline, map(self._open, batch)), batches, streams)
+            computed = in_streams(lambda batch: self._detect(shared, map(self._open, batch)), batches, streams)
         for found in computed:
             for each in found:
                 if isinstance(each, Found):

@@ -1,7 +1,7 @@
 """The pipeline from images to detections, shared by prediction, evaluation, attention maps and benchmarks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from PIL import Image
@@ -20,6 +20,11 @@ class Pipeline:
 
     record: ModelRecord
     runtime: Runtime
+
+    def shared(self, streams: int) -> "Pipeline | None":
+        """Return the same for so many threads at the same time, each with its part of the processor; None if they are not faster."""
+        runtime = self.runtime.shared(streams) if streams > 1 else None
+        return replace(self, runtime=runtime) if runtime else None
 
     def prepare(self, image: Image.Image, name: str = "image") -> Float[Tensor, "3 height width"]:
         """Scale an RGB image to the input size of the model, and return its normalized pixels. Raises ``ImageError``.

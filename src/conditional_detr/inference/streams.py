@@ -33,11 +33,11 @@ def in_streams(function: Callable[[Item], Result], items: Iterable[Item], stream
     Each of them has an equal part of torch's threads, so that none waits for another within an operation.
     """
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(streams, "stream", _limit, (max(1, threads // streams), threads)) as pool:
+    with ThreadPoolExecutor(streams, "stream", share_threads, (max(1, threads // streams), threads)) as pool:
         yield from _in_order(pool, function, items, streams + 1)
 
 
-def _limit(own: int, others: int) -> None:
+def share_threads(own: int, others: int) -> None:
     """Set the number of torch's threads for this thread alone.
 
     A thread takes the number that any thread set last, when it first asks for it. So this one asks at once, and another thread

@@ -1,6 +1,6 @@
-"""The queue in front of the model: bounded, and computed in batches by one thread.
+"""The queue in front of the model: bounded, and computed in batches.
 
-One thread, because threads that compute at the same time share the processor's cores or the GPU and slow each other.
+On a CPU several batches are computed at once while images wait, each with its part of the processor. One thread on a GPU.
 """
 
 import threading
@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from conditional_detr.inference.pipeline import Pipeline
+from conditional_detr.inference.streams import share_threads
 from conditional_detr.structures import Detections
 
 Result = TypeVar("Result")
@@ -71,9 +73,10 @@ class _Call:
 
 
 class Batcher:
-    """Computes images in batches, in a thread of its own. Images of the same shape share a batch, the oldest first.
+    """Computes images in batches, in threads of its own. Images of the same shape share a batch, the oldest first.
 
-    batch_size, wait_ms, queue: as in ``ServerSettings``. on_batch: called after each batch, in the thread of the model.
+    batch_size, wait_ms, queue: as in ``ServerSettings``. streams: number of batches at once. A batch has the whole processor while
+    nothing else is to be done, else an equal part of it. on_batch: called after each batch, in the thread that computed it.
     """
 
     def __init__(
@@ -82,17 +85,24 @@ class Batcher:
         batch_size: int,
         wait_ms: float,
         queue: int,
+        streams: int = 1,
         on_batch: Callable[[BatchReport], None] = lambda report: None,
     ) -> None:
-        self.batch_size, self.wait, self.queue = batch_size, wait_ms / 1000, queue
+        self.batch_size, self.wait, self.queue, self.streams = batch_size, wait_ms / 1000, queue, streams
         self._on_batch = on_batch
         self._waiting: deque[_Image | _Call] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._reserved = 0
+        self._computing = 0  # threads that compute
         self._seconds_per_image = 0.0
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        all_threads = torch.get_num_threads()
+        self._threads = [
+            threading.Thread(target=self._work, args=(all_threads,), name=f"model-{number}", daemon=True)
+            for number in range(streams)
+        ]
+        for each in self._threads:
+            each.start()
 
     @property
     def reserved(self) -> int:
@@ -129,17 +139,18 @@ class Batcher:
         return image.future
 
     def call(self, function: Callable[[], Result], deadline: float) -> "Future[Result]":
-        """Queue a function that uses the model, to be called in the model's thread. deadline: as in ``detect``."""
+        """Queue a function that uses the model, to be called in one of the model's threads. deadline: as in ``detect``."""
         call = _Call(function, deadline)
         self._add(call)
         return call.future
 
     def close(self) -> None:
-        """Compute what is queued, and end the thread."""
+        """Compute what is queued, and end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        for each in self._threads:
+            each.join()
 
     def _add(self, job: "_Image | _Call") -> None:
         with self._changed:
@@ -148,17 +159,34 @@ class Batcher:
             self._waiting.append(job)
             self._changed.notify_all()
 
-    def _work(self) -> None:
+    def _work(self, all_threads: int) -> None:
+        own = 0  # threads of torch for this thread
         while job := self._next():
             if time.monotonic() > job.deadline:
                 job.future.set_exception(Expired())
-            elif isinstance(job, _Call):
-                try:
-                    job.future.set_result(job.function())
-                except BaseException as error:  # who asked handles it
-                    job.future.set_exception(error)
-            else:
-                self._compute(self._batch_with(job))
+                continue
+            batch = self._batch_with(job) if isinstance(job, _Image) else []
+            with self._sharing() as shared:
+                threads = max(1, all_threads // self.streams) if shared else all_threads
+                if threads != own:
+                    share_threads(threads, all_threads)
+                    own = threads
+                if isinstance(job, _Call):
+                    _answer(job)
+                else:
+                    self._compute(batch, shared)
+
+    @contextmanager
+    def _sharing(self) -> Generator[bool]:
+        """Count a thread as computing. Yield whether others compute too, or will soon."""
+        with self._changed:
+            self._computing += 1
+            shared = self.streams > 1 and (self._computing > 1 or bool(self._waiting))
+        try:
+            yield shared
+        finally:
+            with self._changed:
+                self._computing -= 1
 
     def _next(self) -> "_Image | _Call | None":
         """Wait for a job that nobody has given up. Return None at the end."""
@@ -186,19 +214,27 @@ class Batcher:
                     return batch
                 self._changed.wait(left)
 
-    def _compute(self, batch: list[_Image]) -> None:
+    def _compute(self, batch: list[_Image], shared: bool) -> None:
         start = time.monotonic()
         pipeline = batch[0].pipeline
         try:
+            pipeline = (shared and pipeline.shared(self.streams)) or pipeline
             found = pipeline.detect(pipeline.batch([each.pixels for each in batch]), [each.size for each in batch])
-        except BaseException as error:  # as above
+        except BaseException as error:  # who asked handles it
             for each in batch:
                 each.future.set_exception(error)
             return
         computed = time.monotonic() - start
-        recent = computed / len(batch)
+        recent = computed / len(batch) / (self.streams if shared else 1)
         self._seconds_per_image = 0.9 * self._seconds_per_image + 0.1 * recent if self._seconds_per_image else recent
         waited = [start - each.since for each in batch]
         self._on_batch(BatchReport(len(batch), waited, computed))
         for each, detections, seconds in zip(batch, found, waited, strict=True):
             each.future.set_result(Answer(detections, seconds, computed))
+
+
+def _answer(call: _Call) -> None:
+    try:
+        call.future.set_result(call.function())
+    except BaseException as error:  # who asked handles it
+        call.future.set_exception(error)

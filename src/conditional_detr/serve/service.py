@@ -18,6 +18,7 @@ from conditional_detr.data.images import decode_image, pixels_in
 from conditional_detr.inference.detector import Detector
 from conditional_detr.inference.fingerprint import fingerprint
 from conditional_detr.inference.pipeline import Pipeline
+from conditional_detr.inference.streams import streams_of_processor
 from conditional_detr.serve.batcher import Answer, Batcher
 from conditional_detr.serve.metrics import Metrics
 from conditional_detr.serve.settings import ServerSettings
@@ -30,11 +31,12 @@ _LARGE = 16_000_000  # pixels; photographs of telephones have fewer
 
 @dataclass(frozen=True)
 class Loaded:
-    """A detector in use. version: first digits of its fingerprint."""
+    """A detector in use. version: first digits of its fingerprint. streams: number of batches that it computes at once."""
 
     detector: Detector
     version: str
     since: float
+    streams: int
 
 
 class Upload(NamedTuple):
@@ -62,7 +64,7 @@ class _Prepared(NamedTuple):
 
 
 class Service:
-    """A detector behind a queue. Requests are coroutines; images are decoded in threads, and the model has a thread of its own.
+    """A detector behind a queue. Requests are coroutines; images are decoded in threads, and the model has threads of its own.
 
     open_detector: opens the detector, at the start and for ``reload``. Raises what it raises.
     """
@@ -77,6 +79,7 @@ class Service:
             batch_size=settings.batch_size,
             wait_ms=settings.wait_ms,
             queue=settings.queue,
+            streams=self._loaded.streams,
             on_batch=self.metrics.note_batch,
         )
         self.metrics.queue.set_function(lambda: self._batcher.reserved)
@@ -107,7 +110,7 @@ class Service:
             return await _all([self._detect(each, deadline, loaded.detector.pipeline) for each in uploads])
 
     async def call(self, function: Callable[[], Result], deadline: float) -> Result:
-        """Call a function that uses the model, in its thread. It takes one place in the queue. Raises as ``detect``."""
+        """Call a function that uses the model, in one of its threads. It takes one place in the queue. Raises as ``detect``."""
         with self._batcher.places(1):
             return await asyncio.wrap_future(self._batcher.call(function, deadline))
 
@@ -149,7 +152,10 @@ class Service:
         detector.predict(
             Image.new("RGB", (640, 480))
         )  # fails here rather than in a request, and the first request is not slow
-        return Loaded(detector, fingerprint(detector)[:12], time.time())
+        streams = streams_of_processor()
+        if detector.pipeline.shared(streams) is None:
+            streams = 1
+        return Loaded(detector, fingerprint(detector)[:12], time.time(), streams)
 
     async def _detect(self, upload: Upload, deadline: float, pipeline: Pipeline) -> Found:
         prepared = await self.in_thread(lambda: self._prepare(upload, pipeline))
