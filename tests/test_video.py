@@ -96,8 +96,16 @@ def test_a_cut_off_file_gives_what_can_be_decoded(tmp_path):
             assert numbers == pytest.approx(range(len(numbers)), abs=1)
             assert "ends after" in video.ending
             assert "of 2.0 seconds, so it may be cut off" in video.ending
-    with pytest.raises(ImageError, match="is cut off; replace the file"):
-        Video(cut(write_video(tmp_path / "y.mp4", front=False), 0.9))
+
+
+def test_a_cut_off_index_is_told(tmp_path):
+    """The index at the end of an MP4 file is a tree, which can end in any of its boxes. "stco" is the last one that is needed."""
+    content = write_video(tmp_path / "whole.mp4", front=False).read_bytes()
+    path = tmp_path / "x.mp4"
+    for end in range(content.index(b"moov") - 4, content.rindex(b"stco"), 40):
+        path.write_bytes(content[:end])
+        with pytest.raises(ImageError, match="is cut off; replace the file"):
+            Video(path)
 
 
 def test_a_clock_that_jumps(tmp_path):

@@ -107,7 +107,7 @@ class Video:
             decoded = self._decode()
             self._first = next(decoded, None)
             if self._first is None:
-                raise ImageError(f"{source} holds no frame that can be decoded; replace the file")
+                raise ImageError(f"{source} holds no frame that can be decoded, or is cut off; replace the file")
         except BaseException:
             self.close()
             raise
@@ -232,7 +232,7 @@ def _opened(source: str | Path) -> Any:
             raise ImageError(
                 f"{source} can't be reached ({_reason(error)}); check the address and the network"
             ) from error
-        if isinstance(error, av.error.InvalidDataError):
+        if isinstance(error, (av.error.InvalidDataError, av.error.EOFError)):
             raise ImageError(f"{source} is not a video of a known format, or is cut off; replace the file") from error
         raise ImageError(f"video {source} can't be read ({_reason(error)}); check it") from error
 
