@@ -1,5 +1,6 @@
 """Two processes on the CPU (gloo) give the same results as one process with the whole batch."""
 
+import gc
 import json
 import os
 import shutil
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 from conditional_detr.data.loading import TrainingBatches
 from conditional_detr.errors import InputError, RunError
@@ -162,3 +165,19 @@ def test_an_error_of_one_process_ends_both_with_its_sentence(small_run, tmp_path
     locked.release()
     assert in_two_processes(lambda: loop.resume(run.path), tmp_path) == ["", ""]
     assert read_metrics(run.metrics)[-1]["step"] == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="two processes are forked")
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of torch, for channels-last weights
+@pytest.mark.usefixtures("_quick")
+def test_the_model_is_gone_before_the_process_group(small_run, tmp_path, monkeypatch):
+    """A model that is the last to use the group waits for its threads, which can wait for the model's: both hang."""
+    end = Accelerator.end_training
+
+    def end_checked(accelerator):
+        assert DistributedDataParallel not in map(type, gc.get_objects())
+        end(accelerator)
+
+    monkeypatch.setattr(Accelerator, "end_training", end_checked)
+    settings = changed(small_run, train={"batch_size": 2, "max_steps": 1})
+    assert in_two_processes(lambda: loop.train(settings), tmp_path) == ["", ""]

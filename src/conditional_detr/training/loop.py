@@ -101,6 +101,22 @@ def _run(
     started = clock() if started is None else started
     check_trackers(settings)
     accelerator = make_accelerator(settings)
+    summary = _run_on(accelerator, settings, folder, reporter, callbacks, started, write_config)
+    # The model first: while it ends the threads of the process group, it holds Python's lock, for which they can wait (torch 2.13).
+    accelerator.free_memory()
+    accelerator.end_training()  # not after an error, because it waits for the other processes
+    return summary
+
+
+def _run_on(
+    accelerator: Accelerator,
+    settings: Settings,
+    folder: RunFolder | None,
+    reporter: Reporter,
+    callbacks: Sequence[Callback],
+    started: float,
+    write_config: bool,
+) -> Summary:
     with ExitStack() as held:
         if folder is None and settings.train.resume == "auto":
             folder, write_config = on_main(accelerator, lambda: begun_run(settings)), True
@@ -137,7 +153,6 @@ def _run(
         summary = _summary(setup, folder, finished)
         for each in callbacks:
             each.on_end(summary)
-        accelerator.end_training()  # not after an error, because it waits for the other processes
         return summary
 
 
