@@ -32,6 +32,24 @@ def pytest_runtest_makereport():
     return report
 
 
+class _FailuresAtOnce:
+    """Tell of a failure when it happens, because a suite that is stopped shows no summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self.terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.terminal.write_line(f"\n{report.nodeid} ({report.when}): {report.longreprtext[-1000:]}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:  # not in the processes of pytest-xdist
+        config.pluginmanager.register(_FailuresAtOnce(terminal))
+
+
 def needs_shared(relative: str) -> pytest.MarkDecorator:
     """Skip where the file or folder of reference material is absent, as in a user's clone."""
     return pytest.mark.skipif(not (SHARED / relative).exists(), reason=f"reference material {relative} is not here")
