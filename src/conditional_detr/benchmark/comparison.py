@@ -10,10 +10,11 @@ import torch
 from conditional_detr.benchmark import ours
 from conditional_detr.benchmark.counting import multiply_adds
 from conditional_detr.benchmark.inputs import Inputs, difference
-from conditional_detr.benchmark.measuring import Contender, default_device, in_turns, ratio, spread
+from conditional_detr.benchmark.measuring import Contender, in_turns, ratio, spread
 from conditional_detr.checkpoints.checkpoint import Checkpoint
 from conditional_detr.checkpoints.formats import load
 from conditional_detr.exports import MASK, MODELS, PIXELS, ExportRecord
+from conditional_detr.inference.devices import find_device
 
 RUNTIMES = ("onnxruntime", "openvino")
 INT8 = "-int8"  # behind the name of a runtime
@@ -100,7 +101,7 @@ class Comparison:
         """
         base = self.theirs or _PLAIN
         with ExitStack() as stack:
-            sides = {name: stack.enter_context(Contender(default_device(), *maker)) for name, maker in makers.items()}
+            sides = {name: stack.enter_context(Contender(find_device(), *maker)) for name, maker in makers.items()}
             outputs = {name: side.outputs() for name, side in sides.items()}  # before training changes the weights
             seconds = in_turns({name: side.seconds for name, side in sides.items()}, self.repeats, warmup=2)
             memory = {name: side.peak_memory() for name, side in sides.items()}

@@ -39,11 +39,6 @@ def ratio(ours: list[float], theirs: list[float]) -> Spread:
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
-def default_device() -> torch.device:
-    """Return the accelerator if available, else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
 def wait_for(device: torch.device) -> None:
     """Wait until the device has finished its work."""
     if device.type != "cpu":

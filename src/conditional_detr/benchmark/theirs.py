@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from conditional_detr.benchmark.inputs import Inputs
-from conditional_detr.benchmark.measuring import default_device
 from conditional_detr.config import TrainSettings
 from conditional_detr.errors import SettingsError
+from conditional_detr.inference.devices import find_device
 
 try:
     import transformers
@@ -22,7 +22,7 @@ Outputs = tuple[torch.Tensor, torch.Tensor]
 
 def _open(folder: Path) -> tuple[Any, torch.device]:
     transformers.utils.logging.disable_progress_bar()
-    device = default_device()
+    device = find_device()
     model: Any = ConditionalDetrForObjectDetection.from_pretrained(folder)
     return model.to(device), device
 

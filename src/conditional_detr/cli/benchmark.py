@@ -63,7 +63,8 @@ def command(
     from conditional_detr.benchmark.comparison import INT8, RUNTIMES, Comparison
     from conditional_detr.benchmark.counting import mean_multiply_adds
     from conditional_detr.benchmark.inputs import Inputs
-    from conditional_detr.benchmark.measuring import default_device, matrix_rate
+    from conditional_detr.benchmark.measuring import matrix_rate
+    from conditional_detr.inference.devices import find_device
 
     for name in runtime or ():
         if name.removesuffix(INT8) not in RUNTIMES:
@@ -73,7 +74,7 @@ def command(
         raise SettingsError(f"{source}: transformers has no such Conditional DETR without timm; leave out --against")
     if against and train and not checkpoint.model.backbone.norm_frozen:
         raise SettingsError(f"{source} trains its batch norm, which transformers can't; add model.batch_norm=frozen")
-    device = default_device()
+    device = find_device()
     rate = matrix_rate(device)
     record: dict[str, Any] = {
         "source": source,

@@ -20,6 +20,7 @@ from conditional_detr.data.images import ImageLike, is_image, name_of, open_imag
 from conditional_detr.errors import ImageError, InputError, SettingsError
 from conditional_detr.exports import export_file
 from conditional_detr.hub import push
+from conditional_detr.inference.devices import find_device, named_device
 from conditional_detr.inference.pipeline import Pipeline
 from conditional_detr.inference.runtimes import RuntimeName
 from conditional_detr.inference.runtimes.exported import Exported
@@ -106,7 +107,7 @@ class Detector:
                     raise SettingsError(
                         f"{file} is an export, which fixes {name}; give it when you export", argument=name
                     )
-            return cls(open_export(file, runtime, None if device is None else _device(device)))
+            return cls(open_export(file, runtime, None if device is None else named_device(device)))
         if runtime not in ("auto", "torch"):
             raise SettingsError(
                 f"{source} is a checkpoint, which runs in PyTorch; to run it with {runtime}, export it first: "
@@ -333,35 +334,3 @@ class Detector:
             else:
                 answers.append(each)
         return answers
-
-
-def _device(device: str | torch.device) -> torch.device:
-    """Return a device by its name. Raises ``SettingsError`` for a name that torch does not know."""
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise SettingsError(f"device {device!r} does not exist; give cpu or cuda", argument="device") from error
-
-
-def find_device(device: str | torch.device | None) -> torch.device:
-    """Return the given device; by default an accelerator if available, else the CPU.
-
-    Raises ``SettingsError`` for a device that does not exist or is not available.
-    """
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if device is None:
-        return accelerator or torch.device("cpu")
-    there = ["cpu"]
-    if accelerator is not None:
-        there += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
-    try:
-        wanted = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise SettingsError(
-            f"device {device!r} does not exist; available: {', '.join(there)}", argument="device"
-        ) from error
-    if str(wanted) not in there:
-        raise SettingsError(
-            f"device {str(wanted)!r} is not available; available: {', '.join(there)}", argument="device"
-        )
-    return wanted

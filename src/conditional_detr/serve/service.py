@@ -31,12 +31,11 @@ _LARGE = 16_000_000  # pixels; photographs of telephones have fewer
 
 @dataclass(frozen=True)
 class Loaded:
-    """A detector in use. version: first digits of its fingerprint. streams: number of batches that it computes at once."""
+    """A detector in use. version: first digits of its fingerprint."""
 
     detector: Detector
     version: str
     since: float
-    streams: int
 
 
 class Upload(NamedTuple):
@@ -75,11 +74,12 @@ class Service:
         self.stopping = False
         self._open_detector = open_detector
         self._loaded = self._load()
+        streams = streams_of_processor()
         self._batcher = Batcher(
             batch_size=settings.batch_size,
             wait_ms=settings.wait_ms,
             queue=settings.queue,
-            streams=self._loaded.streams,
+            streams=streams if self._loaded.detector.pipeline.shared(streams) else 1,
             on_batch=self.metrics.note_batch,
         )
         self.metrics.queue.set_function(lambda: self._batcher.reserved)
@@ -152,10 +152,7 @@ class Service:
         detector.predict(
             Image.new("RGB", (640, 480))
         )  # fails here rather than in a request, and the first request is not slow
-        streams = streams_of_processor()
-        if detector.pipeline.shared(streams) is None:
-            streams = 1
-        return Loaded(detector, fingerprint(detector)[:12], time.time(), streams)
+        return Loaded(detector, fingerprint(detector)[:12], time.time())
 
     async def _detect(self, upload: Upload, deadline: float, pipeline: Pipeline) -> Found:
         prepared = await self.in_thread(lambda: self._prepare(upload, pipeline))
