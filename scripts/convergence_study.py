@@ -39,7 +39,8 @@ class Variant:
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def settings(self, seed: int) -> list[str]:
-        return [f"train.lr={self.lr:g}", f"train.lr_backbone={self.lr:g}", f"train.seed={seed}", *self.changes]
+        groups = ["train.query_groups=1"] if self.preset == CONDITIONAL else []  # as published
+        return [f"train.lr={self.lr:g}", f"train.lr_backbone={self.lr:g}", f"train.seed={seed}", *groups, *self.changes]
 
     def run(self, seed: int) -> str:
         """Return the name of the run folder."""

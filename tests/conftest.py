@@ -158,6 +158,7 @@ def quick_run(shapes_root, tmp_path) -> Settings:
             "train.base_batch_size=8",
             "train.epochs=2",
             "train.warmup_steps=2",
+            "train.query_groups=1",
             "train.log_every=2",
             "model.dropout=0.1",
             "evaluation.every=1",

@@ -34,6 +34,7 @@ def small_settings(root: Path, output: Path) -> Settings:
             "train.base_batch_size=4",
             "train.epochs=2",
             "train.warmup_steps=2",
+            "train.query_groups=1",
             "train.log_every=1",
             "model.dropout=0.1",
             "evaluation.every=1",

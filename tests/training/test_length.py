@@ -27,8 +27,8 @@ def test_steps_can_end_in_the_middle_of_an_epoch(small_run, caplog):
     records = read_metrics(summary.run.metrics)
     assert [record["step"] for record in records if record["kind"] == "evaluation"] == [2, 4, 5]
     rates = [record["lr"] for record in records if record["kind"] == "train"]
-    assert rates[0] == pytest.approx(1e-3)
-    assert rates[-1] == pytest.approx(1e-3 * 0.0955, rel=1e-2)  # (1 + cos(0.8 pi)) / 2
+    assert rates[0] == pytest.approx(2e-3)
+    assert rates[-1] == pytest.approx(2e-3 * 0.0955, rel=1e-2)  # (1 + cos(0.8 pi)) / 2
     assert "the run is 5 steps long (train.steps), which is 2.5 epochs" in caplog.messages
 
 

@@ -58,9 +58,9 @@ def test_nothing_changed_is_not_told(run, caplog):
 
 def test_settings_changed_by_hand_are_told(run, caplog):
     caplog.set_level("INFO")
-    edit(run, "lr: 0.001\n", "lr: 0.002\n")
+    edit(run, "lr: 0.002\n", "lr: 0.004\n")
     loop.resume(run.path, overrides=["evaluation.every=2"])
-    assert "settings changed since step-4 (train.lr: 0.001 -> 0.002, evaluation.every: 1 -> 2)" in caplog.messages
+    assert "settings changed since step-4 (train.lr: 0.002 -> 0.004, evaluation.every: 1 -> 2)" in caplog.messages
 
 
 def test_settings_that_can_not_change_are_refused(run):

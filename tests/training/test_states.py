@@ -48,7 +48,7 @@ def stopped(shapes_root, tmp_path_factory):
         "conditional-detr_tiny_shapes",
         [f"data.root={shapes_root}", f"train.output={output}", "train.name=run", "train.max_steps=2"],
     )
-    changes = {"batch_size": 4, "base_batch_size": 4, "ema_decay": 0.9, "log_every": 1}
+    changes = {"batch_size": 4, "base_batch_size": 4, "ema_decay": 0.9, "log_every": 1, "query_groups": 1}
     return loop.train(changed(settings, train=changes, model={"dropout": 0.1}, data={"workers": 0})).run.path
 
 
