@@ -31,7 +31,7 @@ from conditional_detr.inference.fingerprint import fingerprint
 from conditional_detr.inference.runtimes.onnxruntime import open_onnx, read_onnx_record
 from conditional_detr.inference.runtimes.openvino import open_openvino
 from conditional_detr.record import Categories
-from tests.checkpoints.models import save_checkpoint
+from tests.checkpoints.models import randomized, save_checkpoint, small
 from tests.cli.test_commands import cdetr, refused
 from tests.export.conftest import CATEGORIES, checkpoint
 
@@ -477,6 +477,19 @@ def test_arguments_that_do_not_go_together(model, tmp_path, arguments, message):
     (tmp_path / "taken/x").touch()
     with pytest.raises(SettingsError, match=message):
         export(model, **{**arguments, "out": tmp_path / arguments["out"]})
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch's exporter
+def test_a_swin_backbone_is_exported_for_one_size(tmp_path):
+    """Its windows depend on the size of the image."""
+    pytest.importorskip("transformers")
+    shape = {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "out_features": ["stage2"]}
+    swin = randomized(small(backbone={"model_type": "swin", **shape}), CATEGORIES, InputSize((96, 160)))
+    with pytest.raises(CheckpointError, match="can't be computed for all sizes; give a fixed size and batch"):
+        export(swin, tmp_path / "any.onnx")
+    parity = export(swin, tmp_path / "one.onnx", size=(96, 128), batch=1).parity
+    assert max(each.logits for each in parity) < 1e-4
+    assert Detector.from_pretrained(tmp_path / "one.onnx").predict(pictures(1)[0], 0.0)
 
 
 def test_threads_may_share_a_detector(file):

@@ -120,7 +120,7 @@ def export(
         file = Path(folder) / MODELS[suffix]
         onnx_file = file.with_suffix(".onnx")
         on_stage("tracing the network")
-        with _telling(out):
+        with _telling(out, fixed=size is not None and batch is not None):
             program = torch_program(checkpoint, about) if to == "torch" else None
             if program is not None:
                 write_torch(program, about, file)
@@ -163,12 +163,16 @@ def export(
 
 
 @contextmanager
-def _telling(out: Path) -> Generator[None]:
-    """Turn errors of torch's exporter and of runtimes, of which there are many kinds, into one sentence."""
+def _telling(out: Path, *, fixed: bool) -> Generator[None]:
+    """Turn errors of torch's exporter and of runtimes, of which there are many kinds, into one sentence. fixed: size and batch are."""
     try:
         yield
-    except (InputError, OSError, MemoryError):
-        raise
+    except (InputError, OSError, MemoryError) as error:
+        if fixed or not isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{out} is not written: this network can't be computed for all sizes; give a fixed size and batch"
+        ) from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
         raise CheckpointError(
