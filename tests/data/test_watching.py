@@ -17,6 +17,7 @@ from tests.data.test_loading import SETTINGS
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="the system does not tell that a process ended")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of files that earlier tests left open
 @pytest.mark.parametrize("wait", [0.0, 0.05])  # the death is seen after the next batch, or before it
 def test_a_killed_loading_process(shapes_root, wait):
     """The process takes what it has sent along, so the connection can break before the death is seen."""
