@@ -485,7 +485,7 @@ def test_a_swin_backbone_is_exported_for_one_size(tmp_path):
     pytest.importorskip("transformers")
     shape = {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "out_features": ["stage2"]}
     swin = randomized(small(backbone={"model_type": "swin", **shape}), CATEGORIES, InputSize((96, 160)))
-    with pytest.raises(CheckpointError, match="can't be computed for all sizes; give a fixed size and batch"):
+    with pytest.raises(CheckpointError, match=r"can't be computed \(.*Reshape.*\); give a fixed size and batch"):
         export(swin, tmp_path / "any.onnx")
     parity = export(swin, tmp_path / "one.onnx", size=(96, 128), batch=1).parity
     assert max(each.logits for each in parity) < 1e-4

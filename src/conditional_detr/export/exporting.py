@@ -164,20 +164,17 @@ def export(
 
 @contextmanager
 def _telling(out: Path, *, fixed: bool) -> Generator[None]:
-    """Turn errors of torch's exporter and of runtimes, of which there are many kinds, into one sentence. fixed: size and batch are."""
+    """Turn errors of torch's exporter and of runtimes, of which there are many kinds, into one sentence. fixed: whether size and batch are."""
+    remedy = "give another kind" if fixed else "give a fixed size and batch, or another kind"
     try:
         yield
-    except (InputError, OSError, MemoryError) as error:
-        if fixed or not isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(
-            f"{out} is not written: this network can't be computed for all sizes; give a fixed size and batch"
-        ) from error
+    except CheckpointError as error:  # of a runtime
+        raise CheckpointError(f"{out} is not written: {str(error).partition('; ')[0]}; {remedy}") from error
+    except (InputError, OSError, MemoryError):
+        raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
-        raise CheckpointError(
-            f"{out} is not written: this network can't be exported for all sizes ({reason}); give a fixed size and batch, or another kind"
-        ) from error
+        raise CheckpointError(f"{out} is not written: this network can't be exported ({reason}); {remedy}") from error
 
 
 def _check_arguments(
