@@ -24,7 +24,7 @@ from conditional_detr.model.backbones import Backbone
 from conditional_detr.model.network import build_model
 from conditional_detr.record import Categories, ModelRecord
 from conditional_detr.structures import Outputs
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.checkpoints.models import SMALL, randomized, save_checkpoint, small
 from tests.training.test_loop import changed
 
@@ -80,7 +80,7 @@ def patches(monkeypatch):
 def test_a_backbone_family(patches, quick_run, tmp_path):
     """It builds, trains, is saved with timm's names, opens as the same, and predicts on the fast path."""
     model = {"backbone": "patches16", "init_from": None}
-    run = loop.train(changed(quick_run, model=model))
+    run = starting.train(changed(quick_run, model=model))
     config = json.loads((run.run.best_model / "config.json").read_text())
     assert (config["use_timm_backbone"], config["backbone"]) == (True, "patches16")
     detector = Detector.from_pretrained(run.run.path, device="cpu")
@@ -158,7 +158,7 @@ def test_a_data_layout(monkeypatch, quick_run, shapes_root, tmp_path):
         for i in range(8):
             Image.new("RGB", (96, 96), (i, 0, 0)).save(tmp_path / "rows" / split / f"{i}.png")
         (tmp_path / "rows" / f"{split}.txt").write_text("".join(f"{i} 10 10 {20 + i} 30\n" for i in range(8)))
-    summary = loop.train(changed(quick_run, data={"root": tmp_path / "rows"}, train={"epochs": 1}))
+    summary = starting.train(changed(quick_run, data={"root": tmp_path / "rows"}, train={"epochs": 1}))
     assert summary.best["per_class"].keys() == {"thing"}
 
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from conditional_detr.runs import RunFolder
     from conditional_detr.structures import Detection, Detections, ImageBatch, Predictions, Target
     from conditional_detr.training.callbacks import Callback, Summary
-    from conditional_detr.training.loop import resume, train
     from conditional_detr.training.report import Reporter
+    from conditional_detr.training.starting import resume, train
     from conditional_detr.video import Video
 
 __version__ = version("conditional-detr")
@@ -82,8 +82,8 @@ _HOMES = {
     "predict_tiles": "inference.tiles",
     "read_coco": "data.reading",
     "read_split": "data.reading",
-    "resume": "training.loop",
-    "train": "training.loop",
+    "resume": "training.starting",
+    "train": "training.starting",
 }
 
 __all__ = [

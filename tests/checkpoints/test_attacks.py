@@ -19,7 +19,7 @@ from conditional_detr.checkpoints.backbone_weights import load_backbone_weights
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.checkpoints.safe_load import load_pth, load_safetensors
 from conditional_detr.errors import InputError
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.checkpoints.attacks import ATTACKS, script
 from tests.cli.test_commands import cdetr, refused
 from tests.training.test_loop import changed
@@ -93,7 +93,7 @@ def test_two_directories_are_refused_from_the_hub(attack, mark, tmp_path, monkey
 def test_two_directories_are_refused_by_training(attack, mark, quick_run, setting):
     value = attack if setting == "backbone_weights" else str(attack)
     with pytest.raises(InputError, match=REFUSED):
-        loop.train(changed(quick_run, model={setting: value}))
+        starting.train(changed(quick_run, model={setting: value}))
     assert not mark.exists()
 
 

@@ -18,7 +18,7 @@ from conditional_detr.input_size import InputSize
 from conditional_detr.model.network import build_model
 from conditional_detr.record import Categories
 from conditional_detr.runs import read_metrics
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.checkpoints.models import randomized, small
 from tests.training.test_loop import changed
 
@@ -136,7 +136,7 @@ def test_training_starts_from_every_format(to, quick_run, tmp_path, caplog):
     }
     model = {"backbone": "resnet18", "queries": 9, "init_from": str(out), **shape}
     settings = changed(quick_run, model=model, train={"lr": 0.0, "lr_backbone": 0.0, "max_steps": 1})
-    run = loop.train(settings).run
+    run = starting.train(settings).run
     said = [record.getMessage() for record in caplog.records if record.name.startswith("conditional_detr")]
     assert said[:3] == [
         f"starting from {out}: all weights are kept, except as listed below",
@@ -147,7 +147,7 @@ def test_training_starts_from_every_format(to, quick_run, tmp_path, caplog):
     for name, value in start.model.state_dict().items():
         assert torch.equal(saved.model.state_dict()[name], value), name
     out.rename(tmp_path / "moved")  # resuming does not need the checkpoint it started from
-    assert loop.resume(run.path).finished
+    assert starting.resume(run.path).finished
 
 
 def test_a_run_for_other_categories_keeps_all_but_the_class_head(quick_run, tmp_path, caplog):
@@ -161,7 +161,7 @@ def test_a_run_for_other_categories_keeps_all_but_the_class_head(quick_run, tmp_
     }
     model = {"backbone": "resnet18", "queries": 9, "init_from": str(tmp_path / "start"), **shape}
     rates = {"lr": 0.0, "lr_backbone": 0.0, "lr_class_head": 0.1, "max_steps": 2, "log_every": 1, "warmup_steps": 0}
-    run = loop.train(changed(quick_run, model=model, train=rates)).run
+    run = starting.train(changed(quick_run, model=model, train=rates)).run
     assert (
         "class head: replaced, because the 3 categories are not the 80 of the checkpoint; rows kept by name: none"
         in (caplog.text)

@@ -14,7 +14,7 @@ from conditional_detr.data.scenes import write_scenes
 from conditional_detr.data.shapes import write_shapes
 from conditional_detr.errors import InputError
 from conditional_detr.evaluation.coco import evaluate_detector
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 
 NAMES = ("starter:lite0", "starter:tiny")
 
@@ -64,5 +64,5 @@ def test_presets_for_photographs_start_from_them(name, shapes, tmp_path, caplog)
     ]
     where = [*shapes, f"train.output={tmp_path}"]
     caplog.set_level("INFO")
-    loop.train(load_settings(f"conditional-detr_{name}_photos", [*where, *small]))
+    starting.train(load_settings(f"conditional-detr_{name}_photos", [*where, *small]))
     assert f"starting from starter:{name}: all weights are kept" in caplog.text

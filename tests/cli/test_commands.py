@@ -25,7 +25,7 @@ from conditional_detr.cli.predict import find_images
 from conditional_detr.config import preset_names, setting_keys
 from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.checkpoints.models import randomized, save_checkpoint, small
 from tests.conftest import SHARED, needs_shared, no_room_for_files_over
 from tests.docs.blocks import documents
@@ -77,7 +77,7 @@ def run(shapes_root, tmp_path_factory) -> Path:
 
     settings = load_settings("conditional-detr_tiny_shapes", [f"data.root={shapes_root}", "train.max_steps=2"])
     output = tmp_path_factory.mktemp("runs")
-    return loop.train(changed(settings, train={"output": output, "name": "run"})).run.path
+    return starting.train(changed(settings, train={"output": output, "name": "run"})).run.path
 
 
 def test_help_is_quick_and_loads_no_torch():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from conditional_detr.config import load_settings
 from conditional_detr.data.shapes import write_shapes
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.docs.blocks import SMALL, TINY
 
 
@@ -27,7 +27,7 @@ def belongings(tmp_path_factory) -> Path:
             "evaluation": settings.evaluation.model_copy(update={"report": False}),
         }
     )
-    loop.train(quiet)
+    starting.train(quiet)
     for name in ("detr", "conditional-detr", "conditional", "another"):
         shutil.copytree(folder / "runs" / "mine", folder / "runs" / name, ignore=shutil.ignore_patterns("state"))
     Image.open(folder / "mine" / "val2017" / "000001.png").convert("RGB").save(folder / "street.jpg")

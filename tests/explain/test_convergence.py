@@ -14,7 +14,7 @@ from conditional_detr.errors import InputError
 from conditional_detr.explain.convergence import Curve, Point, compare, read_curve, round_levels
 from conditional_detr.explain.plots import plot_convergence
 from conditional_detr.runs import RunFolder
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.test_metrics_file import CONTENTS, EVALUATION, TRAIN, lines
 
 
@@ -56,7 +56,7 @@ def test_round_levels():
 
 
 def test_a_run_folder_done_and_going_on(quick_run, tmp_path):
-    run = loop.train(quick_run).run
+    run = starting.train(quick_run).run
     whole = read_curve(run.path)
     assert (whole.name, whole.epochs, whole.planned) == ("run", 2, 2)
     assert [point.step for point in whole.points] == [6, 12]

@@ -7,7 +7,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from conditional_detr.config import load_settings
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.hub.stand_in import TOKEN, running
 from tests.training.test_loop import changed
 
@@ -45,7 +45,7 @@ def trained(shapes_root, tmp_path_factory):
         ],
     )
     output = tmp_path_factory.mktemp("private-runs")
-    run = loop.train(changed(settings, train={"output": output, "name": "run"})).run
+    run = starting.train(changed(settings, train={"output": output, "name": "run"})).run
     run.report.mkdir()  # a report takes longer than such a run; its names are those of evaluation/report/folder.py
     for name in ("curves.png", "confusion.png", "errors.png", "worst-01.jpg"):
         Image.new("RGB", (4, 4)).save(run.report / name)

@@ -5,7 +5,7 @@ import torch
 from conditional_detr import Detector
 from conditional_detr.model.ablation import ablate
 from conditional_detr.model.network import build_model
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.training.test_loop import changed
 
 
@@ -35,7 +35,7 @@ def test_each_part_alone(tiny_settings):
 
 def test_what_is_ablated_does_not_learn(quick_run):
     parts = ("query_scale", "reference_points", "spatial_projection")
-    run = loop.train(changed(quick_run, model={"ablate": parts}, train={"max_steps": 3})).run
+    run = starting.train(changed(quick_run, model={"ablate": parts}, train={"max_steps": 3})).run
     decoder = Detector.from_pretrained(run.last_model).model.decoder
     assert (decoder.reference_points() == 0.5).all()
     assert (decoder.query_scale(torch.randn(4, 64)) == 1).all()

@@ -9,7 +9,7 @@ import torch
 from conditional_detr.config import Settings, load_settings
 from conditional_detr.data.shapes import write_shapes
 from conditional_detr.runs import RunFolder
-from conditional_detr.training import loop
+from conditional_detr.training import loop, starting
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def small_run(few_shapes, tmp_path) -> Settings:
 def _draw_little(patch: pytest.MonkeyPatch) -> None:
     """Leave out curves and the page of augmented images, which take longer than a whole small run."""
     patch.setattr(loop, "plot_run", lambda records, file: file.write_text("curves"))
-    patch.setattr(loop, "show_augmented", lambda setup, run: None)
+    patch.setattr(starting, "show_augmented", lambda setup, run: None)
 
 
 @pytest.fixture
@@ -73,6 +73,6 @@ def done(few_shapes, tmp_path_factory) -> RunFolder:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         _draw_little(patch)
-        found = loop.train(small_settings(folder / "shapes", folder)).run
+        found = starting.train(small_settings(folder / "shapes", folder)).run
     torch.set_num_threads(threads)
     return found

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from conditional_detr.config import load_settings
 from conditional_detr.errors import InputError
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from conditional_detr.training.averaging import averaging
 from tests.checkpoints.models import load_checkpoint
 from tests.training.test_loop import StopsAt, changed, metrics
@@ -37,9 +37,9 @@ def test_a_decay_that_rises_forgets_the_start():
 @pytest.mark.usefixtures("_quick")
 def test_a_resumed_run_goes_on_in_the_rise(small_run):
     settings = changed(small_run, train={"ema_decay": 0.99, "ema_ramp": 3})
-    whole = loop.train(settings)
-    stopped = loop.train(changed(settings, train={"name": "stopped"}), StopsAt(1))
-    resumed = loop.resume(stopped.run.path)
+    whole = starting.train(settings)
+    stopped = starting.train(changed(settings, train={"name": "stopped"}), StopsAt(1))
+    resumed = starting.resume(stopped.run.path)
     assert metrics(resumed.run) == metrics(whole.run)
     a, b = (load_checkpoint(each.run.last_model).model.state_dict() for each in (whole, resumed))
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -7,7 +7,7 @@ from conditional_detr.config import load_settings
 from conditional_detr.errors import InputError
 from conditional_detr.loss.criterion import build_criterion
 from conditional_detr.runs import open_run
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from conditional_detr.training.batch_size import largest_that_fits, train_once
 from tests.training.test_loop import StopsAt, changed, metrics
 
@@ -60,12 +60,12 @@ def test_trying_leaves_the_network_as_it_was(tiny_model, groups):
 def test_a_run_keeps_what_was_chosen(small_run, caplog):
     caplog.set_level("INFO")
     auto = changed(small_run, train={"batch_size": "auto", "resume": "auto", "max_steps": 3})
-    stopped = loop.train(auto, StopsAt(1))
+    stopped = starting.train(auto, StopsAt(1))
     said = [text for text in caplog.messages if "batch_size=auto" in text]
     assert said == ["train.batch_size=auto: 2 images per process and forward pass, as on every CPU"]
     assert open_run(stopped.run.path)[1].train.batch_size == 2
-    resumed = loop.train(auto)  # the same command goes on
-    given = loop.train(changed(small_run, train={"batch_size": 2, "name": "given", "max_steps": 3}))
+    resumed = starting.train(auto)  # the same command goes on
+    given = starting.train(changed(small_run, train={"batch_size": 2, "name": "given", "max_steps": 3}))
     assert metrics(resumed.run) == metrics(given.run)
     with pytest.raises(InputError, match=r"train\.batch_size can't change within a run"):
-        loop.resume(resumed.run.path, overrides=["train.batch_size=auto"])
+        starting.resume(resumed.run.path, overrides=["train.batch_size=auto"])

@@ -9,7 +9,7 @@ import torch
 from conditional_detr.cli.train import tell
 from conditional_detr.explain.convergence import read_curve
 from conditional_detr.runs import RunFolder, read_metrics
-from conditional_detr.training import loop, run_plots
+from conditional_detr.training import run_plots, starting
 from tests.checkpoints.models import load_checkpoint
 from tests.cli.test_commands import cdetr
 from tests.conftest import SHARED, needs_shared
@@ -63,7 +63,7 @@ def weights(run: RunFolder, name: str) -> torch.Tensor:
 )
 def test_the_newest_is_kept_while_ap_says_nothing(change, ap, logged, said, small_run, tmp_path, caplog, capsys):
     caplog.set_level("INFO")
-    summary = loop.train(with_val_objects(small_run, tmp_path, change))
+    summary = starting.train(with_val_objects(small_run, tmp_path, change))
     assert [r["AP"] for r in read_metrics(summary.run.metrics) if r["kind"] == "evaluation"] == [ap, ap]
     assert summary.model_epoch == summary.best["epoch"] == 2
     assert torch.equal(weights(summary.run, "model"), weights(summary.run, "model_last"))
@@ -76,7 +76,7 @@ def test_the_newest_is_kept_while_ap_says_nothing(change, ap, logged, said, smal
 
 
 def test_the_best_is_kept_once_ap_is_above_0(small_run, capsys):
-    summary = loop.train(changed(small_run, train={"epochs": 3}))
+    summary = starting.train(changed(small_run, train={"epochs": 3}))
     scores = [r["AP"] for r in read_metrics(summary.run.metrics) if r["kind"] == "evaluation"]
     assert max(scores) > 0
     assert summary.best["AP"] == max(scores)
@@ -93,7 +93,9 @@ def test_a_run_without_evaluation_keeps_the_newest(small_run, done, tmp_path, ca
     (root / "annotations" / "instances_val2017.json").unlink()
     settings = changed(small_run, data={"val": "none", "root": root})
     after_one = []
-    summary = loop.train(settings, AtStep(3, lambda: after_one.append(weights(RunFolder(tmp_path / "run"), "model"))))
+    summary = starting.train(
+        settings, AtStep(3, lambda: after_one.append(weights(RunFolder(tmp_path / "run"), "model")))
+    )
     run = summary.run
     assert (summary.best, summary.model_epoch) == (None, 2)
     assert [r for r in metrics(run) if r["kind"] == "train"] == [r for r in metrics(done) if r["kind"] == "train"]
@@ -111,21 +113,21 @@ def test_a_run_without_evaluation_keeps_the_newest(small_run, done, tmp_path, ca
 
 def test_a_run_without_evaluation_goes_on(small_run, tmp_path):
     settings = changed(small_run, data={"val": "none"})
-    whole = loop.train(changed(settings, train={"name": "whole"}))
-    stopped = loop.train(settings, StopsAt(2))
+    whole = starting.train(changed(settings, train={"name": "whole"}))
+    stopped = starting.train(settings, StopsAt(2))
     assert not stopped.finished
-    resumed = loop.resume(stopped.run.path)
+    resumed = starting.resume(stopped.run.path)
     assert metrics(resumed.run) == metrics(whole.run)
-    assert loop.resume(stopped.run.path).model_epoch == 2
+    assert starting.resume(stopped.run.path).model_epoch == 2
     assert metrics(resumed.run) == metrics(whole.run)
 
 
 def test_a_void_evaluation_still_names_its_model(small_run):
     """After a resume from an older state, ``model/`` is that of an evaluation that is void, until a better one."""
-    summary = loop.train(small_run)
+    summary = starting.train(small_run)
     run, best = summary.run, summary.best
     shutil.rmtree(run.newest_state())
-    again = loop.resume(run.path, overrides=["train.lr=1e-9", "train.max_steps=2"])
+    again = starting.resume(run.path, overrides=["train.lr=1e-9", "train.max_steps=2"])
     assert again.step == 2
     assert (again.best["AP"], again.model_epoch) == (best["AP"], best["epoch"])
 
@@ -139,7 +141,7 @@ def test_what_can_not_be_measured_is_not_drawn(tmp_path, monkeypatch):
 
 
 def test_what_can_not_be_measured_is_not_compared(small_run, tmp_path):
-    run = loop.train(with_val_objects(small_run, tmp_path, without_boxes)).run
+    run = starting.train(with_val_objects(small_run, tmp_path, without_boxes)).run
     assert read_curve(run.path).points == ()
     result = cdetr("compare", run.path, "--out", tmp_path / "x.png")
     assert result.returncode == 0, result.stderr
@@ -149,6 +151,6 @@ def test_what_can_not_be_measured_is_not_compared(small_run, tmp_path):
 @needs_shared("cases/val-without-boxes")
 def test_the_case_of_a_user(tmp_path):
     settings = small_settings(SHARED / "cases" / "val-without-boxes", tmp_path)
-    summary = loop.train(changed(settings, train={"batch_size": 2}))
+    summary = starting.train(changed(settings, train={"batch_size": 2}))
     assert summary.model_epoch == 2
     assert torch.equal(weights(summary.run, "model"), weights(summary.run, "model_last"))

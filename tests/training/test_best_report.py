@@ -7,7 +7,7 @@ import pytest
 
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.evaluation.report import read_info
-from conditional_detr.training import best_report, loop
+from conditional_detr.training import best_report, starting
 from tests.training.test_loop import changed
 
 
@@ -17,7 +17,7 @@ def reported(quick_run):
 
 
 def test_a_run_ends_with_a_report_and_thresholds(reported):
-    run = loop.train(reported).run
+    run = starting.train(reported).run
     info = read_info(run.report)
     assert (info["step"], info["model"]) == (6, str(run.best_model))
     report = json.loads((run.report / "report.json").read_text())
@@ -31,7 +31,7 @@ def test_a_run_ends_with_a_report_and_thresholds(reported):
 
 
 def test_no_report_where_none_is_wanted(quick_run):
-    run = loop.train(changed(quick_run, train={"max_steps": 2})).run
+    run = starting.train(changed(quick_run, train={"max_steps": 2})).run
     assert not run.report.exists()
 
 
@@ -41,9 +41,9 @@ def test_a_resume_writes_the_report_that_is_missing(quick_run, monkeypatch):
         best_report, "write_report", lambda folder, analysis, record, about: written.append((analysis, about)) or []
     )
     written = []
-    run = loop.train(changed(quick_run, train={"max_steps": 6})).run
+    run = starting.train(changed(quick_run, train={"max_steps": 6})).run
     assert written == []
-    loop.resume(run.path, overrides=["evaluation.report=true"])
+    starting.resume(run.path, overrides=["evaluation.report=true"])
     ((analysis, about),) = written
     assert about["step"] == 6
     recorded = [json.loads(line) for line in run.metrics.read_text().splitlines()]
@@ -52,10 +52,10 @@ def test_a_resume_writes_the_report_that_is_missing(quick_run, monkeypatch):
 
 
 def test_a_report_that_is_there_is_kept(quick_run, monkeypatch):
-    run = loop.train(changed(quick_run, train={"max_steps": 2})).run
+    run = starting.train(changed(quick_run, train={"max_steps": 2})).run
     monkeypatch.setattr(best_report, "read_info", lambda folder: {"step": 2})
     monkeypatch.setattr(best_report, "write_report", None)
-    loop.resume(run.path, overrides=["evaluation.report=true"])
+    starting.resume(run.path, overrides=["evaluation.report=true"])
 
 
 def test_what_prevents_the_report_does_not_fail_the_run(reported, caplog, monkeypatch):
@@ -64,5 +64,5 @@ def test_what_prevents_the_report_does_not_fail_the_run(reported, caplog, monkey
 
     monkeypatch.setattr(best_report, "write_report", full)
     with caplog.at_level(logging.WARNING):
-        assert loop.train(changed(reported, train={"max_steps": 2})).finished
+        assert starting.train(changed(reported, train={"max_steps": 2})).finished
     assert "no report is written: " in caplog.text

@@ -7,7 +7,7 @@ import pytest
 from conditional_detr import Callback, SettingsError
 from conditional_detr.checkpoints.opening import open_checkpoint
 from conditional_detr.runs import read_metrics
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.training.test_loop import changed
 
 
@@ -29,7 +29,7 @@ class Recorder(Callback):
 
 def test_a_callback_gets_every_line_of_metrics_and_the_result(quick_run):
     recorder = Recorder()
-    summary = loop.train(quick_run, callbacks=[recorder])
+    summary = starting.train(quick_run, callbacks=[recorder])
     assert recorder.lines == read_metrics(summary.run.metrics)
     assert recorder.summaries == [summary]
     assert {each["kind"] for each in recorder.lines} == {"train", "evaluation"}
@@ -37,10 +37,10 @@ def test_a_callback_gets_every_line_of_metrics_and_the_result(quick_run):
 
 def test_a_callback_can_end_the_run_which_can_be_resumed(quick_run):
     recorder = Recorder(stop_after=6)
-    summary = loop.train(quick_run, callbacks=[recorder])
+    summary = starting.train(quick_run, callbacks=[recorder])
     assert (summary.finished, summary.step) == (False, 7)
     assert recorder.summaries == [summary]
-    assert loop.resume(summary.run.path).step == 12
+    assert starting.resume(summary.run.path).step == 12
 
 
 def test_an_error_of_a_callback_ends_the_run_with_it(quick_run):
@@ -49,13 +49,13 @@ def test_an_error_of_a_callback_ends_the_run_with_it(quick_run):
             raise ZeroDivisionError("theirs")
 
     with pytest.raises(ZeroDivisionError, match="theirs"):
-        loop.train(quick_run, callbacks=[Broken()])
+        starting.train(quick_run, callbacks=[Broken()])
 
 
 def test_a_tracker_without_its_package_is_named(quick_run, monkeypatch):
     monkeypatch.setattr("conditional_detr.training.trackers.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"train.log=aim needs a package: pip install aim"):
-        loop.train(changed(quick_run, train={"log": ("aim",)}))
+        starting.train(changed(quick_run, train={"log": ("aim",)}))
 
 
 def test_a_tracker_that_can_not_begin_is_told_before_training(quick_run, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_tracker_that_can_not_begin_is_told_before_training(quick_run, monkeyp
 
     monkeypatch.setattr("accelerate.Accelerator.init_trackers", not_logged_in)
     with pytest.raises(SettingsError, match=r"train.log=\[wandb\] can't begin \(no API key\)"):
-        loop.train(changed(quick_run, train={"log": ("wandb",)}))
+        starting.train(changed(quick_run, train={"log": ("wandb",)}))
 
 
 @pytest.mark.filterwarnings("ignore")  # of wandb
@@ -81,7 +81,7 @@ def test_wandb_offline_gets_metrics_settings_pictures_and_the_model(quick_run, m
     )
     keep = wandb.Run.log_artifact
     monkeypatch.setattr(wandb.Run, "log_artifact", lambda run, each: (artifacts.append(each.name), keep(run, each))[1])
-    summary = loop.train(changed(quick_run, train={"log": ("wandb",)}))
+    summary = starting.train(changed(quick_run, train={"log": ("wandb",)}))
     keys = {key for values in logged for key in values}
     assert {"train/loss", "evaluation/AP", "evaluation/AP of rectangle", "predictions"} <= keys
     assert artifacts == ["run"]
@@ -93,7 +93,7 @@ def test_mlflow_files_hold_metrics_and_the_model(quick_run, tmp_path, monkeypatc
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # else it wants a database
-    loop.train(changed(quick_run, train={"log": ("mlflow",)}))
+    starting.train(changed(quick_run, train={"log": ("mlflow",)}))
     (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert "evaluation/AP50" in run.data.metrics
     assert run.data.params["train.batch_size"] == "8"
@@ -114,7 +114,7 @@ def test_a_tracker_that_fails_does_not_end_the_run(quick_run, monkeypatch, caplo
     monkeypatch.setattr(TrackioTracker, "store_init_configuration", lambda self, values: None)
     monkeypatch.setattr(TrackioTracker, "finish", lambda self: None)
     monkeypatch.setattr(TrackioTracker, "log", Unreachable.log)
-    summary = loop.train(changed(quick_run, train={"log": ("trackio",)}))
+    summary = starting.train(changed(quick_run, train={"log": ("trackio",)}))
     assert summary.finished
     assert caplog.text.count("train.log=trackio fails and gets nothing more (no network)") == 1
     assert json.loads(summary.run.metrics.read_text().splitlines()[-1])["kind"] == "evaluation"

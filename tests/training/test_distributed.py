@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from conditional_detr.data.loading import TrainingBatches
 from conditional_detr.errors import InputError, RunError
 from conditional_detr.runs import RunFolder, read_metrics
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.conftest import in_forks
 from tests.training.test_interruptions import AtStep
 from tests.training.test_loop import changed
@@ -70,7 +70,7 @@ def gradients(run: RunFolder) -> torch.Tensor:
 def test_two_processes_have_the_gradients_of_one_large_batch(settings, tmp_path):
     """The difference is below 1e-5 of the norm, because sums are in another order."""
     settings = changed(settings, train={"max_steps": 1})
-    one = gradients(loop.train(settings).run)
+    one = gradients(starting.train(settings).run)
     config = tmp_path / "two.yaml"
     config.write_text(changed(settings, train={"name": "two", "batch_size": 4}).to_yaml())
     launch(config)
@@ -81,7 +81,7 @@ def test_two_processes_have_the_gradients_of_one_large_batch(settings, tmp_path)
 
 def test_two_processes_train_evaluate_stop_and_resume_as_one(settings, tmp_path):
     """Each of the 11 validation images counts once, although their number is odd. Only one summary is printed."""
-    one = loop.train(settings)
+    one = starting.train(settings)
     config = tmp_path / "two.yaml"
     config.write_text(changed(settings, train={"name": "two", "batch_size": 4, "max_steps": 3}).to_yaml())
     assert launch(config).stdout.count("last model") == 1
@@ -92,7 +92,7 @@ def test_two_processes_train_evaluate_stop_and_resume_as_one(settings, tmp_path)
     launch("--resume", two.path)
     compare(one.run, two)
     with pytest.raises(InputError, match="was trained with 2 processes, now there would be 1"):
-        loop.resume(two.path)
+        starting.resume(two.path)
 
 
 def test_a_process_with_only_empty_images_does_not_hang(settings, tmp_path):
@@ -108,7 +108,7 @@ def test_a_process_with_only_empty_images_does_not_hang(settings, tmp_path):
             content["annotations"] = [a for a in content["annotations"] if a["image_id"] == 1]
         (root / "annotations" / name).write_text(json.dumps(content))
     settings = changed(settings, data={"root": root}, train={"max_steps": 6})
-    one = loop.train(settings)
+    one = starting.train(settings)
     config = tmp_path / "two.yaml"
     config.write_text(changed(settings, train={"name": "two", "batch_size": 4}).to_yaml())
     launch(config)
@@ -152,18 +152,18 @@ def test_an_error_of_one_process_ends_both_with_its_sentence(small_run, tmp_path
     file = settings.data.root / "train2017" / f"{image + 1:06d}.png"
     content = file.read_bytes()
     sentences = in_two_processes(
-        lambda: loop.train(settings, AtStep(1, lambda: file.write_bytes(b"damaged"))), tmp_path
+        lambda: starting.train(settings, AtStep(1, lambda: file.write_bytes(b"damaged"))), tmp_path
     )
     assert sentences == [f"{file} is not an image of a known format; replace or remove the file"] * 2
     run = RunFolder(tmp_path / "run")
     assert run.newest_state().name == f"step-{step}"
     file.write_bytes(content)
     locked = run.locked()
-    sentences = in_two_processes(lambda: loop.resume(run.path), tmp_path)
+    sentences = in_two_processes(lambda: starting.resume(run.path), tmp_path)
     assert sentences[0] == sentences[1]
     assert f"run is in use by process {os.getpid()} on" in sentences[0]
     locked.release()
-    assert in_two_processes(lambda: loop.resume(run.path), tmp_path) == ["", ""]
+    assert in_two_processes(lambda: starting.resume(run.path), tmp_path) == ["", ""]
     assert read_metrics(run.metrics)[-1]["step"] == 4
 
 
@@ -180,4 +180,4 @@ def test_the_model_is_gone_before_the_process_group(small_run, tmp_path, monkeyp
 
     monkeypatch.setattr(Accelerator, "end_training", end_checked)
     settings = changed(small_run, train={"batch_size": 2, "max_steps": 1})
-    assert in_two_processes(lambda: loop.train(settings), tmp_path) == ["", ""]
+    assert in_two_processes(lambda: starting.train(settings), tmp_path) == ["", ""]

@@ -17,7 +17,7 @@ from conditional_detr.data import transforms
 from conditional_detr.data.loading import STOP_SIGNALS
 from conditional_detr.errors import InputError, NonFiniteError, RunError
 from conditional_detr.runs import RunFolder
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from conditional_detr.training.report import Reporter
 from conditional_detr.training.stopping import stop_requests
 from tests.cli.test_commands import cdetr
@@ -74,7 +74,7 @@ def test_kill_at_every_change_of_a_file(small_run, done):
                     os._exit(9)
 
         sys.addaudithook(watch)
-        loop.train(settings)
+        starting.train(settings)
 
     kills = 0
     for change in itertools.count(1, 4):
@@ -99,14 +99,14 @@ def test_a_disk_that_takes_no_state_ends_the_run_and_spares_the_older_state(smal
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(RunError) as caught:
-        loop.train(small_run)
+        starting.train(small_run)
     assert str(caught.value) == (
         f"{run.states / 'partial' / 'optimizer.safetensors'} can't be written (Disk quota exceeded); the run ends, and its "
         f"newest state, step-2, is complete: make the disk writable and free some space, then resume"
     )
     assert state_names(run) == ["step-2"]
     monkeypatch.setattr("os.replace", replace)
-    assert metrics(loop.resume(run.path).run) == metrics(done)
+    assert metrics(starting.resume(run.path).run) == metrics(done)
 
 
 @pytest.mark.parametrize("what", ["metrics", "model", "board"])
@@ -121,13 +121,13 @@ def test_other_files_that_can_not_be_written(what, small_run, monkeypatch):
     }[what]
     monkeypatch.setattr(target, full)
     with pytest.raises(RunError, match=r"run can't be written \(No space left on device\); the run ends"):
-        loop.train(small_run)
+        starting.train(small_run)
 
 
 def test_a_removed_run_folder_is_one_sentence_and_stays_removed(small_run):
     folder = small_run.train.output / "run"
     with pytest.raises(RunError, match="run was removed or replaced while its run was going on; start the run again"):
-        loop.train(small_run, AtStep(3, lambda: shutil.rmtree(folder)))
+        starting.train(small_run, AtStep(3, lambda: shutil.rmtree(folder)))
     assert not folder.exists()
 
 
@@ -137,13 +137,13 @@ def test_images_that_vanish_end_the_run_with_a_state(workers, step, own_data, do
     images = own_data.data.root / "train2017"
     hidden = images.with_name("hidden")
     with pytest.raises(InputError, match=r"train2017/\d+\.png"):
-        loop.train(changed(own_data, data={"workers": workers}), AtStep(step, lambda: images.rename(hidden)))
+        starting.train(changed(own_data, data={"workers": workers}), AtStep(step, lambda: images.rename(hidden)))
     hidden.rename(images)
     run = RunFolder(own_data.train.output / "run")
     saved = int(state_names(run)[0].removeprefix("step-"))
     assert step <= saved < 4
     assert f"step {saved} is saved; resume once the cause is mended" in caplog.messages
-    assert metrics(loop.resume(run.path).run) == metrics(done)
+    assert metrics(starting.resume(run.path).run) == metrics(done)
 
 
 def test_images_that_can_not_be_used_are_left_out_where_asked(own_data, caplog):
@@ -151,12 +151,12 @@ def test_images_that_can_not_be_used_are_left_out_where_asked(own_data, caplog):
     for name in ("train2017/000003.png", "train2017/000004.png", "val2017/000002.png"):
         truncate(own_data.data.root / name)
     with pytest.raises(InputError, match=r"00000\d\.png"):
-        loop.train(changed(own_data, train={"name": "stopped"}))
+        starting.train(changed(own_data, train={"name": "stopped"}))
     runs = []
     for workers in (0, 1):
         caplog.clear()
         settings = changed(own_data, data={"workers": workers, "on_error": "skip"}, train={"name": f"run{workers}"})
-        summary = loop.train(settings)
+        summary = starting.train(settings)
         runs.append(metrics(summary.run))
         assert summary.left_out == 3
         names = [text.partition(".png")[0][-6:] for text in warnings_in(caplog) if text.startswith("left out: ")]
@@ -176,10 +176,10 @@ def test_images_left_out_before_a_resume_are_still_counted(own_data):
     for name in ("000003", "000004"):
         truncate(own_data.data.root / "train2017" / f"{name}.png")
     settings = changed(own_data, data={"on_error": "skip"})
-    whole = loop.train(changed(settings, train={"name": "whole"}))
+    whole = starting.train(changed(settings, train={"name": "whole"}))
     stop = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    run = loop.train(settings, stop).run
-    resumed = loop.resume(run.path)
+    run = starting.train(settings, stop).run
+    resumed = starting.resume(run.path)
     assert metrics(run) == metrics(whole.run)
     assert resumed.left_out == whole.left_out == 2
 
@@ -190,7 +190,7 @@ def test_a_run_without_usable_images_ends(own_data):
     with pytest.raises(
         InputError, match=r"no usable image is left among 8 in a row; check the image folder \S+train2017"
     ):
-        loop.train(settings, AtStep(3, lambda: [path.write_bytes(b"x") for path in damage]))
+        starting.train(settings, AtStep(3, lambda: [path.write_bytes(b"x") for path in damage]))
     assert state_names(RunFolder(settings.train.output / "run"))[0] == "step-3"
 
 
@@ -199,10 +199,10 @@ def test_a_killed_loading_process_ends_the_run_with_a_state(small_run):
     settings = changed(small_run, data={"workers": 1}, train={"epochs": 4})
     kill = AtStep(3, lambda: [os.kill(child.pid, signal.SIGKILL) for child in multiprocessing.active_children()])
     with pytest.raises(RunError, match="a loading process was killed, most often because memory ran out"):
-        loop.train(settings, kill)
+        starting.train(settings, kill)
     run = RunFolder(settings.train.output / "run")
     assert state_names(run)[0] == "step-3"
-    assert loop.resume(run.path, overrides=["data.workers=0", "train.epochs=2"]).finished
+    assert starting.resume(run.path, overrides=["data.workers=0", "train.epochs=2"]).finished
 
 
 def test_a_full_disk_does_not_hide_nan(small_run, monkeypatch):
@@ -219,11 +219,11 @@ def test_a_full_disk_does_not_hide_nan(small_run, monkeypatch):
     with pytest.raises(
         NonFiniteError, match=r"costs of .* in step 1; weights, optimizer and batch can't be saved in \S+ \("
     ):
-        loop.train(small_run)
+        starting.train(small_run)
 
 
 def test_a_scheduler_can_ask_a_run_to_save_and_stop(small_run):
-    summary = loop.train(small_run, AtStep(1, lambda: os.kill(os.getpid(), signal.SIGUSR1)))
+    summary = starting.train(small_run, AtStep(1, lambda: os.kill(os.getpid(), signal.SIGUSR1)))
     assert not summary.finished
     assert state_names(summary.run) == [f"step-{summary.step}"]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder
-from conditional_detr.training import introduction, loop
+from conditional_detr.training import introduction, starting
 from conditional_detr.training.report import Reporter
 from conditional_detr.training.setup import make_accelerator, set_up
 from tests.training.test_loop import StopsAt, changed, metrics, warnings_in
@@ -31,7 +31,7 @@ def test_the_page_is_there_before_the_first_step(augmented_run, caplog):
         def begin(self, step, total_steps, steps_per_epoch) -> None:
             seen.append(page.is_file())
 
-    loop.train(changed(augmented_run, train={"max_steps": 1}), Looks())
+    starting.train(changed(augmented_run, train={"max_steps": 1}), Looks())
     assert seen == [True]
     with Image.open(page) as picture:
         assert picture.size == (4 * 256 + 5 * 8, 24 + 4 * (256 + 8))
@@ -51,7 +51,7 @@ def test_the_page_is_there_before_the_first_step(augmented_run, caplog):
     ],
 )
 def test_settings_that_make_a_run_useless_are_told(settings, sentence, quick_run, caplog):
-    loop.train(changed(quick_run, train={"max_steps": 1, **settings}))
+    starting.train(changed(quick_run, train={"max_steps": 1, **settings}))
     assert re.search(sentence, " ".join(warnings_in(caplog)))
 
 
@@ -87,13 +87,13 @@ def test_it_shows_every_image_at_most_once(augmented_run):
 
 
 def test_a_resume_draws_it_only_where_it_is_missing(augmented_run, monkeypatch):
-    run = loop.train(changed(augmented_run, train={"max_steps": 1})).run
+    run = starting.train(changed(augmented_run, train={"max_steps": 1})).run
     first = run.augmented.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(introduction, "draw_augmented", lambda *_: pytest.fail("drawn twice"))
-        loop.resume(run.path)
+        starting.resume(run.path)
     run.augmented.unlink()
-    loop.resume(run.path)
+    starting.resume(run.path)
     assert run.augmented.read_bytes() == first
 
 
@@ -102,7 +102,7 @@ def test_no_failure_of_the_page_ends_a_run(augmented_run, monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(introduction, "draw_augmented", full)
-    assert loop.train(changed(augmented_run, train={"max_steps": 1})).finished
+    assert starting.train(changed(augmented_run, train={"max_steps": 1})).finished
     assert any("augmented.jpg can't be written ([Errno 28] No space left" in text for text in warnings_in(caplog))
 
 
@@ -113,14 +113,14 @@ def test_a_broken_image_on_the_page_is_one_sentence(augmented_run, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes()[:200])  # the header is whole
     settings = changed(augmented_run, data={"train_images": folder})
     with pytest.raises(InputError, match=r"^image \S+\.png is damaged .*; replace or remove the file$"):
-        loop.train(settings)
+        starting.train(settings)
 
 
 def test_interrupted_and_resumed_with_everything_on(augmented_run):
     settings = changed(augmented_run, train={"max_steps": 4, "epochs": 4})
-    whole = loop.train(changed(settings, train={"name": "whole"})).run
-    assert not loop.train(settings, StopsAt(2)).finished
-    run = loop.resume(augmented_run.train.output / "run").run
+    whole = starting.train(changed(settings, train={"name": "whole"})).run
+    assert not starting.train(settings, StopsAt(2)).finished
+    run = starting.resume(augmented_run.train.output / "run").run
     assert metrics(run) == metrics(whole)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from conditional_detr.config import load_settings
 from conditional_detr.data.reading import read_split
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.conftest import SHARED, needs_shared
 
 DATA = SHARED / "data"
@@ -39,7 +39,7 @@ def settings(data: list[str], output):
 @needs_shared("data/bccd")
 @pytest.mark.parametrize("layout", PAIRS)
 def test_metrics_are_equal(layout, tmp_path):
-    runs = [loop.train(settings(data, tmp_path / str(i))).run for i, data in enumerate(PAIRS[layout])]
+    runs = [starting.train(settings(data, tmp_path / str(i))).run for i, data in enumerate(PAIRS[layout])]
     lines = [[json.loads(line) for line in run.metrics.read_text().splitlines()] for run in runs]
     ours, coco = ([{k: v for k, v in line.items() if k not in CLOCK} for line in each] for each in lines)
     assert len(ours) == 3

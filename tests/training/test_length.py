@@ -7,7 +7,7 @@ import pytest
 from conditional_detr.config import load_settings
 from conditional_detr.errors import InputError
 from conditional_detr.runs import open_run, read_metrics
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from conditional_detr.training.length import RunLength, length_of
 from tests.training.test_loop import StopsAt, changed, metrics
 
@@ -17,13 +17,13 @@ TINY = "conditional-detr_tiny_shapes"
 
 def test_steps_give_the_same_schedule_as_epochs_of_as_many(small_run, done):
     """Two epochs of two steps are four steps; the demo has mosaics in neither."""
-    steps = loop.train(changed(small_run, train={"epochs": 50, "steps": 4}))
+    steps = starting.train(changed(small_run, train={"epochs": 50, "steps": 4}))
     assert metrics(steps.run) == metrics(done)
 
 
 def test_steps_can_end_in_the_middle_of_an_epoch(small_run, caplog):
     caplog.set_level("INFO")
-    summary = loop.train(changed(small_run, train={"steps": 5, "warmup_steps": 0, "cosine_end": 0.0}))
+    summary = starting.train(changed(small_run, train={"steps": 5, "warmup_steps": 0, "cosine_end": 0.0}))
     records = read_metrics(summary.run.metrics)
     assert [record["step"] for record in records if record["kind"] == "evaluation"] == [2, 4, 5]
     rates = [record["lr"] for record in records if record["kind"] == "train"]
@@ -35,16 +35,16 @@ def test_steps_can_end_in_the_middle_of_an_epoch(small_run, caplog):
 def test_a_run_of_steps_stops_resumes_and_goes_on_for_longer(small_run, done, caplog):
     caplog.set_level("INFO")
     settings = changed(small_run, train={"steps": 4})
-    stopped = loop.train(settings, StopsAt(1))
+    stopped = starting.train(settings, StopsAt(1))
     assert not stopped.finished
-    resumed = loop.resume(stopped.run.path)
+    resumed = starting.resume(stopped.run.path)
     assert metrics(resumed.run) == metrics(done)
-    loop.resume(resumed.run.path)
+    starting.resume(resumed.run.path)
     assert (
         "train.steps=4 asks for 4: nothing is left to train; to train for longer, resume with train.steps=N, N above 4"
         in (caplog.text)
     )
-    assert loop.resume(resumed.run.path, overrides=["train.epochs=3"]).step == 6  # in another unit
+    assert starting.resume(resumed.run.path, overrides=["train.epochs=3"]).step == 6  # in another unit
     assert open_run(resumed.run.path)[1].train.steps == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from conditional_detr.config import load_settings
 from conditional_detr.errors import InputError
 from conditional_detr.runs import read_metrics
-from conditional_detr.training import budget, loop
+from conditional_detr.training import budget, loop, starting
 from conditional_detr.training.budget import Plan
 from conditional_detr.training.length import LONGEST, RunLength
 from conditional_detr.training.validation import Validation
@@ -34,7 +34,7 @@ class Machine:
 
         patch.setattr(loop, "train_step", timed_step)
         patch.setattr(Validation, "detect", timed_detect)
-        for module in (budget, loop):
+        for module in (budget, starting):
             patch.setattr(module, "clock", lambda: self.now)
 
 
@@ -47,7 +47,7 @@ def minute(small_run):
 def used(machine, settings, **arguments):
     """Return the part of the minutes that a run took, and its metrics."""
     began = machine.now
-    summary = loop.train(settings, **arguments)
+    summary = starting.train(settings, **arguments)
     assert summary.finished
     return (machine.now - began) / (60 * settings.train.minutes), read_metrics(summary.run.metrics)
 
@@ -113,10 +113,10 @@ def test_it_is_the_run_of_as_many_steps(minute, monkeypatch):
     """With a schedule that begins alike whatever its length, number by number."""
     settings = changed(minute, train={"schedule": "step", "warmup_steps": 0, "minutes": 0.7})
     Machine(monkeypatch, evaluation=1.375)  # what is guessed at first, so that the first plan is kept
-    first = loop.train(settings)
+    first = starting.train(settings)
     plan = json.loads((first.run.newest_state() / "progress.json").read_text())["plan"]
     fixed = {"steps": first.step, "minutes": 0.0, "name": "steps"}
-    second = loop.train(changed(settings, train=fixed, evaluation={"every": plan["length"]["every"]}))
+    second = starting.train(changed(settings, train=fixed, evaluation={"every": plan["length"]["every"]}))
     assert metrics(second.run) == metrics(first.run)
 
 
@@ -124,10 +124,10 @@ def test_it_is_the_run_of_as_many_steps(minute, monkeypatch):
 def test_interrupted_and_resumed_it_is_the_same_run(minute, monkeypatch, step):
     settings = changed(minute, train={"minutes": 0.7}, data={"mosaic": 0.5, "mosaic_until": 0.5})
     Machine(monkeypatch)
-    whole = loop.train(settings)
-    stopped = loop.train(changed(settings, train={"name": "stopped"}), StopsAt(step))
+    whole = starting.train(settings)
+    stopped = starting.train(changed(settings, train={"name": "stopped"}), StopsAt(step))
     assert not stopped.finished
-    resumed = loop.resume(stopped.run.path)
+    resumed = starting.resume(stopped.run.path)
     assert resumed.finished
     if step > budget.MEASURED:  # before, the length is decided after the resume, and by other steps
         assert metrics(resumed.run) == metrics(whole.run)
@@ -136,10 +136,10 @@ def test_interrupted_and_resumed_it_is_the_same_run(minute, monkeypatch, step):
 
 def test_a_resume_has_the_minutes_that_remain(minute, monkeypatch):
     machine = Machine(monkeypatch)
-    stopped = loop.train(minute, StopsAt(30))
+    stopped = starting.train(minute, StopsAt(30))
     machine.now += 10_000  # nobody trains
     began = machine.now
-    resumed = loop.resume(stopped.run.path)
+    resumed = starting.resume(stopped.run.path)
     assert resumed.finished
     assert 15 <= machine.now - began <= 25
 
@@ -147,13 +147,13 @@ def test_a_resume_has_the_minutes_that_remain(minute, monkeypatch):
 def test_a_finished_run_goes_on_with_more_minutes(minute, monkeypatch, caplog):
     caplog.set_level("INFO")
     machine = Machine(monkeypatch)
-    run = loop.train(changed(minute, train={"minutes": 0.7})).run
+    run = starting.train(changed(minute, train={"minutes": 0.7})).run
     before = metrics(run)
-    assert loop.resume(run.path).finished
+    assert starting.resume(run.path).finished
     assert metrics(run) == before
     assert "resume with train.minutes=N, N above 0.7" in caplog.text
     began = machine.now
-    longer = loop.resume(run.path, overrides=["train.minutes=1.4"])
+    longer = starting.resume(run.path, overrides=["train.minutes=1.4"])
     assert 0.6 * 60 <= machine.now - began <= 0.7 * 60 + 3
     assert longer.step > before[-1]["step"] + 25
 
@@ -198,7 +198,7 @@ def test_two_lengths_in_a_file_are_refused(tmp_path):
 )
 def test_a_state_with_a_wrong_plan_is_refused(minute, monkeypatch, harm):
     Machine(monkeypatch)
-    stopped = loop.train(minute, StopsAt(13))
+    stopped = starting.train(minute, StopsAt(13))
     file = stopped.run.newest_state() / "progress.json"
     content = json.loads(file.read_text())
     content["plan"].update(harm)
@@ -207,4 +207,4 @@ def test_a_state_with_a_wrong_plan_is_refused(minute, monkeypatch, harm):
     shape = stopped.run.newest_state() / "shape.json"
     shape.write_text(json.dumps({**json.loads(shape.read_text()), "version": 1}))  # has no manifest
     with pytest.raises(InputError, match=r"progress\.json does not fit the run \(.*plan"):
-        loop.resume(stopped.run.path)
+        starting.resume(stopped.run.path)

@@ -12,7 +12,7 @@ from conditional_detr.data.shapes import write_shapes
 from conditional_detr.explain.convergence import read_curve
 from conditional_detr.record import VERSION
 from conditional_detr.runs import open_run, read_metrics
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from tests.training.test_loop import metrics
 
 RUNS = Path(__file__).parents[1] / "fixtures" / "runs-0.1.0"
@@ -70,7 +70,7 @@ def test_resumes_as_the_run_that_was_not_interrupted(tmp_path, shapes):
     run = copy_of("conditional", tmp_path, shapes)
     expected = [json.loads(line) for line in (run / "metrics-uninterrupted.jsonl").read_text().splitlines()]
     assert read_metrics(run / "metrics.jsonl")[-1]["step"] == 7
-    summary = loop.resume(run, overrides=["train.max_steps=0"])
+    summary = starting.resume(run, overrides=["train.max_steps=0"])
     assert (summary.finished, summary.step) == (True, 12)
     resumed = {(r["kind"], r["step"]): r for r in metrics(summary.run)}
     for record in expected:
@@ -84,7 +84,7 @@ def test_newer_versions_are_refused(tmp_path, shapes):
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump({"version": 99, **config}))
     with pytest.raises(SettingsError, match=r"newer conditional-detr \(config version 99"):
-        loop.resume(run)
+        starting.resume(run)
     model = json.loads((run / "model" / "config.json").read_text())
     model["conditional_detr"] = {"version": VERSION + 1}
     (run / "model" / "config.json").write_text(json.dumps(model))

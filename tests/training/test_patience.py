@@ -5,7 +5,7 @@ import pytest
 from conditional_detr.config import load_settings
 from conditional_detr.errors import InputError
 from conditional_detr.runs import evaluations_since_best, read_metrics
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from conditional_detr.training.validation import Validation
 from tests.training.test_loop import StopsAt, changed, metrics, warnings_in
 from tests.training.test_minutes import Machine
@@ -38,7 +38,7 @@ def test_a_run_ends_when_ap_does_not_improve(small_run, scores, caplog):
     caplog.set_level("INFO")
     scores(0.1, 0.3, 0.3, 0.2, 0.4, 0.5)
     settings = changed(small_run, train={"epochs": 6, "patience": 2})
-    summary = loop.train(settings)
+    summary = starting.train(settings)
     assert summary.finished
     assert evaluations(summary.run) == [0.1, 0.3, 0.3, 0.2]
     assert (summary.step, summary.model_epoch) == (8, 2)
@@ -49,27 +49,27 @@ def test_a_run_ends_when_ap_does_not_improve(small_run, scores, caplog):
     )
     before = metrics(summary.run)
     caplog.clear()
-    assert loop.resume(summary.run.path).finished
+    assert starting.resume(summary.run.path).finished
     assert metrics(summary.run) == before
     assert said in caplog.messages
     scores(0.4, 0.5)
-    longer = loop.resume(summary.run.path, overrides=["train.patience=0"])
+    longer = starting.resume(summary.run.path, overrides=["train.patience=0"])
     assert (longer.step, evaluations(longer.run)) == (12, [0.1, 0.3, 0.3, 0.2, 0.4, 0.5])
 
 
 def test_a_resume_counts_the_evaluations_before(small_run, scores):
     scores(0.3, 0.2)
     settings = changed(small_run, train={"epochs": 6, "patience": 2})
-    stopped = loop.train(settings, StopsAt(4))  # after the step, before its evaluation
+    stopped = starting.train(settings, StopsAt(4))  # after the step, before its evaluation
     assert not stopped.finished
     done = len(evaluations(stopped.run))
     scores(*[0.3, 0.2, 0.1, 0.4][done:])
-    assert evaluations(loop.resume(stopped.run.path).run) == [0.3, 0.2, 0.1]
+    assert evaluations(starting.resume(stopped.run.path).run) == [0.3, 0.2, 0.1]
 
 
 def test_ap_that_can_not_be_measured_ends_no_run(small_run, scores, caplog):
     scores(-1.0, -1.0, -1.0)
-    assert loop.train(changed(small_run, train={"epochs": 3, "patience": 1})).step == 6
+    assert starting.train(changed(small_run, train={"epochs": 3, "patience": 1})).step == 6
     assert any("train.patience=1 has no effect while AP can't be measured" in text for text in warnings_in(caplog))
 
 
@@ -90,5 +90,5 @@ def test_patience_needs_evaluations():
 def test_a_run_of_minutes_can_end_earlier(small_run, scores, monkeypatch):
     scores(0.3, *[0.2] * 99)
     Machine(monkeypatch)
-    summary = loop.train(changed(small_run, train={"minutes": 1.0, "patience": 1}))
+    summary = starting.train(changed(small_run, train={"minutes": 1.0, "patience": 1}))
     assert evaluations(summary.run) == [0.3, 0.2]

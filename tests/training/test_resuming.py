@@ -10,7 +10,7 @@ from PIL import Image
 from conditional_detr.config import load_settings
 from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder, read_metrics
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from conditional_detr.training.state_files import write_manifest
 from tests.cli.test_commands import cdetr, refused
 from tests.training.test_loop import StopsAt, changed, metrics, warnings_in
@@ -51,7 +51,7 @@ def edit_annotations(run: RunFolder, split: str, change) -> None:
 
 def test_nothing_changed_is_not_told(run, caplog):
     caplog.set_level("INFO")
-    loop.resume(run.path)
+    starting.resume(run.path)
     assert not [text for text in caplog.messages if "changed since" in text]
     assert warnings_in(caplog) == []
 
@@ -59,7 +59,7 @@ def test_nothing_changed_is_not_told(run, caplog):
 def test_settings_changed_by_hand_are_told(run, caplog):
     caplog.set_level("INFO")
     edit(run, "lr: 0.002\n", "lr: 0.004\n")
-    loop.resume(run.path, overrides=["evaluation.every=2"])
+    starting.resume(run.path, overrides=["evaluation.every=2"])
     assert "settings changed since step-4 (train.lr: 0.002 -> 0.004, evaluation.every: 1 -> 2)" in caplog.messages
 
 
@@ -75,13 +75,13 @@ def test_settings_that_can_not_change_are_refused(run):
     edit(run, "flip: 0.25", "flip: 0.5")
     edit(run, "batch_size: 4", "batch_size: 2")
     with pytest.raises(InputError, match=r"now there would be 2 \(train\.batch_size: 4 -> 2\); resume with the same"):
-        loop.resume(run.path)
+        starting.resume(run.path)
 
 
 def test_a_run_of_another_place_has_the_same_settings(run, tmp_path, caplog):
     caplog.set_level("INFO")
     run.path.parent.rename(tmp_path / "moved")
-    loop.resume(tmp_path / "moved" / "run", overrides=[f"data.root={tmp_path / 'moved' / 'shapes'}"])
+    starting.resume(tmp_path / "moved" / "run", overrides=[f"data.root={tmp_path / 'moved' / 'shapes'}"])
     assert [text for text in caplog.messages if "changed" in text] == [
         f"settings changed since step-4 (data.root: {tmp_path}/copy/shapes -> {tmp_path}/moved/shapes)"
     ]
@@ -95,7 +95,7 @@ def test_changed_data_is_told(run, caplog):
     edit_annotations(run, "train", move)
     edit_annotations(run, "val", lambda content: content["images"].append({**content["images"][0], "id": 99}))
     Image.new("RGB", (96, 96)).save(run.path.parent / "shapes" / "train2017" / "000005.png")
-    loop.resume(run.path)
+    starting.resume(run.path)
     told = warnings_in(caplog)
     assert [text for text in told if "are listed twice" not in text] == [
         "the data changed since step-4: 2 of 8 training images have other boxes, categories or crowds, 1 of 8 training images "
@@ -108,13 +108,13 @@ def test_changed_categories_are_refused(run):
     for split in ("train", "val"):
         edit_annotations(run, split, lambda content: content["categories"][1].update(name="oval"))
     with pytest.raises(InputError, match="was trained with other categories: oval had another id or name; resume with"):
-        loop.resume(run.path)
+        starting.resume(run.path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "random_states_0.safetensors"])
 def test_a_flipped_bit_is_found_and_the_older_state_taken(name, run, done, caplog):
     flip_a_bit(run.newest_state() / name)
-    resumed = loop.resume(run.path)
+    resumed = starting.resume(run.path)
     assert resumed.step == 4
     [warning] = warnings_in(caplog)
     assert warning == (
@@ -124,7 +124,7 @@ def test_a_flipped_bit_is_found_and_the_older_state_taken(name, run, done, caplo
     assert metrics(run) == metrics(done)
     assert [path.name for path in sorted(run.states.iterdir())] == ["step-2", "step-4"]
     caplog.clear()
-    loop.resume(run.path)
+    starting.resume(run.path)
     assert warnings_in(caplog) == []
 
 
@@ -145,13 +145,13 @@ def test_a_state_of_a_newer_version_is_not_passed_over(run):
     shape = run.newest_state() / "shape.json"
     shape.write_text(json.dumps({**json.loads(shape.read_text()), "version": 99}))
     with pytest.raises(InputError, match=r"newer conditional-detr \(state version 99; this one reads up to 2\)"):
-        loop.resume(run.path)
+        starting.resume(run.path)
 
 
 def test_metrics_without_a_state_are_told(run, caplog):
     shutil.rmtree(run.states)
     run.metrics.write_text(run.metrics.read_text().splitlines()[0] + "\n")
-    loop.resume(run.path, overrides=["train.max_steps=1"])
+    starting.resume(run.path, overrides=["train.max_steps=1"])
     assert f"{run.path} has metrics and no state: starting from the beginning, so they are void" in warnings_in(caplog)
     assert [record["step"] for record in read_metrics(run.metrics)] == [1, 1]
 
@@ -170,7 +170,7 @@ def test_metrics_without_a_state_are_told(run, caplog):
 def test_nothing_left_to_do_is_told(override, sentence, run, caplog):
     caplog.set_level("INFO")
     before = metrics(run)
-    assert loop.resume(run.path, overrides=[override]).finished
+    assert starting.resume(run.path, overrides=[override]).finished
     [said] = [text for text in caplog.messages if "nothing is left" in text]
     assert said.startswith(sentence)
     limit = "a larger train.max_steps, or 0" if "max_steps" in override else "train.epochs=N, N above 2"
@@ -179,28 +179,28 @@ def test_nothing_left_to_do_is_told(override, sentence, run, caplog):
 
 
 def test_a_run_that_is_asked_for_less_than_it_did_ends_with_a_model(small_run):
-    stopped = loop.train(changed(small_run, evaluation={"every": 9}), StopsAt(3))
+    stopped = starting.train(changed(small_run, evaluation={"every": 9}), StopsAt(3))
     assert (stopped.finished, stopped.model_epoch) == (False, None)
-    ended = loop.resume(stopped.run.path, overrides=["train.epochs=1"])
+    ended = starting.resume(stopped.run.path, overrides=["train.epochs=1"])
     assert (ended.finished, ended.step, ended.model_epoch) == (True, stopped.step, stopped.step / 2)
 
 
 def test_one_command_starts_a_run_and_goes_on_with_it(small_run, done, caplog):
     caplog.set_level("INFO")
     settings = changed(small_run, train={"resume": "auto"})
-    assert not loop.train(settings, StopsAt(3)).finished
-    summary = loop.train(settings)
+    assert not starting.train(settings, StopsAt(3)).finished
+    summary = starting.train(settings)
     assert summary.finished
     assert metrics(summary.run) == metrics(done)
-    assert loop.train(settings).finished
+    assert starting.train(settings).finished
     assert "nothing is left to train" in caplog.text
-    assert loop.train(changed(settings, train={"epochs": 3})).step == 6
+    assert starting.train(changed(settings, train={"epochs": 3})).step == 6
     written = load_settings(summary.run.config).train
     assert (written.name, written.resume, written.epochs) == ("", "never", 3)
     with pytest.raises(
         InputError, match=r"run began with another train\.seed \(42 -> 7\), which can't change within a run"
     ):
-        loop.train(changed(settings, train={"seed": 7}))
+        starting.train(changed(settings, train={"seed": 7}))
     with pytest.raises(InputError, match=re.escape("train: resume=auto finds the run by its name; give train.name")):
         load_settings(small_run.preset, ["train.resume=auto"])
 
@@ -214,4 +214,4 @@ def test_a_run_is_used_by_one_process(small_run):
                 result = cdetr("train", "--resume", small_run.train.output / "run")
                 refused(result, r"run is in use by process \d+ on \S+; wait until that run ends, or stop it")
 
-    assert loop.train(small_run, Second(0)).finished
+    assert starting.train(small_run, Second(0)).finished

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from conditional_detr.config import Settings
 from conditional_detr.errors import InputError
 from conditional_detr.runs import RunFolder
-from conditional_detr.training import loop
+from conditional_detr.training import starting
 from conditional_detr.training.optimizer import build_optimizer
 from conditional_detr.training.state_files import write_manifest
 from conditional_detr.training.states import Progress, Terms, Trained, load_state, save_state
@@ -49,7 +49,7 @@ def stopped(shapes_root, tmp_path_factory):
         [f"data.root={shapes_root}", f"train.output={output}", "train.name=run", "train.max_steps=2"],
     )
     changes = {"batch_size": 4, "base_batch_size": 4, "ema_decay": 0.9, "log_every": 1, "query_groups": 1}
-    return loop.train(changed(settings, train=changes, model={"dropout": 0.1}, data={"workers": 0})).run.path
+    return starting.train(changed(settings, train=changes, model={"dropout": 0.1}, data={"workers": 0})).run.path
 
 
 def as_0_1(state) -> None:
@@ -118,7 +118,7 @@ def bad_contents(good: bytes, mark, folder) -> dict[str, bytes]:
 
 def check_refused(run: RunFolder, file, mark) -> None:
     with pytest.raises(InputError) as caught:
-        loop.resume(run.path)
+        starting.resume(run.path)
     text = str(caught.value)
     assert str(file) in text
     assert f"delete {run.newest_state()} to train from the beginning" in text
@@ -155,7 +155,7 @@ def test_bad_files_of_a_state_are_one_sentence(name, copy, tmp_path):
     file.rmdir()
     file.write_bytes(good)
     sign(state)
-    assert loop.resume(copy.path).finished
+    assert starting.resume(copy.path).finished
 
 
 def test_the_command_refuses_a_state_with_code(copy, tmp_path):
@@ -218,7 +218,7 @@ def test_states_of_0_1_resume_as_new_ones_do(copy, tmp_path):
     as_0_1(old.newest_state())
     for run in (copy, old):
         run.config.write_text(run.config.read_text().replace("max_steps: 2", "max_steps: 4"))
-        assert loop.resume(run.path).step == 4
+        assert starting.resume(run.path).step == 4
     assert metrics(copy) == metrics(old)
     assert {path.name for path in old.newest_state().iterdir()} == {*NEW, *JSON, *ABOUT, "manifest.json"}
     for name in NEW:

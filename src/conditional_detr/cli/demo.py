@@ -24,7 +24,7 @@ def command(
     from conditional_detr.data.shapes import write_shapes
     from conditional_detr.evaluation.coco import evaluate_detector
     from conditional_detr.inference.detector import Detector
-    from conditional_detr.training import loop
+    from conditional_detr.training import starting
     from conditional_detr.training.report import ConsoleReporter
     from conditional_detr.training.run_plots import SHOWN_ABOVE, SampleImages
 
@@ -40,7 +40,7 @@ def command(
     )
     console().print("2/3 training; AP stays near 0 for the first epochs, then rises quickly")
     keep_freed_memory()
-    summary = loop.train(settings, reporter)
+    summary = starting.train(settings, reporter)
     if not summary.finished:
         say(f"stopped; resume with: cdetr train --resume {summary.run.path}")
         raise typer.Exit(1)

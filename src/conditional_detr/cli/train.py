@@ -11,7 +11,7 @@ from conditional_detr.cli.tables import aligned
 from conditional_detr.errors import SettingsError
 
 if TYPE_CHECKING:
-    from conditional_detr.training.loop import Summary
+    from conditional_detr.training.callbacks import Summary
 
 
 def command(
@@ -54,20 +54,20 @@ def command(
 
         open_run(resume, overrides)  # refuse invalid settings before importing torch
         from conditional_detr.allocator import keep_freed_memory
-        from conditional_detr.training import loop, report
+        from conditional_detr.training import report, starting
 
         keep_freed_memory()
-        summary = loop.resume(resume, report.ConsoleReporter(console()), overrides, started=started)
+        summary = starting.resume(resume, report.ConsoleReporter(console()), overrides, started=started)
     else:
         if not settings:
             raise SettingsError(f"name a preset or a YAML file; presets: {', '.join(preset_names())}")
         values = load_settings(settings[0], settings[1:])  # refuse invalid settings before importing torch
         from conditional_detr.allocator import keep_freed_memory
-        from conditional_detr.training import loop, report
+        from conditional_detr.training import report, starting
 
         keep_freed_memory()
-        summary = loop.train(values, report.ConsoleReporter(console()), started=started)
-    if loop.is_main_process():
+        summary = starting.train(values, report.ConsoleReporter(console()), started=started)
+    if starting.is_main_process():
         tell(summary)
     if not summary.finished:
         raise typer.Exit(1)
