@@ -102,6 +102,8 @@ class Video:
             if not self._container.streams.video:
                 raise ImageError(f"{source} holds no video, or is cut off; replace the file")
             self._stream = self._container.streams.video[0]
+            if self._stream.codec_context is None:  # before its version 18.1, PyAV crashes when asked to decode
+                raise ImageError(f"{source} holds no video that can be decoded, or is cut off; replace the file")
             self.fps = float(self._stream.average_rate or self._stream.guessed_rate or _RATE)
             self.count: int | None = self._stream.frames or None
             decoded = self._decode()

@@ -317,7 +317,7 @@ def test_cvat_imports_annotations(out):
 @pytest.mark.parametrize("name", ["csv", "parquet"])
 def test_tables_hold_a_row_per_object(name, out):
     file = out / f"detections.{name}"
-    table = pandas.read_csv(file) if name == "csv" else pandas.read_parquet(file)
+    table = pandas.read_csv(file, float_precision="round_trip") if name == "csv" else pandas.read_parquet(file)
     data = read(out)
     images = {each["id"]: each for each in data["images"]}
     assert len(table) == len(data["annotations"]) > 0

@@ -139,7 +139,7 @@ def test_the_file_holds_its_proof_and_nothing_of_the_machine(file):
 # Those that exports may have of the operators that TensorRT 10.15 supports (docs/operators.md of onnx-tensorrt).
 TENSORRT = """
     Add And Cast Clip Concat ConstantOfShape Conv Cos CumSum Div Equal Expand Gather GatherElements GatherND Identity IsNaN
-    LayerNormalization Less MatMul MaxPool Mod Mul Not Pad Relu Reshape Resize Shape Sigmoid Sin Slice Softmax Split Squeeze
+    LayerNormalization Less MatMul MaxPool Mod Mul Not Pad Relu Reshape Resize Shape Sigmoid Sign Sin Slice Softmax Split Squeeze
     Sub TopK Transpose Unsqueeze Where
 """
 

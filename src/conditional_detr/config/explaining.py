@@ -96,7 +96,7 @@ def _values(whole: Schema, schema: Schema) -> str:
 
 def _bounds(schema: Schema) -> str:
     words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    return "".join(f" {word} {schema[key]}" for key, word in words.items() if key in schema)
+    return "".join(f" {word} {schema[key]:.15g}" for key, word in words.items() if key in schema)
 
 
 def _typed(value: object) -> str:
