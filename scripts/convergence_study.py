@@ -84,7 +84,7 @@ RECIPES = [
     Variant("groups3", 1e-3, ("train.query_groups=3",)),
     Variant("ema", 1e-3, ("train.ema_decay=0.99",)),
     BEST[0],
-    Variant("groups3", 2e-3, ("train.query_groups=3",)),
+    *(Variant(f"groups{count}", 2e-3, (f"train.query_groups={count}",)) for count in (3, 6, 11)),
 ]
 BCCD = ("data.short_sides=[128,144]", "data.max_size=192", "data.eval_short_side=128", "data.eval_max_size=192")
 VEHICLES = ("data.short_sides=[112,128]", "data.max_size=144", "data.eval_short_side=112", "data.eval_max_size=144")
