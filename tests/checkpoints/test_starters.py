@@ -10,7 +10,6 @@ from conditional_detr import Detector
 from conditional_detr.checkpoints.starters import starter_folder, starter_names
 from conditional_detr.config import EvaluationSettings, load_settings
 from conditional_detr.data.reading import read_split
-from conditional_detr.data.scenes import write_scenes
 from conditional_detr.data.shapes import write_shapes
 from conditional_detr.errors import InputError
 from conditional_detr.evaluation.coco import evaluate_detector
@@ -23,12 +22,10 @@ NAMES = ("starter:lite0", "starter:tiny")
 def shapes(tmp_path_factory) -> list[str]:
     """Settings of data with one category, of images that no starter was trained on."""
     root = tmp_path_factory.mktemp("generated")
-    write_scenes(root / "scenes", {"train": 2, "val": 1}, seed=9)
-    write_shapes(root / "shapes", {"train": 8, "val": 40}, seed=9)
-    join = Path(__file__).parents[2] / "scripts" / "starters" / "join.py"
-    subprocess.run([sys.executable, join, root], check=True)
-    files = [f"data.{split}_annotations={root}/annotations/shapes_{split}.json" for split in ("train", "val")]
-    return [f"data.root={root}", f"data.train_images={root}", f"data.val_images={root}", *files]
+    write_shapes(root, {"train": 8, "val": 40}, seed=9)
+    script = Path(__file__).parents[2] / "scripts" / "starters" / "one_category.py"
+    subprocess.run([sys.executable, script, root], check=True)
+    return [f"data.root={root}"]
 
 
 def test_starters_are_small_and_have_a_card():
