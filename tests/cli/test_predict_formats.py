@@ -317,13 +317,13 @@ def test_cvat_imports_annotations(out):
 @pytest.mark.parametrize("name", ["csv", "parquet"])
 def test_tables_hold_a_row_per_object(name, out):
     file = out / f"detections.{name}"
-    table = pandas.read_csv(file, float_precision="round_trip") if name == "csv" else pandas.read_parquet(file)
+    table = pandas.read_csv(file) if name == "csv" else pandas.read_parquet(file)
     data = read(out)
     images = {each["id"]: each for each in data["images"]}
     assert len(table) == len(data["annotations"]) > 0
     for row, each in zip(table.to_dict("records"), data["annotations"], strict=True):
         image, (x, y, width, height) = images[each["image_id"]], each["bbox"]
-        assert row == {
+        expected = {
             "image_id": image["id"],
             "file_name": image["file_name"],
             "image_width": image["width"],
@@ -336,6 +336,7 @@ def test_tables_hold_a_row_per_object(name, out):
             "x1": x + width,
             "y1": y + height,
         }
+        assert row == pytest.approx(expected)  # old versions of pandas err in the last digit
 
 
 def test_parquet_without_its_library_is_refused_before_anything_is_computed(model, photos, tmp_path, monkeypatch):
