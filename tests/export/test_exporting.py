@@ -176,6 +176,9 @@ def test_a_folder_says_how_to_use_it_and_its_example_finds_the_same(model, folde
         assert name == theirs.name
         assert float(score) == pytest.approx(theirs.score, abs=1e-3)
         assert list(map(float, box)) == pytest.approx(theirs.box, abs=0.2)
+    nothing = subprocess.run([*command[:-1], "1.1"], capture_output=True, text=True, check=True)
+    assert nothing.stdout == ""
+    assert nothing.stderr.startswith("no object has a score from 1.1; the best score is 0.")
 
 
 def test_the_example_needs_no_torch(folder):

@@ -32,9 +32,8 @@ else:  # the shorter side to the first length, the longer one to at most the sec
 
 pixels = np.asarray(image.resize((new[1], new[0]), Image.Resampling.BILINEAR), dtype=np.float32) / 255
 pixels = (pixels - np.array([0.485, 0.456, 0.406], np.float32)) / np.array([0.229, 0.224, 0.225], np.float32)
-rows, columns = (
-    max(a, b) for a, b in zip(size["padded"] or (0, 0), new, strict=True)
-)  # padded at the right and bottom
+padded = size["padded"] or (0, 0)  # at the right and bottom
+rows, columns = max(padded[0], new[0]), max(padded[1], new[1])
 batch = about["batch"] or 1
 inputs = {
     "pixels": np.zeros((batch, 3, rows, columns), np.float32),
@@ -47,7 +46,10 @@ found = session.run(["scores", "category_ids", "corners"], inputs)
 scores, ids, corners = (np.asarray(each)[0] for each in found)
 frame = (height, width) if size["boxes"] == "image" else (height * rows / new[0], width * columns / new[1])
 names = dict(zip(categories["ids"], categories["names"], strict=True))
+threshold = float(sys.argv[3] if len(sys.argv) > 3 else 0.5)
+if scores.max() < threshold:
+    print(f"no object has a score from {threshold}; the best score is {scores.max():.3f}", file=sys.stderr)
 for score, category_id, corner in zip(scores, ids.tolist(), corners, strict=True):
-    if score >= float(sys.argv[3] if len(sys.argv) > 3 else 0.5):
+    if score >= threshold:
         box = " ".join(f"{value:.1f}" for value in corner * np.array([*frame[::-1], *frame[::-1]], np.float32))
         print(f"{names[category_id]} {score:.3f} {box}")
